@@ -1,0 +1,112 @@
+"""One piece of work that can be watched, waited for and cancelled."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from enum import Enum
+from typing import Generic, TypeVar
+
+from aiassist.errors import Cancelled
+from aiassist.segmenters.base import Step
+
+Result = TypeVar("Result")
+
+
+class JobState(Enum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Job(Generic[Result]):
+    """A generator of `Step` that somebody advances, and its outcome.
+
+    Whoever owns the device calls `step` until it returns False; others call `cancel` and `result`
+    from any thread.
+
+    Parameters
+    ----------
+    work : generator
+        Yields a `Step` before each piece of work and returns the result.
+    progress : callable, optional
+        Called with each `Step`, on the thread that advances the job.
+    """
+
+    def __init__(self, work: Generator[Step, None, Result], progress: Callable[[Step], None] | None = None):
+        self._work = work
+        self._progress = progress
+        self._finished = threading.Event()
+        self._cancelled = threading.Event()
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self._phase_began = (None, 0.0)
+        self.state = JobState.QUEUED
+        self.last_step = Step("queued", 0.0)
+        #: Seconds spent in each phase so far.
+        self.seconds: dict[str, float] = {}
+
+    def step(self) -> bool:
+        """Do one piece of the work; False when there is nothing left to do."""
+        if self._finished.is_set():
+            return False
+        if self._cancelled.is_set():
+            self._work.close()
+            self._end(JobState.CANCELLED, error=Cancelled("The work was cancelled."))
+            return False
+        self.state = JobState.RUNNING
+        try:
+            announced = next(self._work)
+            self._count(announced.phase)
+            self.last_step = announced
+            if self._progress is not None:
+                self._progress(announced)
+        except StopIteration as end:
+            self._count(None)
+            self._end(JobState.DONE, result=end.value)
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the result
+            self._end(JobState.FAILED, error=error)
+        return not self._finished.is_set()
+
+    def _count(self, next_phase: str | None) -> None:
+        now = time.perf_counter()
+        phase, began = self._phase_began
+        if phase is not None:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + now - began
+        self._phase_began = (next_phase, now)
+
+    def _end(self, state: JobState, result: Result | None = None, error: BaseException | None = None) -> None:
+        self._result, self._error, self.state = result, error, state
+        self._finished.set()
+
+    def cancel(self) -> None:
+        """Ask the job to stop before its next step; a finished job is left alone."""
+        self._cancelled.set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is an outcome."""
+        return self._finished.is_set()
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the outcome.
+
+        Raises
+        ------
+        Cancelled
+            When the job was cancelled or overtaken.
+        TimeoutError
+            When `timeout` seconds pass first.
+        Exception
+            Whatever the work raised.
+        """
+        if not self._finished.wait(timeout):
+            raise TimeoutError(f"The job was not done after {timeout} seconds.")
+        if self._error is not None:
+            raise self._error
+        return self._result

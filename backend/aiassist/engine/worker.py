@@ -1,0 +1,80 @@
+"""One worker owns one device."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from aiassist.engine.job import Job
+
+
+class Worker:
+    """Runs jobs one after the other, in the order in which they came.
+
+    Parameters
+    ----------
+    name : str
+        The device, "cpu" or "cuda:0".
+    threaded : bool
+        True: a thread of its own advances the jobs. False: whoever holds the worker calls `step`,
+        as Slicer does from a timer, because Python threads starve inside Slicer.
+    """
+
+    def __init__(self, name: str, threaded: bool = True):
+        self.name = name
+        self._queue: deque[Job] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = None
+        if threaded:
+            self._thread = threading.Thread(target=self._run, name=f"aiassist-{name}", daemon=True)
+            self._thread.start()
+
+    def add(self, job: Job) -> None:
+        """Queue a job."""
+        with self._wake:
+            self._queue.append(job)
+            self._wake.notify()
+
+    def position(self, job: Job) -> int:
+        """How many jobs come before this one; 0 when it is running or done."""
+        with self._wake:
+            return self._queue.index(job) if job in self._queue else 0
+
+    def step(self) -> bool:
+        """Do one piece of the first job; False when the queue is empty."""
+        with self._wake:
+            if not self._queue:
+                return False
+            job = self._queue[0]
+        if not job.step():
+            with self._wake:
+                self._queue.remove(job)
+                return bool(self._queue)
+        return True
+
+    @property
+    def threaded(self) -> bool:
+        """Whether a thread of the worker's own advances the jobs."""
+        return self._thread is not None
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._queue or self._stopping)
+                if self._stopping and not self._queue:
+                    return
+            self.step()
+
+    def stop(self) -> None:
+        """Cancel all jobs and, when the running step has ended, stop."""
+        with self._wake:
+            self._stopping = True
+            for job in self._queue:
+                job.cancel()
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        else:
+            while self.step():
+                pass

@@ -1,0 +1,44 @@
+"""Errors that are meant for the person in front of the program.
+
+Every message is one sentence that names the offending value and says what to do about it. They
+are raised where the fact is known and shown once, at the edge (command line, server, Slicer).
+"""
+
+
+class AIAssistError(ValueError):
+    """Base of all errors whose message can be shown to a person as it is."""
+
+
+class ImageError(AIAssistError):
+    """An image, its geometry, or a file that should hold one cannot be used."""
+
+
+class PromptError(AIAssistError):
+    """What a person said of a structure cannot be used."""
+
+
+class ModelError(AIAssistError):
+    """A model is unknown, or cannot do what was asked of it."""
+
+
+class PatchError(AIAssistError):
+    """Bytes or arrays do not form a valid mask patch."""
+
+
+class StudyError(AIAssistError):
+    """A study, or a mask of it, is unknown to the backend that was asked."""
+
+
+class StoreError(AIAssistError):
+    """The ground-truth store cannot do what was asked of it."""
+
+
+class MissingExtraError(AIAssistError):
+    """An optional package is needed for what was asked."""
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        super().__init__(f"{purpose} needs the package {package}: pip install 'aiassist[{extra}]'.")
+
+
+class Cancelled(Exception):
+    """The work was cancelled, or overtaken by a newer request; not a fault."""

@@ -1,0 +1,1 @@
+"""Measure segmenters on cases with ground truth, through the product's own path."""

@@ -1,0 +1,345 @@
+"""A studies folder: images, and for each structure all versions of its label."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import time
+import unicodedata
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.orm import Session
+
+from aiassist.errors import StoreError
+from aiassist.files import UNFINISHED, sync, whole_file
+from aiassist.groundtruth.index import LabelRow, State, StudyRow, open_index
+from aiassist.imaging import DicomSeries, Label, MaskPatch, Volume, describe_structure, read_volume, write_volume
+from aiassist.imaging.segmentation_file import write_segmentation
+from aiassist.prompts import Prompts
+
+INDEX = "index.sqlite"
+#: Unfinished files older than this, in seconds, were left by a crash and are removed.
+STALE = 24 * 3600
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)$")
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One image of the store: its id (see `Volume.study_id`), name, and when it was added (UTC)."""
+
+    id: str
+    name: str
+    added: datetime
+    from_dicom: bool
+
+
+@dataclass(frozen=True)
+class LabelVersion:
+    """One version of one structure's label.
+
+    ``mask`` is the hash of its voxels (`MaskPatch.version`), ``parent`` the number of the version
+    it was made from, ``seconds`` and ``edits`` what it cost the person. Times are UTC.
+    """
+
+    study: str
+    structure: str
+    number: int
+    mask: str
+    voxels: int
+    author: str
+    made: datetime
+    parent: int | None
+    model: str | None
+    model_version: str | None
+    prompts: dict | None
+    seconds: float | None
+    edits: int | None
+    comment: str
+    state: State
+    path: Path
+
+    @property
+    def label(self) -> Label:
+        """Name, colour and code."""
+        return describe_structure(self.structure)
+
+
+class GroundTruthStore:
+    """The ground truth of a folder of studies.
+
+    Nothing in it is ever overwritten: a correction, and even a restored old version, is a new
+    version. A voxel file is written under a temporary name, flushed to the disk, renamed, and only
+    then entered in the index, so the index never points at a file that is not whole, whenever the
+    process is killed.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made when missing.
+    url : str, optional
+        SQLAlchemy URL of the index; SQLite inside the folder when absent.
+
+    Raises
+    ------
+    StoreError
+        When the index cannot be opened.
+    OSError
+        When the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: str | Path, url: str | None = None):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._engine = open_index(url or f"sqlite:///{self.folder / INDEX}")
+        except (DatabaseError, OperationalError) as error:
+            raise StoreError(f"The index of {self.folder} cannot be opened: {error.orig}.") from error
+        self._sweep()
+
+    def close(self) -> None:
+        """Let go of the index."""
+        self._engine.dispose()
+
+    def __enter__(self) -> GroundTruthStore:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _sweep(self) -> None:
+        for path in self.folder.rglob(f"{UNFINISHED}*"):
+            if time.time() - path.stat().st_mtime > STALE:
+                path.unlink(missing_ok=True)
+
+    # Studies
+
+    def add_study(self, volume: Volume, name: str) -> StudyRecord:
+        """Keep an image; adding the same voxels and geometry again changes nothing."""
+        study = volume.study_id
+        with Session(self._engine) as session:
+            row = session.get(StudyRow, study)
+        if row is None:
+            row = self._write_study(study, volume, name)
+        return _study_record(row)
+
+    def _write_study(self, study: str, volume: Volume, name: str) -> StudyRow:
+        home = self.folder / "studies" / study
+        home.mkdir(parents=True, exist_ok=True)
+        write_volume(home / "image.nrrd", volume)
+        dicom = None
+        if volume.dicom is not None:
+            dicom = home / "dicom.json.gz"
+            with whole_file(dicom) as temporary:
+                temporary.write_bytes(gzip.compress(json.dumps(volume.dicom.headers).encode(), 5))
+        for folder in (home.parent, self.folder):
+            sync(folder)
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            row = session.get(StudyRow, study)
+            if row is None:
+                row = StudyRow(
+                    id=study,
+                    name=name,
+                    image=self._relative(home / "image.nrrd"),
+                    dicom=self._relative(dicom) if dicom else None,
+                    added=datetime.now(UTC),
+                )
+                session.add(row)
+        return row
+
+    def studies(self) -> list[StudyRecord]:
+        """All studies, oldest first."""
+        with Session(self._engine) as session:
+            return [_study_record(row) for row in session.scalars(select(StudyRow).order_by(StudyRow.added))]
+
+    def study(self, name_or_id: str) -> StudyRecord:
+        """A study by its name, its id, or the first digits of its id; `StoreError` unless exactly one fits."""
+        everything = self.studies()
+        found = [s for s in everything if name_or_id in (s.name, s.id)]
+        found = found or [s for s in everything if len(name_or_id) >= 4 and s.id.startswith(name_or_id)]
+        if len(found) != 1:
+            what = "no study" if not found else f"{len(found)} studies"
+            raise StoreError(f"There is {what} called {name_or_id!r} in {self.folder}; see: aiassist truth list.")
+        return found[0]
+
+    def volume(self, study: str) -> Volume:
+        """The image of a study, by id, with its DICOM headers if it had any."""
+        with Session(self._engine) as session:
+            row = session.get(StudyRow, study)
+        if row is None:
+            raise StoreError(f"There is no study {study!r} in {self.folder}.")
+        volume = read_volume(self.folder / row.image)
+        if row.dicom is None:
+            return volume
+        headers = json.loads(gzip.decompress((self.folder / row.dicom).read_bytes()))
+        return Volume(volume.voxels, volume.geometry, DicomSeries(tuple(headers)))
+
+    # Label versions
+
+    def add(
+        self,
+        study: str,
+        structure: str,
+        mask: MaskPatch,
+        *,
+        author: str,
+        model: str | None = None,
+        model_version: str | None = None,
+        prompts: Prompts | None = None,
+        seconds: float | None = None,
+        edits: int | None = None,
+        comment: str = "",
+        state: State = State.DRAFT,
+        parent: int | None = None,
+    ) -> LabelVersion:
+        """Save a new version of a structure's label.
+
+        Parameters
+        ----------
+        study : str
+            Id of a study in the store.
+        structure : str
+            Its name; upper and lower case are the same structure.
+        mask : MaskPatch
+            The whole structure.
+        author : str
+            Who answers for it.
+        model, model_version : str, optional
+            What it came from; absent when drawn by hand.
+        prompts : Prompts, optional
+            What the person said to get it.
+        seconds, edits : number, optional
+            What it cost the person.
+        comment : str
+        state : State
+        parent : int, optional
+            Number of the version it was made from; the latest when absent.
+
+        Returns
+        -------
+        LabelVersion
+            When this returns, the version is on the disk for good.
+        """
+        if not author.strip():
+            raise StoreError("A label needs an author; say who answers for it.")
+        label, key = describe_structure(structure), _key(structure)
+        geometry = self.geometry(study)
+        home = self.folder / "studies" / study / _folder_name(key)
+        home.mkdir(parents=True, exist_ok=True)
+        sync(home.parent)
+        finished = home / f"{UNFINISHED}{os.getpid()}-{time.time_ns()}.seg.nrrd"
+        with whole_file(finished) as temporary:
+            labelmap = mask.to_mask(geometry.shape).astype(np.uint8)
+            write_segmentation(temporary, labelmap, geometry, [label])
+        try:
+            with Session(self._engine, expire_on_commit=False) as session, session.begin():
+                number = 1 + self._last_number(session, study, key)
+                path = home / f"v{number:04d}.seg.nrrd"
+                os.replace(finished, path)
+                sync(home)
+                row = LabelRow(
+                    study=study,
+                    key=key,
+                    structure=structure,
+                    number=number,
+                    file=self._relative(path),
+                    mask=mask.version,
+                    voxels=int(mask.mask.sum()),
+                    author=author,
+                    made=datetime.now(UTC),
+                    parent=parent if parent is not None else (number - 1 or None),
+                    model=model,
+                    model_version=model_version,
+                    prompts=prompts.to_json() if prompts is not None else None,
+                    seconds=seconds,
+                    edits=edits,
+                    comment=comment,
+                    state=state,
+                )
+                session.add(row)
+        finally:
+            finished.unlink(missing_ok=True)
+        return self._label_version(row)
+
+    def history(self, study: str, structure: str | None = None) -> list[LabelVersion]:
+        """All label versions of a study (of one structure), oldest first."""
+        query = select(LabelRow).where(LabelRow.study == study).order_by(LabelRow.key, LabelRow.number)
+        if structure is not None:
+            query = query.where(LabelRow.key == _key(structure))
+        with Session(self._engine) as session:
+            return [self._label_version(row) for row in session.scalars(query)]
+
+    def latest(self, study: str) -> dict[str, LabelVersion]:
+        """The newest version of each structure of a study, by the structure's name."""
+        newest = {_key(v.structure): v for v in self.history(study)}
+        return {version.structure: version for version in newest.values()}
+
+    def version(self, study: str, structure: str, number: int | None = None) -> LabelVersion:
+        """One version, the newest when no number is given; `StoreError` when there is none."""
+        versions = self.history(study, structure)
+        chosen = versions[-1:] if number is None else [v for v in versions if v.number == number]
+        if not chosen:
+            known = f"its versions are {', '.join(str(v.number) for v in versions)}" if versions else "it has none"
+            wanted = "no label" if number is None else f"no version {number}"
+            raise StoreError(f"There is {wanted} of {structure!r} in the study {study}; {known}.")
+        return chosen[0]
+
+    def mask(self, version: LabelVersion) -> MaskPatch:
+        """The voxels of a version."""
+        return MaskPatch.of_mask(read_volume(version.path).voxels != 0)
+
+    def restore(self, study: str, structure: str, number: int, author: str) -> LabelVersion:
+        """Make an old version the newest again, as a new version of the same voxels."""
+        old = self.version(study, structure, number)
+        return self.add(
+            study,
+            old.structure,
+            self.mask(old),
+            author=author,
+            model=old.model,
+            model_version=old.model_version,
+            comment=f"Restored version {number} by {old.author}.",
+            state=State.DRAFT,
+            parent=number,
+        )
+
+    def _geometry_of(self, study: str) -> Volume:
+        return self.volume(study)
+
+    def _last_number(self, session: Session, study: str, key: str) -> int:
+        query = select(func.max(LabelRow.number)).where(LabelRow.study == study, LabelRow.key == key)
+        return session.scalar(query) or 0
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _label_version(self, row: LabelRow) -> LabelVersion:
+        names = LabelVersion.__dataclass_fields__.keys() - {"path"}
+        return LabelVersion(**{name: getattr(row, name) for name in names}, path=self.folder / row.file)
+
+
+def _study_record(row: StudyRow) -> StudyRecord:
+    return StudyRecord(row.id, row.name, row.added, row.dicom is not None)
+
+
+def _key(structure: str) -> str:
+    """What makes two names the same structure."""
+    key = unicodedata.normalize("NFC", structure).strip().casefold()
+    if not key:
+        raise StoreError("A label needs the name of its structure; give one such as spleen.")
+    return key
+
+
+def _folder_name(key: str) -> str:
+    """A folder name that every file system takes and that no other key shares."""
+    safe = re.sub(r"[^\w.-]+", "-", key)[:60].strip(".-")
+    if safe == key and not _RESERVED.match(safe):
+        return safe
+    return f"{safe}-{zlib.crc32(key.encode()):08x}"

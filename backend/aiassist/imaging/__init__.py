@@ -1,0 +1,26 @@
+"""Volumes, regions, mask patches and labels; reading and writing them.
+
+Arrays are indexed ``(k, j, i)``; points are ``(i, j, k)`` continuous voxel indices whose integer
+values are voxel centres; patient coordinates are LPS in mm.
+"""
+
+from aiassist.imaging.image_files import read_labelmap, read_volume, write_volume
+from aiassist.imaging.geometry import Geometry
+from aiassist.imaging.labels import Code, Label, describe_structure
+from aiassist.imaging.patch import MaskPatch
+from aiassist.imaging.region import Region
+from aiassist.imaging.volume import DicomSeries, Volume
+
+__all__ = [
+    "Code",
+    "DicomSeries",
+    "Geometry",
+    "Label",
+    "MaskPatch",
+    "Region",
+    "Volume",
+    "describe_structure",
+    "read_labelmap",
+    "read_volume",
+    "write_volume",
+]

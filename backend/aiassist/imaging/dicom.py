@@ -1,0 +1,109 @@
+"""A folder that holds one DICOM series becomes a volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.errors import InvalidDicomError
+
+from aiassist.errors import ImageError
+from aiassist.imaging.geometry import Geometry
+from aiassist.imaging.limits import check_promise
+from aiassist.imaging.volume import DicomSeries, Volume, luminance
+
+#: Slices may lie this far (in slice distances) from even spacing before the series is refused.
+EVEN = 0.02
+
+
+def read_dicom_folder(folder: Path) -> Volume:
+    """Read the DICOM series in a folder; files that are not DICOM images are ignored.
+
+    Slices are ordered by position along their common normal, not by name or number. The patient,
+    study and series identifiers are kept in `Volume.dicom`.
+
+    Raises
+    ------
+    ImageError
+        When the folder holds no series or several, or when slices are missing, doubled, unevenly
+        spaced or differ in orientation or size.
+    """
+    slices = _image_headers(folder)
+    if not slices:
+        raise ImageError(f"{folder} holds no DICOM images; name a folder with one series, or an image file.")
+    series = sorted({str(header.get("SeriesInstanceUID", "")) for _, header in slices})
+    if len(series) > 1:
+        raise ImageError(
+            f"{folder} holds {len(series)} DICOM series ({', '.join(series[:3])}...); put each in a folder of its own."
+        )
+    ordered, geometry = _sort(folder, slices)
+    headers = tuple(header.to_json_dict(suppress_invalid_tags=True) for _, header in ordered)
+    return Volume(_read_voxels(folder, [path for path, _ in ordered], geometry), geometry, DicomSeries(headers))
+
+
+def _image_headers(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
+    found = []
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+        except (InvalidDicomError, EOFError, ValueError):
+            continue
+        if "Rows" in header and "ImagePositionPatient" in header:
+            found.append((path, header))
+    return found
+
+
+def _sort(folder: Path, slices):
+    """The slices in order of position, and their common geometry."""
+    first = slices[0][1]
+    orientation = np.array(first.ImageOrientationPatient, dtype=float)
+    normal = np.cross(orientation[:3], orientation[3:])
+    for path, header in slices:
+        same = (header.Rows, header.Columns) == (first.Rows, first.Columns)
+        turned = np.abs(np.array(header.ImageOrientationPatient, dtype=float) - orientation).max() > 1e-3
+        if not same or turned:
+            raise ImageError(f"{path.name} in {folder} differs from the other slices in size or orientation.")
+    positions = np.array([[float(x) for x in header.ImagePositionPatient] for _, header in slices])
+    order = np.argsort(positions @ normal, kind="stable")
+    positions = positions[order]
+    step = _even_step(folder, positions)
+    row, column = (float(x) for x in first.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0] = orientation[:3] * column
+    affine[:3, 1] = orientation[3:] * row
+    affine[:3, 2] = step if step is not None else normal * float(first.get("SliceThickness") or 1.0)
+    affine[:3, 3] = positions[0]
+    geometry = Geometry((len(slices), first.Rows, first.Columns), affine)
+    return [slices[n] for n in order], geometry
+
+
+def _even_step(folder: Path, positions: np.ndarray) -> np.ndarray | None:
+    """The vector from slice to slice, in mm; None for a single slice."""
+    if len(positions) == 1:
+        return None
+    step = (positions[-1] - positions[0]) / (len(positions) - 1)
+    length = np.linalg.norm(step)
+    ideal = positions[0] + np.outer(np.arange(len(positions)), step)
+    off = np.linalg.norm(positions - ideal, axis=1)
+    if length < 1e-6 or off.max() > EVEN * length:
+        raise ImageError(
+            f"The slices in {folder} are not evenly spaced (slice {int(off.argmax())} is off by {off.max():.2f} mm): "
+            "some are missing or doubled; complete the series."
+        )
+    return step
+
+
+def _read_voxels(folder: Path, paths: list[Path], geometry: Geometry) -> np.ndarray:
+    check_promise(folder, geometry.size[:2], 2, paths[0])
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(p) for p in paths])
+    try:
+        voxels = sitk.GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        raise ImageError(f"The pixels of the DICOM series in {folder} cannot be decoded.") from error
+    voxels = luminance(voxels) if voxels.ndim == 4 else voxels
+    if voxels.shape != geometry.shape:
+        raise ImageError(f"{folder} holds {voxels.shape[0]} frames for {geometry.shape[0]} slices.")
+    return voxels

@@ -1,0 +1,149 @@
+"""Read and write images of any supported format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from aiassist.errors import ImageError
+from aiassist.files import whole_file
+from aiassist.imaging import nifti, nrrd_files
+from aiassist.imaging.dicom import read_dicom_folder
+from aiassist.imaging.limits import check_promise
+from aiassist.imaging.volume import Volume
+
+METAIMAGE = (".mha", ".mhd")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+DICOM = (".dcm", ".dicom", ".ima")
+WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif")
+
+sitk.ProcessObject.SetGlobalWarningDisplay(False)
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read an image.
+
+    Parameters
+    ----------
+    path : str or Path
+        A NIfTI, NRRD, MetaImage, DICOM or picture file (PNG, JPEG, TIFF, BMP), or a folder that
+        holds one DICOM series. Colour becomes grey; a 2D picture becomes one slice.
+
+    Returns
+    -------
+    Volume
+        Voxels in the file's own type, on its own grid.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is nothing at `path`.
+    ImageError
+        When it is no image, damaged, not three-dimensional, has no usable geometry, or its header
+        promises more than its file can hold (refused before memory is asked for).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}; check the spelling.")
+    if path.is_dir():
+        return read_dicom_folder(path)
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path} is empty.")
+    if is_nifti(path):
+        return nifti.read_nifti(path)
+    if path.name.lower().endswith(nrrd_files.SUFFIXES):
+        return nrrd_files.read_nrrd(path)
+    return _read_itk(path)
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name says NIfTI (or Analyze)."""
+    return path.name.lower().endswith(nifti.SUFFIXES)
+
+
+def _read_itk(path: Path) -> Volume:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        itemsize = 1 if reader.GetPixelIDValue() in (sitk.sitkInt8, sitk.sitkUInt8) else 2
+        if path.suffix.lower() != ".mhd":
+            check_promise(path, reader.GetSize(), itemsize)
+        if reader.GetDimension() > 3 and min(reader.GetSize()[3:]) > 1:
+            raise ImageError(
+                f"{path} has the axes {reader.GetSize()}: aiassist reads one 3D volume; split a series into volumes."
+            )
+        if reader.GetDimension() > 3:
+            reader.SetExtractSize([*reader.GetSize()[:3], *([0] * (reader.GetDimension() - 3))])
+        return Volume.from_sitk(reader.Execute())
+    except ImageError as error:
+        raise error if str(path) in str(error) else ImageError(f"{path}: {error}") from error
+    except RuntimeError as error:
+        raise ImageError(
+            f"{path} is not a readable image: it is damaged, truncated or of an unknown format."
+        ) from error
+
+
+def read_labelmap(path: str | Path, like: Volume | None = None) -> Volume:
+    """Read a labelmap: a volume of whole numbers, on the grid of `like` when given.
+
+    Raises
+    ------
+    ImageError
+        When the voxels are not whole numbers from 0 to 65535, or lie on another grid.
+    """
+    volume = read_volume(path)
+    voxels = volume.voxels
+    low, high = voxels.min(), voxels.max()
+    if not (low >= 0 and high <= 65535) or (voxels.dtype.kind == "f" and (voxels % 1 != 0).any()):
+        raise ImageError(f"{path} is not a labelmap: its voxels must be whole numbers from 0 to 65535.")
+    if like is not None and not volume.geometry.same_grid(like.geometry):
+        raise ImageError(
+            f"{path} lies on another grid ({volume.geometry.describe()}) than its image "
+            f"({like.geometry.describe()}); resample it onto the image first."
+        )
+    return Volume(voxels.astype(np.uint8 if high < 256 else np.uint16, copy=False), volume.geometry)
+
+
+def check_output_name(path: str | Path) -> Path:
+    """The path, when its name ends in a format that can be written; else `ImageError`."""
+    path = Path(path)
+    if not path.name.lower().endswith(WRITABLE):
+        raise ImageError(f"{path} has no known image ending; use one of {', '.join(WRITABLE)}.")
+    return path
+
+
+def write_volume(path: str | Path, volume: Volume) -> None:
+    """Write a volume to a new file, whole or not at all, in the format its name says.
+
+    Raises
+    ------
+    ImageError
+        When the format is unknown or cannot hold the volume.
+    OSError
+        When the folder is missing, not writable or full; nothing is left behind.
+    """
+    path = check_output_name(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
+    with whole_file(path) as temporary:
+        if is_nifti(path):
+            nifti.write_nifti(temporary, volume)
+        elif path.name.lower().endswith(".nrrd"):
+            nrrd_files.write_nrrd(temporary, volume)
+        else:
+            _write_itk(temporary, volume, path)
+
+
+def _write_itk(temporary: Path, volume: Volume, path: Path) -> None:
+    image = volume.to_sitk()
+    if path.suffix.lower() in PICTURES:
+        if volume.shape[0] != 1:
+            raise ImageError(f"{path} is a picture, but the volume has {volume.shape[0]} slices; use .nii.gz.")
+        image = image[:, :, 0]
+    try:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(f"{path} could not be written; is the disk full?") from error

@@ -1,0 +1,37 @@
+"""Refuse a header that promises more than its file can hold, before memory is asked for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from aiassist.errors import ImageError
+
+#: Deflate cannot shrink data by more than this.
+MAX_COMPRESSION = 1032
+#: More voxels than any scanner makes; guards against files that are honest but absurd.
+MAX_VOXELS = 4_000_000_000
+
+
+def check_promise(path: Path, shape, itemsize: int, stored: Path | None = None) -> None:
+    """Raise `ImageError` when the file at `stored` cannot hold an array of `shape`.
+
+    Parameters
+    ----------
+    path : Path
+        Named in the message.
+    shape : sequence of int
+        What the header promises.
+    itemsize : int
+        Bytes of a voxel.
+    stored : Path, optional
+        Where the voxels lie when not in `path`.
+    """
+    voxels = math.prod(int(n) for n in shape)
+    promised, held = voxels * itemsize, (stored or path).stat().st_size
+    size = "x".join(str(n) for n in shape)
+    if voxels > MAX_VOXELS or promised > held * MAX_COMPRESSION:
+        raise ImageError(
+            f"{path} promises {size} voxels ({promised / 1e9:,.1f} GB) in a file of {held / 1e6:,.1f} MB; "
+            "it is damaged or too large to open."
+        )

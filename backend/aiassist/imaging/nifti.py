@@ -1,0 +1,76 @@
+"""NIfTI files, by nibabel.
+
+ITK's own NIfTI reader returns zeros for a truncated file, ignores an sform that disagrees with the
+pixel dimensions and cannot hold sheared grids; its writer reports success on a full disk. nibabel
+is exact in all of these.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from aiassist.errors import ImageError
+from aiassist.imaging.geometry import LPS_RAS, Geometry
+from aiassist.imaging.limits import check_promise
+from aiassist.imaging.volume import Volume, luminance
+
+SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+_COLOURS = {128: 3, 2304: 4}
+
+
+def read_nifti(path: Path) -> Volume:
+    """Read a 2D or 3D NIfTI-1 or NIfTI-2 file (Analyze pairs too); see `read_volume`."""
+    try:
+        image = nibabel.load(path)
+        shape = image.shape
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        if not 2 <= len(shape) <= 3 or min(shape) < 1:
+            raise ImageError(
+                f"{path} has the axes {image.shape}: aiassist reads one 3D volume; split a series into volumes."
+            )
+        stored = Path(image.file_map["image"].filename or path)
+        check_promise(path, shape, image.get_data_dtype().itemsize, stored)
+        geometry = Geometry((*shape, 1)[:3][::-1], LPS_RAS @ np.asarray(image.affine, dtype=float))
+        return Volume(_voxels(image).reshape(shape, order="F").T.reshape(geometry.shape), geometry)
+    except ImageError as error:
+        raise error if str(path) in str(error) else ImageError(f"{path}: {error}") from error
+    except (EOFError, OSError, HeaderDataError, ImageFileError, WrapStructError, ValueError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise ImageError(
+            f"{path} is not a readable NIfTI file: it is damaged, truncated or of another format."
+        ) from error
+
+
+def _voxels(image) -> np.ndarray:
+    """Voxels in file order; integers stay integers unless a scale says otherwise."""
+    if int(image.header.get("datatype", 0)) in _COLOURS:
+        colour = np.asanyarray(image.dataobj)
+        return luminance(np.stack([colour[name] for name in "RGB"], axis=-1))
+    if image.get_data_dtype().kind == "c":
+        raise ImageError("it holds complex numbers, which are not grey values; save the magnitude.")
+    slope, inter = image.dataobj.slope, image.dataobj.inter
+    if (slope, inter) in ((1, 0), (None, None)):
+        return image.dataobj.get_unscaled()
+    return image.get_fdata(dtype=np.float32, caching="unchanged")
+
+
+def write_nifti(path: Path, volume: Volume) -> None:
+    """Write a volume as NIfTI-1 (NIfTI-2 where an axis needs it); the affine is kept to 32 bits."""
+    voxels = volume.voxels.astype(np.uint8) if volume.voxels.dtype == bool else volume.voxels
+    if voxels.dtype == np.float16:
+        voxels = voxels.astype(np.float32)
+    kind = nibabel.Nifti1Image if max(volume.shape) < 2**15 else nibabel.Nifti2Image
+    image = kind(voxels.T, volume.geometry.affine_ras, dtype=voxels.dtype)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(volume.geometry.affine_ras, code="scanner")
+    if volume.geometry.is_orthogonal:
+        image.set_qform(volume.geometry.affine_ras, code="scanner")
+    nibabel.save(image, path)

@@ -1,0 +1,111 @@
+"""NRRD files, by pynrrd; the format of the ground-truth store and of Slicer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nrrd
+import numpy as np
+
+from aiassist.errors import ImageError
+from aiassist.imaging.geometry import LPS_RAS, Geometry
+from aiassist.imaging.limits import check_promise
+from aiassist.imaging.volume import Volume, luminance
+
+SUFFIXES = (".nrrd", ".nhdr")
+_TO_LPS = {
+    "left-posterior-superior": np.eye(4),
+    "lps": np.eye(4),
+    "right-anterior-superior": LPS_RAS,
+    "ras": LPS_RAS,
+    "left-anterior-superior": np.diag([1.0, -1.0, 1.0, 1.0]),
+    "las": np.diag([1.0, -1.0, 1.0, 1.0]),
+}
+_COLOUR_KINDS = ("RGB-color", "RGBA-color", "vector", "3-color", "4-color")
+
+
+def read_nrrd(path: Path) -> Volume:
+    """Read a 2D or 3D NRRD file, attached or detached; see `read_volume`."""
+    try:
+        header = nrrd.read_header(str(path))
+        itemsize = 1 if header.get("type") in ("block", None) else _itemsize(header["type"])
+        if "data file" not in header and "datafile" not in header:
+            check_promise(path, header["sizes"], itemsize)
+        voxels, header = nrrd.read(str(path), index_order="C")
+    except ImageError:
+        raise
+    except (nrrd.NRRDError, ValueError, KeyError, EOFError, OSError, IndexError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise ImageError(
+            f"{path} is not a readable NRRD file: it is damaged, truncated or of another format."
+        ) from error
+    voxels, directions = _grey(voxels, header)
+    if voxels.ndim == 2:
+        voxels = voxels[np.newaxis]
+    if voxels.ndim != 3:
+        raise ImageError(
+            f"{path} has the axes {tuple(header['sizes'])}: aiassist reads one 3D volume; split it first."
+        )
+    try:
+        return Volume(voxels, Geometry(voxels.shape, _affine(header, directions)))
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _itemsize(kind: str) -> int:
+    return np.dtype(nrrd.reader._TYPEMAP_NRRD2NUMPY[kind]).itemsize
+
+
+def _grey(voxels: np.ndarray, header) -> tuple[np.ndarray, np.ndarray | None]:
+    """Grey voxels in C order and the direction of each of their axes i, j, k."""
+    directions = header.get("space directions")
+    kinds = header.get("kinds", [])
+    if voxels.ndim in (3, 4) and kinds and kinds[0] in _COLOUR_KINDS:
+        voxels = luminance(voxels)
+        directions = None if directions is None else directions[1:]
+    return voxels, directions
+
+
+def _affine(header, directions) -> np.ndarray:
+    affine = np.eye(4)
+    if directions is None:
+        for axis, step in enumerate(np.atleast_1d(header.get("spacings", []))[:3]):
+            affine[axis, axis] = step if np.isfinite(step) else 1.0
+        return affine
+    for axis, direction in enumerate(directions[:3]):
+        affine[: len(direction), axis] = direction
+    if len(directions) == 2:  # one slice: its normal, one millimetre long
+        affine[:3, 2] = np.cross(affine[:3, 0], affine[:3, 1])
+        affine[:3, 2] /= max(np.linalg.norm(affine[:3, 2]), 1e-12)
+    origin = header.get("space origin")
+    if origin is not None:
+        affine[: len(origin), 3] = origin
+    return _TO_LPS.get(str(header.get("space", "lps")).lower(), np.eye(4)) @ affine
+
+
+def write_nrrd(path: Path, volume: Volume, fields: dict | None = None) -> None:
+    """Write a volume as gzip-compressed NRRD with its affine to full precision.
+
+    Parameters
+    ----------
+    path : Path
+        Where to write; see `aiassist.files.whole_file` for doing so safely.
+    volume : Volume
+        Any grid, sheared ones too.
+    fields : dict of str, optional
+        Custom ``key:=value`` fields, such as the segment descriptions of a ``.seg.nrrd``.
+    """
+    voxels = volume.voxels.astype(np.uint8) if volume.voxels.dtype == bool else volume.voxels
+    if voxels.dtype == np.float16:
+        voxels = voxels.astype(np.float32)
+    affine = volume.geometry.affine
+    header = {
+        "space": "left-posterior-superior",
+        "kinds": ["domain"] * 3,
+        "space directions": affine[:3, :3].T,
+        "space origin": affine[:3, 3],
+        "encoding": "gzip",
+        **(fields or {}),
+    }
+    nrrd.write(str(path), voxels, header, index_order="C", compression_level=3)

@@ -1,0 +1,145 @@
+"""One image, its geometry, and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import SimpleITK as sitk
+
+from aiassist.errors import ImageError
+from aiassist.imaging.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """What a DICOM series says of itself, kept so that results can be sent back as DICOM.
+
+    Parameters
+    ----------
+    headers : tuple of dict
+        One DICOM JSON object (PS3.18 F) per slice, in order of k, without pixel data.
+    """
+
+    headers: tuple[dict, ...] = field(repr=False)
+
+    def _text(self, tag: str) -> str:
+        values = self.headers[0].get(tag, {}).get("Value", [""])
+        value = values[0] if values else ""
+        return str(value.get("Alphabetic", "") if isinstance(value, dict) else value)
+
+    @property
+    def patient_id(self) -> str:
+        """Patient ID (0010,0020)."""
+        return self._text("00100020")
+
+    @property
+    def study_uid(self) -> str:
+        """Study Instance UID (0020,000D)."""
+        return self._text("0020000D")
+
+    @property
+    def series_uid(self) -> str:
+        """Series Instance UID (0020,000E)."""
+        return self._text("0020000E")
+
+    @property
+    def modality(self) -> str:
+        """Modality (0008,0060), as "CT"."""
+        return self._text("00080060")
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels on a grid in the patient.
+
+    Parameters
+    ----------
+    voxels : numpy.ndarray
+        3D array ``(k, j, i)`` of integers or real numbers; NaN and infinities are allowed.
+        Kept as given (no copy) and made read-only.
+    geometry : Geometry
+        Where the voxels lie; of the same shape.
+    dicom : DicomSeries, optional
+        Present when the volume was read from a DICOM series.
+    """
+
+    voxels: np.ndarray
+    geometry: Geometry
+    dicom: DicomSeries | None = None
+
+    def __post_init__(self):
+        voxels = np.asarray(self.voxels)
+        if voxels.shape != self.geometry.shape:
+            raise ImageError(f"Voxels of shape {voxels.shape} do not fit a grid of {self.geometry.shape}.")
+        if voxels.dtype.kind not in "biuf":
+            raise ImageError(f"Voxels of type {voxels.dtype} are not grey values; use integers or reals.")
+        if not voxels.dtype.isnative:
+            voxels = voxels.astype(voxels.dtype.newbyteorder("="))
+        voxels = voxels.view()
+        voxels.flags.writeable = False
+        object.__setattr__(self, "voxels", voxels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels ``(k, j, i)``."""
+        return self.geometry.shape
+
+    @cached_property
+    def study_id(self) -> str:
+        """Hash of the decoded voxels and the geometry: 32 hexadecimal digits.
+
+        The affine enters rounded to a millionth of a millimetre, so that formats that store it in
+        different ways agree on the study.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        affine = np.round(self.geometry.affine, 6) + 0.0
+        little = self.voxels.dtype.newbyteorder("<")
+        digest.update(f"{self.shape} {little.str} ".encode())
+        digest.update(affine.astype("<f8").tobytes())
+        for plane in self.voxels:
+            digest.update(np.ascontiguousarray(plane, dtype=little).data)
+        return digest.hexdigest()
+
+    @classmethod
+    def from_sitk(cls, image: sitk.Image) -> Volume:
+        """Volume of a 2D or 3D SimpleITK image; colour becomes grey, 2D becomes one slice.
+
+        The voxels are a copy; to save memory, drop the image afterwards.
+        """
+        voxels = sitk.GetArrayFromImage(image)
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            voxels = luminance(voxels)
+        dimension = image.GetDimension()
+        if dimension not in (2, 3):
+            raise ImageError(f"An image of {dimension} dimensions is not a volume; split it first.")
+        direction = np.eye(3)
+        direction[:dimension, :dimension] = np.reshape(image.GetDirection(), (dimension, dimension))
+        spacing, origin = list(image.GetSpacing()), list(image.GetOrigin())
+        if dimension == 2:
+            voxels, spacing, origin = voxels[np.newaxis], [*spacing, 1.0], [*origin, 0.0]
+        return cls(voxels, Geometry.from_spacing(voxels.shape, spacing, origin, direction))
+
+    def to_sitk(self) -> sitk.Image:
+        """A SimpleITK image of the same grid, with voxels copied; sheared grids are refused."""
+        if not self.geometry.is_orthogonal:
+            raise ImageError("SimpleITK cannot hold a sheared grid; save it as NIfTI or NRRD instead.")
+        voxels = self.voxels.astype(np.uint8) if self.voxels.dtype == bool else self.voxels
+        image = sitk.GetImageFromArray(voxels)
+        image.SetSpacing(self.geometry.spacing)
+        image.SetOrigin(self.geometry.origin)
+        image.SetDirection(self.geometry.direction.ravel().tolist())
+        return image
+
+
+def luminance(colour: np.ndarray) -> np.ndarray:
+    """Grey values of an array whose last axis is red, green, blue (and alpha, which is ignored).
+
+    Weights of ITU-R BT.601. Two channels are taken as grey and alpha.
+    """
+    if colour.shape[-1] < 3:
+        return np.ascontiguousarray(colour[..., 0])
+    grey = colour[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return np.rint(grey).astype(colour.dtype) if colour.dtype.kind in "ui" else grey

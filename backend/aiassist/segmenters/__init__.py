@@ -1,0 +1,1 @@
+"""Segmenters: they turn a volume and prompts into mask patches."""

@@ -1,0 +1,93 @@
+"""The protocol that every segmenter follows."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from aiassist.imaging import Label, MaskPatch, Volume
+from aiassist.prompts import Prompts
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model says of itself.
+
+    Parameters
+    ----------
+    name, version : str
+        Together they identify what made a mask.
+    kind : {"promptable", "automatic"}
+        Whether it needs prompts.
+    description : str
+        One sentence for the person who chooses.
+    licence : str
+        SPDX identifier of what the model (code or weights) may be used under.
+    modalities : tuple of str
+        DICOM modalities it was made for; empty means any.
+    labels : tuple of Label
+        What an automatic model finds; empty for a promptable one, which finds anything.
+    metrics : dict
+        Measured results, name to number.
+    provenance : str
+        What it learned from, or the method's source.
+    devices : tuple of str
+        Where it can run: "cpu", "cuda".
+    """
+
+    name: str
+    version: str
+    kind: Literal["promptable", "automatic"]
+    description: str
+    licence: str = "Apache-2.0"
+    modalities: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
+    provenance: str = ""
+    devices: tuple[str, ...] = ("cpu",)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Announces the work that comes next.
+
+    ``phase`` is its name ("crop", "pass", "paste"); time spent in phases called "pass" is the
+    model's own, all else is overhead. ``fraction`` is the share of the work already done, 0 to 1.
+    """
+
+    phase: str
+    fraction: float
+
+
+#: Yields a `Step` before each piece of work, returns the result. Closing it cancels.
+Work = Generator[Step, None, MaskPatch]
+
+
+@runtime_checkable
+class Promptable(Protocol):
+    """A segmenter for annotation: prompts in, one structure out."""
+
+    card: ModelCard
+
+    def annotate(self, volume: Volume, prompts: Prompts) -> Work:
+        """Segment the structure that `prompts` describe.
+
+        The caller advances the generator, one step at a time, from whatever thread or timer it
+        likes, and may stop between any two steps. The prompts have passed `Prompts.check`.
+
+        Returns
+        -------
+        MaskPatch
+            Bits; what they replace in the prior mask (if any) is all that changes.
+        """
+        ...
+
+
+def run(work: Work) -> MaskPatch:
+    """Advance `work` to its end and return the result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value

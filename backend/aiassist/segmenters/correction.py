@@ -1,0 +1,123 @@
+"""Local corrections: a click changes what it points at, and nothing far away.
+
+After the progressive merge of FocalClick (Chen et al. 2022, arXiv:2204.02574): a positive click
+may only add and a negative only remove, and of all that could change only the piece that the click
+touches does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from aiassist.imaging import MaskPatch, Region, Volume
+from aiassist.prompts import Prompts
+from aiassist.segmenters.base import Step, Work
+from aiassist.segmenters.grey_model import agree_with_neighbours, binned, evidence, grey_levels, histogram
+from aiassist.segmenters.strokes import force_clicks, stroke_points
+from aiassist.segmenters.working_grid import finite
+
+#: A click never changes a voxel farther away than this, in mm.
+MAX_REACH = 30.0
+#: Reach of a click in multiples of its distance to the border of the mask.
+REACH = 2.0
+
+
+def correct(volume: Volume, prompts: Prompts) -> Work:
+    """Correct ``prompts.prior`` where clicks and scribbles contradict it.
+
+    A click that the mask already obeys changes nothing. How far a contradicted one reaches follows
+    from how wrong the mask is there: twice the distance from the click to the mask's border, at
+    least three voxels and at most `MAX_REACH`.
+    """
+    yield Step("crop", 0.0)
+    wrong = _contradicted(prompts)
+    if not wrong:
+        return MaskPatch.empty()
+    region = _region(volume, wrong)
+    mask = prompts.prior.within(region)
+    before = mask.copy()
+    for number, (points, inside) in enumerate(wrong):
+        yield Step("pass", 0.1 + 0.8 * number / len(wrong))
+        _flip(mask, volume, region, points, inside)
+    yield Step("paste", 0.9)
+    force_clicks(mask, region, replace(prompts, prior=None))
+    changed = Region.of_mask(mask != before)
+    return MaskPatch(changed.shift(region.start), mask[changed.slices])
+
+
+def _contradicted(prompts: Prompts) -> list[tuple[np.ndarray, bool]]:
+    """The clicks and strokes that the prior mask disobeys, as voxels (n, 3) ``(k, j, i)``."""
+    strokes = [(point[np.newaxis], True) for point in prompts.positive]
+    strokes += [(point[np.newaxis], False) for point in prompts.negative]
+    strokes += [(stroke_points(s.points), s.positive) for s in prompts.scribbles if len(s.points)]
+    wrong = []
+    for points, inside in strokes:
+        voxels = np.unique(np.rint(points[:, ::-1]).astype(int), axis=0)
+        obeyed = _at(prompts.prior, voxels) == inside
+        if not obeyed.all():
+            wrong.append((voxels[~obeyed], inside))
+    return wrong
+
+
+def _at(patch: MaskPatch, voxels: np.ndarray) -> np.ndarray:
+    local = voxels - patch.region.start
+    inside = ((local >= 0) & (local < patch.region.shape)).all(axis=1)
+    values = np.zeros(len(voxels), bool)
+    values[inside] = patch.mask[tuple(local[inside].T)]
+    return values
+
+
+def _region(volume: Volume, wrong) -> Region:
+    """All that the clicks might reach, and a rim to see beyond it."""
+    voxels = np.concatenate([points for points, _ in wrong])
+    spacing = volume.geometry.spacing_kji
+    region = Region(tuple(voxels.min(axis=0)), tuple(voxels.max(axis=0) + 1))
+    return region.grow(MAX_REACH, spacing).grow(2 * np.array(spacing), spacing).clip(volume.shape)
+
+
+def _flip(mask: np.ndarray, volume: Volume, region: Region, voxels: np.ndarray, inside: bool) -> None:
+    """Flip, in place, the piece of `mask` (over `region`) that the clicked voxels point at."""
+    spacing = volume.geometry.spacing_kji
+    clicked = np.zeros(region.shape, bool)
+    clicked[tuple((voxels - region.start).T)] = True
+    reach = _reach(mask, clicked, inside, spacing)
+    near = Region.of_mask(clicked).grow(reach, spacing).grow(2 * np.array(spacing), spacing).clip(region.shape)
+    current, clicked = mask[near.slices], clicked[near.slices]
+    distance = ndimage.distance_transform_edt(~clicked, sampling=spacing)
+    movable = (current != inside) & (distance <= reach)
+    grey = finite(volume.voxels[near.shift(region.start).slices])
+    chosen = _choose(grey, current == inside, movable, distance / reach) | (clicked & movable)
+    parts, _ = ndimage.label(chosen)
+    touched = np.unique(parts[clicked])
+    current[np.isin(parts, touched[touched > 0])] = inside
+
+
+def _reach(mask: np.ndarray, clicked: np.ndarray, inside: bool, spacing_kji) -> float:
+    """How far the click may reach, in mm: from its distance to what is already right."""
+    right = mask == inside
+    least = 3 * float(np.cbrt(np.prod(spacing_kji)))
+    if not right.any():
+        return MAX_REACH
+    distance = ndimage.distance_transform_edt(~right, sampling=spacing_kji)
+    return float(np.clip(REACH * distance[clicked].max(), min(least, MAX_REACH), MAX_REACH))
+
+
+def _choose(grey: np.ndarray, right: np.ndarray, movable: np.ndarray, nearness: np.ndarray) -> np.ndarray:
+    """Which movable voxels look like what the click stands for.
+
+    Grey levels close to the click, and those of the part that is already right, speak for a flip;
+    those of the movable voxels at the edge of the reach speak against.
+    """
+    levels = grey_levels(grey, grey)
+    bins = binned(levels)
+    core = movable & (nearness <= 0.35)
+    rim = movable & (nearness > 0.6)
+    flip = histogram(bins[core], smoothing=2.0)
+    stay = histogram(bins[rim], smoothing=2.0) if rim.any() else np.full_like(flip, 1 / len(flip))
+    votes = evidence(flip, stay)[bins] + 4.0 * (0.75 - nearness)
+    votes = np.where(movable, votes, np.where(right, 3.0, -3.0))
+    start = 1 / (1 + np.exp(-votes))
+    return (agree_with_neighbours(votes, start, 3.0, rounds=5) > 0.5) & movable

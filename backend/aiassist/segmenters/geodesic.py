@@ -1,0 +1,231 @@
+"""The classical segmenter: geodesic paths between the points, then grey levels and shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from skimage.graph import MCP_Geometric
+
+from aiassist.imaging import MaskPatch, Volume
+from aiassist.prompts import Prompts
+from aiassist.segmenters.base import ModelCard, Step, Work
+from aiassist.segmenters.correction import correct
+from aiassist.segmenters.grey_model import (
+    agree_with_neighbours,
+    binned,
+    evidence,
+    grey_levels,
+    histogram,
+    logit,
+)
+from aiassist.segmenters.strokes import force_clicks, stroke_points
+from aiassist.segmenters.working_grid import WorkingGrid
+
+CELLS = 64
+MARGIN = 0.2
+ROUNDS = 4
+#: Weight of the neighbours' agreement, in logits.
+STRENGTH = 6.0
+#: Occupancy of the middle of the ellipsoid that is expected before looking.
+OCCUPANCY = 0.7
+#: Share of the inside histogram that stays with the seeds, whatever the mask becomes.
+TRUST_SEEDS = 0.8
+
+
+class Geodesic:
+    """Segments from grey levels, without weights.
+
+    Opposite extreme points are joined by the cheapest paths through the grey levels found at the
+    points (as in Roth et al. 2021, doi:10.1007/978-3-030-87193-2 and arXiv:2009.11988, who train a
+    network on the outcome). The paths are certain inside; grey-level histograms of inside and
+    outside start from them and are refined in turns with the mask (as in GrabCut, Rother et al.
+    2004), under a prior for the ellipsoid of the points and for agreement between neighbours.
+    Corrective clicks are local, see `aiassist.segmenters.correction`.
+    """
+
+    card = ModelCard(
+        name="geodesic",
+        version="1",
+        kind="promptable",
+        description="Grey levels along geodesic paths between the points; needs no weights and no GPU.",
+        provenance="Classical method after Roth et al. 2021 (arXiv:2009.11988) and GrabCut.",
+    )
+
+    def annotate(self, volume: Volume, prompts: Prompts) -> Work:
+        """See `aiassist.segmenters.base.Promptable.annotate`."""
+        if prompts.prior is not None and prompts.has_clicks:
+            return (yield from correct(volume, prompts))
+        yield Step("crop", 0.0)
+        scene = _Scene.of(volume, prompts)
+        yield Step("pass", 0.1)
+        seeds = scene.seeds(prompts)
+        yield Step("pass", 0.4)
+        inside = scene.start(seeds)
+        for turn in range(ROUNDS):
+            yield Step("pass", 0.5 + 0.4 * turn / ROUNDS)
+            inside = scene.refine(inside, seeds, last=turn == ROUNDS - 1)
+        yield Step("paste", 0.9)
+        field = scene.settle(inside, seeds)
+        mask = scene.grid.to_voxels(field) > 0.5
+        force_clicks(mask, scene.grid.region, prompts)
+        return MaskPatch(scene.grid.region, mask)
+
+
+@dataclass
+class _Scene:
+    """Grey levels and prior knowledge on the working grid."""
+
+    grid: WorkingGrid
+    levels: np.ndarray
+    bins: np.ndarray
+    radius: np.ndarray
+    allowed: np.ndarray
+    expected: np.ndarray
+
+    @classmethod
+    def of(cls, volume: Volume, prompts: Prompts) -> _Scene:
+        low, high = prompts.box_ijk(volume.geometry)
+        grid = WorkingGrid.around(low, high, volume.geometry, CELLS, MARGIN)
+        radius, allowed = _ellipsoid_radius(grid, low, high)
+        if not len(prompts.outline_points):
+            allowed = np.ones(grid.shape, bool)
+        grey = grid.sample(volume)
+        near = grey[radius < 1.3]
+        levels = grey_levels(grey, near if near.size else grey)
+        expected = OCCUPANCY / (1 + np.exp(6 * (radius - 1.0)))
+        if prompts.prior is not None:
+            expected = 0.5 * expected + 0.45 * grid.sample_mask(prompts.prior)
+        return cls(grid, levels, binned(levels), radius, allowed, np.clip(expected, 0.01, 0.97) * allowed)
+
+    def seeds(self, prompts: Prompts) -> _Seeds:
+        """Cells that are certain to lie inside, and those certain to lie outside."""
+        inside = [self._paths(prompts.extreme_points)] if len(prompts.extreme_points) else []
+        if prompts.line is not None:
+            inside.append(self.grid.nearest_cells(stroke_points(prompts.line)))
+        inside.append(self.grid.nearest_cells(prompts.positive))
+        inside += [self.grid.nearest_cells(stroke_points(s.points)) for s in prompts.scribbles if s.positive]
+        outside = [self.grid.nearest_cells(prompts.negative)]
+        outside += [
+            self.grid.nearest_cells(stroke_points(s.points)) for s in prompts.scribbles if not s.positive
+        ]
+        return _Seeds.of(self.grid.shape, np.concatenate(inside), np.concatenate(outside))
+
+    def _paths(self, points_ijk: np.ndarray) -> np.ndarray:
+        """Cells (n, 3) of the cheapest paths that join the extreme points through the structure."""
+        ends = self.grid.nearest_cells(points_ijk)
+        cost = self._path_cost(self.grid.to_cells(points_ijk))
+        sampling = tuple(self.grid.spacing / self.grid.spacing.min())
+        cells = [ends]
+        for start, stop in _opposite_pairs(ends):
+            search = MCP_Geometric(cost, sampling=sampling)
+            search.find_costs([tuple(start)], [tuple(stop)])
+            cells.append(np.array(search.traceback(tuple(stop))))
+        return np.concatenate(cells)
+
+    def _path_cost(self, points: np.ndarray) -> np.ndarray:
+        """Cost of a step: grey levels unlike those at the points, and edges, are dear."""
+        samples = _towards_centre(points, steps=(0, 1, 2))
+        found = ndimage.map_coordinates(self.levels, samples.T, order=1, mode="nearest")
+        middle = np.median(found)
+        spread = max(1.48 * np.median(np.abs(found - middle)), 0.03)
+        smooth = ndimage.gaussian_filter(self.levels, 0.7)
+        edges = ndimage.gaussian_gradient_magnitude(self.levels, 0.7)
+        cost = 0.5 + np.minimum(((smooth - middle) / spread) ** 2, 9)
+        cost += edges / max(np.percentile(edges, 90), 1e-6)
+        return np.where(self.allowed, cost, cost + 3).astype(np.float64)
+
+    def start(self, seeds: _Seeds) -> np.ndarray:
+        """First guess of the probabilities: cells whose grey level is like the seeds'."""
+        if not seeds.any_inside:
+            return self.expected.copy()
+        found = self.levels[seeds.inside]
+        middle = np.median(found)
+        spread = max(1.5 * 1.48 * np.median(np.abs(found - middle)), 0.05)
+        smooth = ndimage.gaussian_filter(self.levels, 0.7)
+        alike = np.exp(-0.5 * ((smooth - middle) / spread) ** 2) * np.sqrt(self.expected)
+        return np.clip(np.maximum(alike, 0.9 * seeds.nearness), 1e-3, 0.98) * self.allowed
+
+    def refine(self, inside: np.ndarray, seeds: _Seeds, last: bool) -> np.ndarray:
+        """Grey-level histograms from the probabilities, then probabilities from the histograms."""
+        histogram_inside = histogram(self.bins, inside)
+        if seeds.any_inside:
+            anchor = histogram(self.bins[seeds.inside], smoothing=1.5)
+            histogram_inside = (1 - TRUST_SEEDS) * histogram_inside + TRUST_SEEDS * anchor
+        ratio = evidence(histogram_inside, histogram(self.bins, 1 - inside))
+        votes = ratio[self.bins] + logit(self.expected) + 4 * seeds.nearness - 8 * seeds.nearness_outside
+        votes[~self.allowed] = -8
+        return agree_with_neighbours(votes, inside, STRENGTH, rounds=8 if last else 3)
+
+    def settle(self, inside: np.ndarray, seeds: _Seeds) -> np.ndarray:
+        """Keep what hangs together with the seeds, fill holes; above one half is inside."""
+        mask = inside > 0.5
+        parts, count = ndimage.label(mask)
+        if count > 1:
+            sizes = np.bincount(parts.ravel())
+            sizes[0] = 0
+            touched = np.zeros(count + 1, bool)
+            touched[np.unique(parts[seeds.inside])] = True
+            touched &= sizes >= 0.05 * (sizes * touched).max() if touched[1:].any() else sizes == sizes.max()
+            touched[0] = False
+            mask = touched[parts]
+        mask = ndimage.binary_fill_holes(mask)
+        return np.where(mask, np.maximum(inside, 0.51), np.minimum(inside, 0.49))
+
+
+@dataclass
+class _Seeds:
+    """Certain cells, and how near (1 on them, falling to 0 within three cells) each cell is."""
+
+    inside: np.ndarray
+    nearness: np.ndarray
+    nearness_outside: np.ndarray
+
+    @classmethod
+    def of(cls, shape, inside_cells: np.ndarray, outside_cells: np.ndarray) -> _Seeds:
+        inside = _marked(shape, inside_cells)
+        return cls(inside, _nearness(inside), _nearness(_marked(shape, outside_cells)))
+
+    @property
+    def any_inside(self) -> bool:
+        return bool(self.inside.any())
+
+
+def _marked(shape, cells: np.ndarray) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[tuple(cells.T)] = True
+    return mask
+
+
+def _nearness(mask: np.ndarray) -> np.ndarray:
+    blurred = ndimage.gaussian_filter(mask.astype(np.float32), 1.0)
+    return blurred / max(float(blurred.max()), 1e-9)
+
+
+def _ellipsoid_radius(grid: WorkingGrid, low_ijk, high_ijk) -> tuple[np.ndarray, np.ndarray]:
+    """Radius of each cell, 1 on the ellipsoid in the box, and whether it lies in the box."""
+    low, high = grid.to_cells(low_ijk)[0], grid.to_cells(high_ijk)[0]
+    centre, half = (low + high) / 2, np.maximum((high - low) / 2, 0.5)
+    offsets = np.ix_(*[(np.arange(n) - c) / h for n, c, h in zip(grid.shape, centre, half, strict=True)])
+    radius = np.sqrt(sum(o**2 for o in offsets)).astype(np.float32)
+    inside = np.ones(grid.shape, bool)
+    for offset in offsets:
+        inside &= np.abs(offset) <= 1 + 1e-6
+    return radius, inside
+
+
+def _opposite_pairs(points: np.ndarray):
+    """Pairs of points to join: along each axis the two that lie farthest apart."""
+    for axis in range(3):
+        first, last = np.argmin(points[:, axis]), np.argmax(points[:, axis])
+        if first != last:
+            yield points[first], points[last]
+
+
+def _towards_centre(points: np.ndarray, steps) -> np.ndarray:
+    """The points, each also moved by some cells towards their common centre."""
+    towards = points.mean(axis=0) - points
+    length = np.linalg.norm(towards, axis=1, keepdims=True)
+    unit = towards / np.maximum(length, 1e-6)
+    return np.concatenate([points + unit * np.minimum(step, length) for step in steps])

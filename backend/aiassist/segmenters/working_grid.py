@@ -1,0 +1,109 @@
+"""A crop of a study resampled to a small grid for computing, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume
+
+
+@dataclass(frozen=True)
+class WorkingGrid:
+    """A region of the study, covered by cells of one or more voxels.
+
+    Parameters
+    ----------
+    region : Region
+        The crop, inside the volume.
+    shape : tuple of int
+        Cells ``(k, j, i)``; never more than there are voxels.
+    spacing : numpy.ndarray
+        Size of a cell ``(k, j, i)`` in mm.
+    """
+
+    region: Region
+    shape: tuple[int, int, int]
+    spacing: np.ndarray
+
+    @classmethod
+    def around(cls, low_ijk, high_ijk, geometry: Geometry, cells: int, margin: float) -> WorkingGrid:
+        """The grid over a box of continuous indices.
+
+        Parameters
+        ----------
+        low_ijk, high_ijk : array_like
+            Opposite corners ``(i, j, k)``.
+        geometry : Geometry
+            Of the volume.
+        cells : int
+            Cells along a side of the box at most; a side of fewer voxels keeps them.
+        margin : float
+            Share of the side that is added on each side, at least two voxels.
+        """
+        low, high = np.asarray(low_ijk)[::-1], np.asarray(high_ijk)[::-1]
+        side = high - low
+        grow = np.maximum(margin * side, 2.0)
+        start, stop = np.floor(low - grow).astype(int), np.ceil(high + grow).astype(int) + 1
+        region = Region(tuple(start), tuple(stop)).clip(geometry.shape)
+        voxels_a_cell = np.maximum(side / cells, 1.0)
+        shape = tuple(int(max(1, np.rint(n / v))) for n, v in zip(region.shape, voxels_a_cell, strict=True))
+        spacing = np.array(geometry.spacing_kji) * region.shape / shape
+        return cls(region, shape, spacing)
+
+    def to_cells(self, points_ijk) -> np.ndarray:
+        """Continuous cell indices ``(k, j, i)``, shape (n, 3), of voxel indices ``(i, j, k)``."""
+        points = np.asarray(points_ijk, dtype=float).reshape(-1, 3)[:, ::-1]
+        scale = np.array(self.shape) / self.region.shape
+        return (points - self.region.start + 0.5) * scale - 0.5
+
+    def nearest_cells(self, points_ijk) -> np.ndarray:
+        """Whole cell indices (n, 3) inside the grid nearest to voxel indices ``(i, j, k)``."""
+        return np.clip(np.rint(self.to_cells(points_ijk)), 0, np.array(self.shape) - 1).astype(int)
+
+    def sample(self, volume: Volume) -> np.ndarray:
+        """Grey values of the cells, float32; what is not finite takes the median of what is."""
+        return resample(finite(volume.voxels[self.region.slices]), self.shape)
+
+    def sample_mask(self, patch: MaskPatch) -> np.ndarray:
+        """Share of each cell, 0 to 1, that a mask covers."""
+        return resample(patch.within(self.region).astype(np.float32), self.shape)
+
+    def to_voxels(self, field: np.ndarray) -> np.ndarray:
+        """A float field of the cells, interpolated to the region's voxels."""
+        return resample(field.astype(np.float32), self.region.shape)
+
+
+def finite(voxels: np.ndarray) -> np.ndarray:
+    """Float32 copy in which NaN and infinities are replaced by the median of the finite voxels."""
+    grey = voxels.astype(np.float32)
+    if voxels.dtype.kind == "f":
+        bad = ~np.isfinite(grey)
+        if bad.any():
+            grey[bad] = np.median(grey[~bad]) if not bad.all() else 0.0
+    return grey
+
+
+def resample(array: np.ndarray, shape) -> np.ndarray:
+    """Linear interpolation to `shape` over the same extent, averaging where it shrinks.
+
+    Separable: one small matrix per axis, so that it costs three matrix products.
+    """
+    for axis, cells in enumerate(shape):
+        if array.shape[axis] != cells:
+            weights = _triangle_weights(array.shape[axis], cells)
+            array = np.moveaxis(np.tensordot(weights, array, axes=(1, axis)), 0, axis)
+    return np.ascontiguousarray(array)
+
+
+def _triangle_weights(old: int, new: int) -> np.ndarray:
+    """Matrix (new, old) of a triangle filter, one new or old cell wide, whichever is larger."""
+    scale = old / new
+    centres = (np.arange(new) + 0.5) * scale - 0.5
+    width = max(scale, 1.0)
+    weights = np.maximum(1 - np.abs(np.arange(old) - centres[:, np.newaxis]) / width, 0)
+    nearest = np.clip(np.rint(centres), 0, old - 1).astype(int)
+    empty = weights.sum(axis=1) == 0
+    weights[empty, nearest[empty]] = 1
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
