@@ -10,8 +10,10 @@ import numpy as np
 from aiassist.errors import PatchError, PromptError
 from aiassist.imaging import Geometry, MaskPatch
 
-#: Radius in mm that is assumed of a structure of which a single click is all that is known.
+#: Radius that is assumed of a structure of which only clicks are known: this many mm,
 CLICK_RADIUS = 15.0
+#: but not more than this many voxels, so that a mouse's organs are not taken for a man's.
+CLICK_RADIUS_VOXELS = 20.0
 
 
 def _points(values, what: str) -> np.ndarray:
@@ -192,7 +194,8 @@ class Prompts:
         else:
             seeds = [self.positive, *(s.points for s in self.scribbles if s.positive)]
             seeds = np.concatenate(seeds)
-            low, high = seeds.min(axis=0) - CLICK_RADIUS / spacing, seeds.max(axis=0) + CLICK_RADIUS / spacing
+            radius = min(CLICK_RADIUS, CLICK_RADIUS_VOXELS * spacing.min()) / spacing
+            low, high = seeds.min(axis=0) - radius, seeds.max(axis=0) + radius
         limit = np.asarray(geometry.size) - 0.5
         return np.clip(low - 0.5, -0.5, limit), np.clip(high + 0.5, -0.5, limit)
 

@@ -21,7 +21,8 @@ from sqlalchemy.orm import Session
 from aiassist.errors import StoreError
 from aiassist.files import UNFINISHED, sync, whole_file
 from aiassist.groundtruth.index import LabelRow, State, StudyRow, open_index
-from aiassist.imaging import DicomSeries, Label, MaskPatch, Volume, describe_structure, read_volume, write_volume
+from aiassist.imaging import DicomSeries, Geometry, Label, MaskPatch, Volume, describe_structure, read_volume, write_volume
+from aiassist.imaging.nrrd_files import read_nrrd_geometry
 from aiassist.imaging.segmentation_file import write_segmentation
 from aiassist.prompts import Prompts
 
@@ -169,12 +170,20 @@ class GroundTruthStore:
             raise StoreError(f"There is {what} called {name_or_id!r} in {self.folder}; see: aiassist truth list.")
         return found[0]
 
-    def volume(self, study: str) -> Volume:
-        """The image of a study, by id, with its DICOM headers if it had any."""
+    def geometry(self, study: str) -> Geometry:
+        """The grid of a study's image, by id; reads no voxels."""
+        return read_nrrd_geometry(self.folder / self._study_row(study).image)
+
+    def _study_row(self, study: str) -> StudyRow:
         with Session(self._engine) as session:
             row = session.get(StudyRow, study)
         if row is None:
             raise StoreError(f"There is no study {study!r} in {self.folder}.")
+        return row
+
+    def volume(self, study: str) -> Volume:
+        """The image of a study, by id, with its DICOM headers if it had any."""
+        row = self._study_row(study)
         volume = read_volume(self.folder / row.image)
         if row.dicom is None:
             return volume
@@ -309,9 +318,6 @@ class GroundTruthStore:
             state=State.DRAFT,
             parent=number,
         )
-
-    def _geometry_of(self, study: str) -> Volume:
-        return self.volume(study)
 
     def _last_number(self, session: Session, study: str, key: str) -> int:
         query = select(func.max(LabelRow.number)).where(LabelRow.study == study, LabelRow.key == key)

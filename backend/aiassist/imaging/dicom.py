@@ -51,8 +51,18 @@ def _image_headers(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
         except (InvalidDicomError, EOFError, ValueError):
             continue
         if "Rows" in header and "ImagePositionPatient" in header:
-            found.append((path, header))
+            found.append((path, _identified(header)))
     return found
+
+
+def _identified(header: pydicom.Dataset) -> pydicom.Dataset:
+    """The header without private fields; identifiers emptied by anonymisation come from the file's meta."""
+    header.remove_private_tags()
+    if not header.get("SOPInstanceUID"):
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID
+    if not header.get("SOPClassUID"):
+        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID
+    return header
 
 
 def _sort(folder: Path, slices):

@@ -53,6 +53,12 @@ def read_nrrd(path: Path) -> Volume:
         raise ImageError(f"{path}: {error}") from error
 
 
+def read_nrrd_geometry(path: Path) -> Geometry:
+    """The grid of a 3D NRRD file of grey values, from its header alone."""
+    header = nrrd.read_header(str(path))
+    return Geometry(tuple(header["sizes"][::-1]), _affine(header, header.get("space directions")))
+
+
 def _itemsize(kind: str) -> int:
     return np.dtype(nrrd.reader._TYPEMAP_NRRD2NUMPY[kind]).itemsize
 

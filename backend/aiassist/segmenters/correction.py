@@ -22,14 +22,14 @@ from aiassist.segmenters.working_grid import finite
 #: A click never changes a voxel farther away than this, in mm.
 MAX_REACH = 30.0
 #: Reach of a click in multiples of its distance to the border of the mask.
-REACH = 2.0
+REACH = 2.5
 
 
 def correct(volume: Volume, prompts: Prompts) -> Work:
     """Correct ``prompts.prior`` where clicks and scribbles contradict it.
 
     A click that the mask already obeys changes nothing. How far a contradicted one reaches follows
-    from how wrong the mask is there: twice the distance from the click to the mask's border, at
+    from how wrong the mask is there: two and a half times the distance from the click to the mask's border, at
     least three voxels and at most `MAX_REACH`.
     """
     yield Step("crop", 0.0)
@@ -113,11 +113,11 @@ def _choose(grey: np.ndarray, right: np.ndarray, movable: np.ndarray, nearness: 
     """
     levels = grey_levels(grey, grey)
     bins = binned(levels)
-    core = movable & (nearness <= 0.35)
-    rim = movable & (nearness > 0.6)
+    core = movable & (nearness <= 0.3)
+    rim = movable & (nearness > 0.55)
     flip = histogram(bins[core], smoothing=2.0)
     stay = histogram(bins[rim], smoothing=2.0) if rim.any() else np.full_like(flip, 1 / len(flip))
-    votes = evidence(flip, stay)[bins] + 4.0 * (0.75 - nearness)
+    votes = evidence(flip, stay)[bins] + 6.0 * (0.65 - nearness)
     votes = np.where(movable, votes, np.where(right, 3.0, -3.0))
     start = 1 / (1 + np.exp(-votes))
     return (agree_with_neighbours(votes, start, 3.0, rounds=5) > 0.5) & movable

@@ -104,13 +104,19 @@ class _Scene:
         inside = [self._paths(prompts.extreme_points)] if len(prompts.extreme_points) else []
         if prompts.line is not None:
             inside.append(self.grid.nearest_cells(stroke_points(prompts.line)))
-        inside.append(self.grid.nearest_cells(prompts.positive))
+        inside.append(self._around(prompts.positive))
         inside += [self.grid.nearest_cells(stroke_points(s.points)) for s in prompts.scribbles if s.positive]
         outside = [self.grid.nearest_cells(prompts.negative)]
         outside += [
             self.grid.nearest_cells(stroke_points(s.points)) for s in prompts.scribbles if not s.positive
         ]
         return _Seeds.of(self.grid.shape, np.concatenate(inside), np.concatenate(outside))
+
+    def _around(self, points_ijk: np.ndarray) -> np.ndarray:
+        """The cells of clicks and their face neighbours."""
+        steps = np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
+        cells = (self.grid.nearest_cells(points_ijk)[:, np.newaxis] + steps).reshape(-1, 3)
+        return np.clip(cells, 0, np.array(self.grid.shape) - 1).astype(int)
 
     def _paths(self, points_ijk: np.ndarray) -> np.ndarray:
         """Cells (n, 3) of the cheapest paths that join the extreme points through the structure."""
@@ -151,7 +157,7 @@ class _Scene:
         """Grey-level histograms from the probabilities, then probabilities from the histograms."""
         histogram_inside = histogram(self.bins, inside)
         if seeds.any_inside:
-            anchor = histogram(self.bins[seeds.inside], smoothing=1.5)
+            anchor = histogram(self.bins[seeds.inside], smoothing=seeds.smoothing)
             histogram_inside = (1 - TRUST_SEEDS) * histogram_inside + TRUST_SEEDS * anchor
         ratio = evidence(histogram_inside, histogram(self.bins, 1 - inside))
         votes = ratio[self.bins] + logit(self.expected) + 4 * seeds.nearness - 8 * seeds.nearness_outside
@@ -190,6 +196,11 @@ class _Seeds:
     @property
     def any_inside(self) -> bool:
         return bool(self.inside.any())
+
+    @property
+    def smoothing(self) -> float:
+        """Width of the grey-level histogram's kernel in bins: wider from fewer seeds."""
+        return float(np.clip(1.5 * (100 / self.inside.sum()) ** 0.2, 1.5, 4.0))
 
 
 def _marked(shape, cells: np.ndarray) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""The command line: ``aiassist``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+
+import aiassist
+from aiassist.errors import AIAssistError
+
+#: A point with a negative first index, which argparse would take for an option.
+_NEGATIVE_POINT = re.compile(r"-[\d.][^,]*,")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, or 2 with one sentence on stderr."""
+    arguments = [f" {a}" if _NEGATIVE_POINT.match(a) else a for a in (sys.argv[1:] if argv is None else argv)]
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except AIAssistError as error:
+        print(f"aiassist: {error}", file=sys.stderr)
+    except OSError as error:
+        reason = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else error
+        print(f"aiassist: {reason}", file=sys.stderr)
+    except MemoryError:
+        print("aiassist: There is not enough memory for this; use a smaller volume.", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    from aiassist.commands import annotate, demo, evaluate, models, truth
+
+    parser = argparse.ArgumentParser(prog="aiassist", description="AI-assisted annotation of medical images.")
+    parser.add_argument("--version", action="version", version=f"aiassist {aiassist.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in (demo, annotate, evaluate, models, truth):
+        command.add_to(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

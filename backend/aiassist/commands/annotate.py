@@ -1,0 +1,133 @@
+"""``aiassist annotate``"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from aiassist.commands.shared import add_model, point, progress_bar
+from aiassist.errors import PromptError
+
+
+def add_to(commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("annotate", help="segment one structure of an image from a person's prompts")
+    parser.add_argument("image", help="an image file, or a folder with one DICOM series")
+    parser.add_argument("-o", "--output", metavar="MASK", required=True, help="where to write the mask")
+    add_model(parser)
+    source = parser.add_argument_group("where the structure is (indices i,j,k of the image)")
+    source.add_argument("--points", metavar="FILE.json", help='prompts as JSON: {"points": [[i,j,k], ...]}')
+    source.add_argument("--point", metavar="I,J,K", type=point, nargs="+", action="extend", help="extreme points")
+    source.add_argument("--positive", metavar="I,J,K", type=point, nargs="+", action="extend", help="points inside")
+    source.add_argument("--negative", metavar="I,J,K", type=point, nargs="+", action="extend", help="points outside")
+    source.add_argument("--line", metavar="I,J,K", type=point, nargs=2, help="both ends of a lesion's diameter")
+    source.add_argument("--box", metavar="I,J,K", type=point, nargs=2, help="two opposite corners")
+    source.add_argument("--from-label", metavar="LABEL", help="take the extreme points of a label on the same grid")
+    source.add_argument("--value", type=int, metavar="N", help="which value of that label (default: all that is not 0)")
+    source.add_argument("--seed", type=int, default=0, help="which of several equal extreme points to take")
+    source.add_argument("--prior", metavar="MASK", help="a mask on the same grid to correct")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(options) -> None:
+    """Read, annotate, write, say what was done."""
+    from aiassist.engine import AnnotateRequest, LocalBackend
+    from aiassist.files import check_writable
+    from aiassist.imaging import Volume, read_volume, write_volume
+    from aiassist.imaging.image_files import check_output_name
+
+    output = check_output_name(options.output)
+    check_writable(output)
+    volume = read_volume(options.image)
+    prompts = _prompts(options, volume)
+    prompts.check(volume.geometry)
+    with LocalBackend(device=options.device) as backend, progress_bar() as bar:
+        task = bar.add_task("annotating", total=1.0)
+        study = backend.open_study(volume)
+        request = AnnotateRequest(study, prompts, model=options.model)
+        began = time.perf_counter()
+        answer = backend.annotate(request, lambda step: bar.update(task, completed=step.fraction))
+        milliseconds = 1000 * (time.perf_counter() - began)
+    whole = answer.patch.over(prompts.prior)
+    mask = whole.to_mask(volume.shape)
+    write_volume(output, Volume(mask, volume.geometry))
+    millilitres = float(mask.sum()) * abs(_voxel_volume(volume)) / 1000
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "mask": str(output),
+                    "study": study,
+                    "version": answer.version,
+                    "model": answer.model,
+                    "model_version": answer.model_version,
+                    "device": answer.device,
+                    "voxels": int(mask.sum()),
+                    "millilitres": round(millilitres, 4),
+                    "milliseconds": round(milliseconds, 1),
+                    "prompts": {k: v for k, v in prompts.to_json().items() if k != "prior"},
+                }
+            )
+        )
+    else:
+        print(
+            f"{output}: {int(mask.sum()):,} voxels, {millilitres:.1f} ml, by {answer.model} "
+            f"{answer.model_version} in {milliseconds:.0f} ms."
+        )
+
+
+def _voxel_volume(volume) -> float:
+    import numpy as np
+
+    return float(np.linalg.det(volume.geometry.affine[:3, :3]))
+
+
+def _prompts(options, volume):
+    """The prompts that the options describe."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from aiassist.imaging import MaskPatch, read_labelmap
+    from aiassist.prompts import Prompts
+
+    if sum(bool(x) for x in (options.points, options.point, options.from_label)) > 1:
+        raise PromptError("Give the extreme points by one of --points, --point and --from-label, not by several.")
+    prompts = Prompts.from_json(_read_json(options.points)) if options.points else Prompts()
+    if options.point:
+        prompts = replace(prompts, extreme_points=options.point)
+    if options.from_label:
+        mask = _label_mask(options, volume)
+        from aiassist.evaluation.annotator import extreme_points
+
+        prompts = replace(prompts, extreme_points=extreme_points(mask, np.random.default_rng(options.seed)))
+    for name in ("positive", "negative"):
+        if getattr(options, name):
+            prompts = replace(prompts, **{name: [*getattr(prompts, name), *getattr(options, name)]})
+    for name in ("line", "box"):
+        if getattr(options, name):
+            prompts = replace(prompts, **{name: getattr(options, name)})
+    if options.prior:
+        prior = read_labelmap(options.prior, like=volume)
+        prompts = replace(prompts, prior=MaskPatch.of_mask(prior.voxels != 0))
+    return prompts
+
+
+def _label_mask(options, volume):
+    from aiassist.imaging import read_labelmap
+
+    labelmap = read_labelmap(options.from_label, like=volume).voxels
+    mask = labelmap != 0 if options.value is None else labelmap == options.value
+    if not mask.any():
+        what = "any structure" if options.value is None else f"the value {options.value}"
+        raise PromptError(f"{options.from_label} does not hold {what}; its values go up to {labelmap.max()}.")
+    return mask
+
+
+def _read_json(path: str):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf8"))
+    except ValueError as error:
+        raise PromptError(f"{path} is not valid JSON: {error}.") from error

@@ -1,0 +1,188 @@
+"""``aiassist truth``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from aiassist.commands.shared import add_author
+from aiassist.errors import AIAssistError, StoreError
+
+
+def add_to(commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("truth", help="keep versioned ground truth in a studies folder")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    listing = _action(actions, "list", "studies and the newest label of each structure", list_labels)
+    listing.add_argument("--json", action="store_true", help="print JSON")
+
+    add = _action(actions, "add", "save labels of an image as new versions", add_labels)
+    add.add_argument("image", help="an image file, or a folder with one DICOM series")
+    add.add_argument("label", help="a labelmap on the same grid")
+    add.add_argument("--study-name", help="name of the study (default: the image's name)")
+    add.add_argument("--name", metavar="STRUCTURE", help="structure, when the labelmap holds one")
+    add.add_argument("--names", metavar="N=STRUCTURE", nargs="+", default=[], help="structures by value: 1=liver 2=spleen")
+    add.add_argument("--comment", default="")
+    add.add_argument("--state", choices=("draft", "submitted", "approved", "rejected"), default="draft")
+    add.add_argument("--model", help="model that the labels came from")
+    add.add_argument("--model-version")
+    add.add_argument("--seconds", type=float, help="time that the person spent")
+    add.add_argument("--edits", type=int, help="edits that the person made")
+    add_author(add)
+
+    history = _action(actions, "history", "all label versions of a study", show_history)
+    history.add_argument("study", help="name or id")
+    history.add_argument("structure", nargs="?")
+    history.add_argument("--json", action="store_true", help="print JSON")
+
+    restore = _action(actions, "restore", "make an old version the newest again", restore_label)
+    restore.add_argument("study", help="name or id")
+    restore.add_argument("structure")
+    restore.add_argument("version", type=int, metavar="N")
+    add_author(restore)
+
+    export = _action(actions, "export", "write labels of a study to a file", export_labels)
+    export.add_argument("study", help="name or id")
+    export.add_argument("-o", "--output", required=True, type=Path, help=".nii.gz, .nrrd, .seg.nrrd, .mha, or .dcm (DICOM SEG)")
+    export.add_argument("--structure", action="append", help="only this structure; may be repeated")
+    export.add_argument("--version", type=int, metavar="N", help="this version, of a single structure (default: newest)")
+
+
+def _action(actions, name: str, text: str, run):
+    parser = actions.add_parser(name, help=text)
+    parser.add_argument("--studies", metavar="DIR", type=Path, required=True, help="the studies folder")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _open(options, make: bool = False):
+    from aiassist.groundtruth import GroundTruthStore
+    from aiassist.groundtruth.store import INDEX
+
+    if not make and not (options.studies / INDEX).exists():
+        raise StoreError(f"{options.studies} is not a studies folder; make one with: aiassist truth add.")
+    return GroundTruthStore(options.studies)
+
+
+def _as_json(version) -> dict:
+    row = {name: getattr(version, name) for name in version.__dataclass_fields__}
+    return row | {"made": version.made.isoformat(), "state": version.state.value, "path": str(version.path)}
+
+
+def _line(version) -> str:
+    source = f", from {version.model} {version.model_version}" if version.model else ""
+    comment = f": {version.comment}" if version.comment else ""
+    made = version.made.strftime("%Y-%m-%d %H:%M")
+    return (
+        f"{version.structure} v{version.number} {version.state.value}, {version.voxels:,} voxels, "
+        f"{made} UTC by {version.author}{source}{comment}"
+    )
+
+
+def list_labels(options) -> None:
+    """Print the studies and their newest labels."""
+    with _open(options) as store:
+        studies = [(study, store.latest(study.id)) for study in store.studies()]
+    if options.json:
+        print(
+            json.dumps(
+                [
+                    {"study": s.id, "name": s.name, "labels": [_as_json(v) for v in labels.values()]}
+                    for s, labels in studies
+                ]
+            )
+        )
+        return
+    for study, labels in studies:
+        print(f"{study.name} ({study.id[:8]})")
+        for version in labels.values():
+            print(f"  {_line(version)}")
+
+
+def add_labels(options) -> None:
+    """Save each structure of a labelmap as a new version."""
+    from aiassist.groundtruth import State
+    from aiassist.imaging import MaskPatch, read_labelmap, read_volume
+
+    volume = read_volume(options.image)
+    labelmap = read_labelmap(options.label, like=volume).voxels
+    names = _names(options, labelmap)
+    study_name = options.study_name or _stem(Path(options.image))
+    with _open(options, make=True) as store:
+        study = store.add_study(volume, study_name)
+        for value, name in names.items():
+            version = store.add(
+                study.id,
+                name,
+                MaskPatch.of_mask(labelmap == value),
+                author=options.author,
+                model=options.model,
+                model_version=options.model_version,
+                seconds=options.seconds,
+                edits=options.edits,
+                comment=options.comment,
+                state=State(options.state),
+            )
+            print(f"{study.name}: {_line(version)}")
+
+
+def _stem(path: Path) -> str:
+    name = path.resolve().name
+    for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _names(options, labelmap) -> dict[int, str]:
+    """Structure names by value in the labelmap."""
+    import numpy as np
+
+    values = [int(v) for v in np.unique(labelmap) if v]
+    if not values:
+        raise AIAssistError(f"{options.label} is empty: no voxel is labelled.")
+    if options.name:
+        if len(values) > 1:
+            raise AIAssistError(f"{options.label} holds {len(values)} structures; name them with --names {values[0]}=...")
+        return {values[0]: options.name}
+    names = {}
+    for pair in options.names:
+        value, _, name = pair.partition("=")
+        if not value.isdecimal() or int(value) not in values or not name.strip():
+            raise AIAssistError(f"{pair!r} does not name a value of {options.label} (it holds {values}); write N=STRUCTURE.")
+        names[int(value)] = name
+    if not names:
+        raise AIAssistError(f"Say what {options.label} holds: --name STRUCTURE, or --names {values[0]}=STRUCTURE ...")
+    return names
+
+
+def show_history(options) -> None:
+    """Print all versions of a study's labels."""
+    with _open(options) as store:
+        versions = store.history(store.study(options.study).id, options.structure)
+    if options.json:
+        print(json.dumps([_as_json(v) for v in versions]))
+        return
+    for version in versions:
+        print(_line(version))
+
+
+def restore_label(options) -> None:
+    """Restore an old version as a new one."""
+    with _open(options) as store:
+        version = store.restore(store.study(options.study).id, options.structure, options.version, options.author)
+    print(_line(version))
+
+
+def export_labels(options) -> None:
+    """Write labels to a file of the format its name says."""
+    from aiassist.groundtruth.export import export
+
+    with _open(options) as store:
+        study = store.study(options.study)
+        names = options.structure or list(store.latest(study.id))
+        if options.version is not None and len(names) != 1:
+            raise StoreError("--version needs a single --structure.")
+        versions = [store.version(study.id, name, options.version) for name in names]
+        export(store, study, versions, options.output)
+    print(f"{options.output}: {', '.join(f'{v.structure} v{v.number}' for v in versions)}")

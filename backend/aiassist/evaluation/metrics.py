@@ -1,0 +1,40 @@
+"""How well a mask agrees with the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiassist.errors import MissingExtraError
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Dice similarity coefficient of two masks; 1 when both are empty."""
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else 1.0
+
+
+def normalised_surface_distance(a: np.ndarray, b: np.ndarray, spacing_kji, tolerance_mm: float) -> float:
+    """NSD (surface Dice, Nikolov et al. 2018, arXiv:1809.04430) of two masks, by its authors' library.
+
+    Parameters
+    ----------
+    a, b : numpy.ndarray
+        Bool masks ``(k, j, i)`` of the same shape.
+    spacing_kji : tuple of float
+        In mm.
+    tolerance_mm : float
+        Surfaces closer than this agree.
+
+    Returns
+    -------
+    float
+        Share of both surfaces that agree, 0 to 1; 1 when both are empty, 0 when one is.
+    """
+    try:
+        import surface_distance
+    except ImportError as error:
+        raise MissingExtraError("surface-distance-based-measures", "evaluate", "The NSD") from error
+    if not a.any() or not b.any():
+        return float(a.any() == b.any())
+    distances = surface_distance.compute_surface_distances(a, b, spacing_kji)
+    return float(surface_distance.compute_surface_dice_at_tolerance(distances, tolerance_mm))

@@ -1,0 +1,68 @@
+"""Measure many structures, in parallel where cores allow."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+import SimpleITK as sitk
+
+from aiassist.engine import LocalBackend
+from aiassist.evaluation.cases import Structure
+from aiassist.evaluation.measure import Plan, Result, measure
+
+_backend: LocalBackend | None = None
+
+
+def evaluate(
+    structures: list[Structure],
+    plan: Plan,
+    workers: int | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, total, title: None,
+) -> list[Result]:
+    """Results of every model of the plan on every structure, in the order of `structures`.
+
+    Parameters
+    ----------
+    structures : list of Structure
+    plan : Plan
+    workers : int, optional
+        Processes; one per core when absent. One means this process.
+    progress : callable
+        Called with the number done, the total, and the title of the structure just done.
+    """
+    workers = min(workers or os.cpu_count() or 1, max(len(structures), 1))
+    if workers == 1:
+        _start_worker(threads=None)
+        found = {}
+        for number, structure in enumerate(structures):
+            found[number] = _measure(structure, plan)
+            progress(number + 1, len(structures), structure.title)
+    else:
+        found = _in_parallel(structures, plan, workers, progress)
+    return [result for number in sorted(found) for result in found[number]]
+
+
+def _in_parallel(structures, plan, workers, progress) -> dict[int, list[Result]]:
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    with ProcessPoolExecutor(workers, context, _start_worker, (1,)) as pool:
+        tasks = {pool.submit(_measure, s, plan): n for n, s in enumerate(structures)}
+        for task in as_completed(tasks):
+            number = tasks[task]
+            found[number] = task.result()
+            progress(len(found), len(structures), structures[number].title)
+    return found
+
+
+def _start_worker(threads: int | None) -> None:
+    global _backend
+    if threads is not None:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    _backend = LocalBackend(threaded=False)
+
+
+def _measure(structure: Structure, plan: Plan) -> list[Result]:
+    return measure(structure, plan, _backend)

@@ -1,0 +1,119 @@
+"""Labels as a DICOM Segmentation object, by highdicom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.sr.coding import Code as DicomCode
+from pydicom.uid import generate_uid
+
+import aiassist
+from aiassist.errors import MissingExtraError, StoreError
+from aiassist.files import whole_file
+from aiassist.groundtruth.store import LabelVersion
+from aiassist.imaging import Label, MaskPatch, Volume
+
+log = logging.getLogger(__name__)
+
+_TISSUE = DicomCode("85756007", "SCT", "Tissue")
+_ANATOMY = DicomCode("123037004", "SCT", "Anatomical Structure")
+
+
+def write_dicom_seg(path: Path, volume: Volume, labels: Sequence[tuple[LabelVersion, MaskPatch]]) -> None:
+    """Write labels as one DICOM SEG file that refers to the series they were drawn on.
+
+    Parameters
+    ----------
+    path : Path
+    volume : Volume
+        The study's image, with its DICOM headers.
+    labels : sequence of (LabelVersion, MaskPatch)
+        Segments in this order; they may overlap.
+
+    Raises
+    ------
+    StoreError
+        When the volume did not come from DICOM.
+    MissingExtraError
+        When highdicom is not installed.
+    """
+    if volume.dicom is None:
+        raise StoreError(f"{path.name}: this study did not come from DICOM, so it cannot go back as DICOM SEG.")
+    try:
+        from highdicom.seg import SegmentationTypeValues
+        from highdicom.seg import Segmentation
+    except ImportError as error:
+        raise MissingExtraError("highdicom", "dicom", "Writing DICOM SEG") from error
+    sources = _sources(volume)
+    pixels = np.stack([patch.to_mask(volume.shape) for _, patch in labels], axis=-1).astype(np.uint8)
+    segmentation = Segmentation(
+        source_images=sources,
+        pixel_array=pixels,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description(n, v) for n, (v, _) in enumerate(labels, start=1)],
+        series_instance_uid=generate_uid(),
+        series_number=9000,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="SlicerAIAssist",
+        manufacturer_model_name="aiassist",
+        software_versions=aiassist.__version__,
+        device_serial_number="0",
+        content_description="Segmentation",
+        series_description="Segmentation by aiassist",
+    )
+    with whole_file(path) as temporary:
+        segmentation.save_as(temporary)
+
+
+def _sources(volume: Volume) -> list[pydicom.Dataset]:
+    """The slices' headers; identifiers that anonymisation emptied are replaced by made-up ones."""
+    sources = [pydicom.Dataset.from_json(header) for header in volume.dicom.headers]
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        if not sources[0].get(name):
+            made = generate_uid(entropy_srcs=[volume.study_id, name])
+            log.warning("The series has no %s; the segmentation uses %s.", name, made)
+            for source in sources:
+                setattr(source, name, made)
+    for source in sources:
+        for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
+            if name not in source:
+                setattr(source, name, None)
+    return sources
+
+
+def _description(number: int, version: LabelVersion):
+    from highdicom.content import AlgorithmIdentificationSequence
+    from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+
+    label: Label = version.label
+    algorithm = {"algorithm_type": SegmentAlgorithmTypeValues.MANUAL}
+    if version.model:
+        algorithm = {
+            "algorithm_type": SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
+            "algorithm_identification": AlgorithmIdentificationSequence(
+                name=version.model,
+                version=version.model_version or "unknown",
+                family=DicomCode("123109", "DCM", "Manual Processing"),
+            ),
+        }
+    kind = DicomCode(label.code.value, "SCT", label.code.meaning) if label.code else _TISSUE
+    description = SegmentDescription(
+        segment_number=number,
+        segment_label=version.structure[:64],
+        segmented_property_category=_ANATOMY if label.code else _TISSUE,
+        segmented_property_type=kind,
+        tracking_uid=generate_uid(),
+        tracking_id=f"{version.structure} v{version.number}"[:64],
+        **algorithm,
+    )
+    if label.code and label.side:
+        modifier = pydicom.Dataset()
+        modifier.CodeValue, modifier.CodingSchemeDesignator = label.side.value, "SCT"
+        modifier.CodeMeaning = label.side.meaning
+        description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    return description

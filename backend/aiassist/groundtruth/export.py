@@ -1,0 +1,62 @@
+"""Write label versions to files that other programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from aiassist.errors import StoreError
+from aiassist.files import whole_file
+from aiassist.groundtruth.store import GroundTruthStore, LabelVersion, StudyRecord
+from aiassist.imaging import Label, Volume, write_volume
+from aiassist.imaging.segmentation_file import write_segmentation
+
+
+def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[LabelVersion], path: Path) -> None:
+    """Write labels of a study to one file, whole or not at all.
+
+    Parameters
+    ----------
+    store : GroundTruthStore
+    study : StudyRecord
+    versions : sequence of LabelVersion
+        One per structure. In a labelmap they get the values 1, 2, ... in this order.
+    path : Path
+        ``.seg.nrrd`` (Slicer segmentation), ``.dcm`` (DICOM SEG), or an image format (labelmap).
+
+    Raises
+    ------
+    StoreError
+        When there is nothing to export, when structures overlap in a labelmap, or when DICOM SEG
+        is asked for of a study that did not come from DICOM.
+    """
+    if not versions:
+        raise StoreError(f"The study {study.name!r} has no labels to export.")
+    path = Path(path)
+    if path.name.lower().endswith(".dcm"):
+        from aiassist.groundtruth.dicom_seg import write_dicom_seg
+
+        write_dicom_seg(path, store.volume(study.id), [(v, store.mask(v)) for v in versions])
+        return
+    geometry = store.geometry(study.id)
+    labelmap = np.zeros(geometry.shape, np.uint8 if len(versions) < 256 else np.uint16)
+    labels: list[Label] = []
+    for value, version in enumerate(versions, start=1):
+        patch = store.mask(version)
+        part = labelmap[patch.region.slices]
+        if part[patch.mask].any():
+            other = labels[int(part[patch.mask].max()) - 1].name
+            raise StoreError(
+                f"{version.structure!r} overlaps {other!r}, which one labelmap cannot hold; "
+                "export them to a file each, or as DICOM SEG."
+            )
+        part[patch.mask] = value
+        labels.append(replace(version.label, value=value))
+    if path.name.lower().endswith(".seg.nrrd"):
+        with whole_file(path) as temporary:
+            write_segmentation(temporary, labelmap, geometry, labels)
+    else:
+        write_volume(path, Volume(labelmap, geometry))
