@@ -30,7 +30,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -152,17 +152,13 @@ class Prompts:
         for what, points in (("extreme points", self.extreme_points), ("line ends", self.line)):
             if points is not None and len(points) and np.ptp(points, axis=0).max() < 0.5:
                 raise PromptError(
-                    f"All {len(points)} {what} are at {points[0].tolist()}; they must lie apart, on the structure's border."
+                    f"All {len(points)} {what} are at {points[0].tolist()}; they must lie apart, on the border."
                 )
         seeds = len(self.positive) + sum(s.positive and len(s.points) > 0 for s in self.scribbles)
         if not len(self.outline_points) and not seeds and self.prior is None:
-            raise PromptError(
-                "There is no usable prompt; give extreme points, a line, a box or a positive click."
-            )
+            raise PromptError("There is no usable prompt; give extreme points, a line, a box or a positive click.")
         if self.prior is not None and self.prior.region.clip(geometry.shape) != self.prior.region:
-            raise PromptError(
-                f"The prior mask reaches to {self.prior.region.stop[::-1]} (i, j, k), beyond the volume."
-            )
+            raise PromptError(f"The prior mask reaches to {self.prior.region.stop[::-1]} (i, j, k), beyond the volume.")
 
     def _named_points(self):
         yield "extreme point", self.extreme_points

@@ -30,9 +30,7 @@ def run(options) -> None:
         table.add_column(name, justify="left" if name in ("organ", "saved as") else "right", overflow="fold")
     for organ in organs:
         where = f"{organ.saved.path.parent.name}/{organ.saved.path.name}"
-        table.add_row(
-            organ.name, f"{organ.dice:.3f}", f"{organ.baseline_dice:.3f}", f"{organ.milliseconds:.0f}", where
-        )
+        table.add_row(organ.name, f"{organ.dice:.3f}", f"{organ.baseline_dice:.3f}", f"{organ.milliseconds:.0f}", where)
     out = console()
     out.print(table)
     out.print(f"Ground truth: {options.output / 'studies'}", highlight=False, soft_wrap=True)

@@ -22,7 +22,9 @@ def add_to(commands) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", help="only structures of this split of the manifest (dev, report)")
     parser.add_argument("--stratum", action="append", help="only this stratum; may be repeated")
-    parser.add_argument("--points-only", action="store_true", help="leave out the other ways to begin, and sloppy clicks")
+    parser.add_argument(
+        "--points-only", action="store_true", help="leave out the other ways to begin, and sloppy clicks"
+    )
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     parser.add_argument("--pictures", metavar="DIR", type=Path, help="draw the best and worst structures")
     parser.add_argument("--json", metavar="OUT", type=Path, help="write everything measured as JSON")

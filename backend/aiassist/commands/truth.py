@@ -21,7 +21,9 @@ def add_to(commands) -> None:
     add.add_argument("label", help="a labelmap on the same grid")
     add.add_argument("--study-name", help="name of the study (default: the image's name)")
     add.add_argument("--name", metavar="STRUCTURE", help="structure, when the labelmap holds one")
-    add.add_argument("--names", metavar="N=STRUCTURE", nargs="+", default=[], help="structures by value: 1=liver 2=spleen")
+    add.add_argument(
+        "--names", metavar="N=STRUCTURE", nargs="+", default=[], help="structures by value: 1=liver 2=spleen"
+    )
     add.add_argument("--comment", default="")
     add.add_argument("--state", choices=("draft", "submitted", "approved", "rejected"), default="draft")
     add.add_argument("--model", help="model that the labels came from")
@@ -43,9 +45,17 @@ def add_to(commands) -> None:
 
     export = _action(actions, "export", "write labels of a study to a file", export_labels)
     export.add_argument("study", help="name or id")
-    export.add_argument("-o", "--output", required=True, type=Path, help=".nii.gz, .nrrd, .seg.nrrd, .mha, or .dcm (DICOM SEG)")
+    export.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        help=".nii.gz, .nrrd, .seg.nrrd, .mha, or .dcm (DICOM SEG)",
+    )
     export.add_argument("--structure", action="append", help="only this structure; may be repeated")
-    export.add_argument("--version", type=int, metavar="N", help="this version, of a single structure (default: newest)")
+    export.add_argument(
+        "--version", type=int, metavar="N", help="this version, of a single structure (default: newest)"
+    )
 
 
 def _action(actions, name: str, text: str, run):
@@ -143,13 +153,17 @@ def _names(options, labelmap) -> dict[int, str]:
         raise AIAssistError(f"{options.label} is empty: no voxel is labelled.")
     if options.name:
         if len(values) > 1:
-            raise AIAssistError(f"{options.label} holds {len(values)} structures; name them with --names {values[0]}=...")
+            raise AIAssistError(
+                f"{options.label} holds {len(values)} structures; name them with --names {values[0]}=..."
+            )
         return {values[0]: options.name}
     names = {}
     for pair in options.names:
         value, _, name = pair.partition("=")
         if not value.isdecimal() or int(value) not in values or not name.strip():
-            raise AIAssistError(f"{pair!r} does not name a value of {options.label} (it holds {values}); write N=STRUCTURE.")
+            raise AIAssistError(
+                f"{pair!r} does not name a value of {options.label} (it holds {values}); write N=STRUCTURE."
+            )
         names[int(value)] = name
     if not names:
         raise AIAssistError(f"Say what {options.label} holds: --name STRUCTURE, or --names {values[0]}=STRUCTURE ...")

@@ -103,7 +103,12 @@ def draw_slices(path: Path, volume: Volume, outlines: Sequence[Outline], title: 
     height = 4.6
     widths = [height * w / h for h, w in shapes]
     figure, axes = pyplot.subplots(
-        1, 3, figsize=(sum(widths) + 0.4, height + 1.1), facecolor="black", width_ratios=widths, layout="constrained"
+        1,
+        3,
+        figsize=(sum(widths) + 0.4, height + 1.1),
+        facecolor="black",
+        width_ratios=widths,
+        layout="constrained",
     )
     for axis, (view, cut) in zip(axes, VIEWS, strict=True):
         place = _busiest(masks, cut)
@@ -114,8 +119,13 @@ def draw_slices(path: Path, volume: Volume, outlines: Sequence[Outline], title: 
         o.name: pyplot.Line2D([], [], color=o.colour, linestyle=o.style, linewidth=2) for o in outlines if o.name
     }
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 7), frameon=False,
-        labelcolor="white", fontsize=9,
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(len(handles), 7),
+        frameon=False,
+        labelcolor="white",
+        fontsize=9,
     )
     figure.savefig(path, dpi=130, facecolor="black")
     pyplot.close(figure)
@@ -138,7 +148,11 @@ def _draw_view(axis, grey, masks, outlines, cut: int, place: int, spacing, limit
     vertical_extent = (-0.5 * vertical, (plane.shape[0] - 0.5) * vertical)
     upside = cut != 0  # coronal and sagittal rows run from feet to head
     axis.imshow(
-        plane, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="bilinear",
+        plane,
+        cmap="gray",
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation="bilinear",
         origin="lower" if upside else "upper",
         extent=(*extent, *(vertical_extent if upside else vertical_extent[::-1])),
     )
@@ -146,8 +160,11 @@ def _draw_view(axis, grey, masks, outlines, cut: int, place: int, spacing, limit
         shown = np.pad(np.take(mask, place, axis=cut), 1).astype(float)
         for ring in find_contours(shown, 0.5):
             axis.plot(
-                (ring[:, 1] - 1) * horizontal, (ring[:, 0] - 1) * vertical, color=outline.colour,
-                linestyle=outline.style, linewidth=1.5 if outline.style == "-" else 1.0,
+                (ring[:, 1] - 1) * horizontal,
+                (ring[:, 0] - 1) * vertical,
+                color=outline.colour,
+                linestyle=outline.style,
+                linewidth=1.5 if outline.style == "-" else 1.0,
             )
     axis.set_axis_off()
 

@@ -75,10 +75,7 @@ def _mean_nsd(result: Result, clicks: int, course: str) -> float:
 
 
 def _starts(results: list[Result]) -> dict[str, float]:
-    return {
-        name: macro(results, lambda r, name=name: float(np.mean(r.starts[name])))
-        for name in results[0].starts
-    }
+    return {name: macro(results, lambda r, name=name: float(np.mean(r.starts[name]))) for name in results[0].starts}
 
 
 def _times(results: list[Result]) -> dict:

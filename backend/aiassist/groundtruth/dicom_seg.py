@@ -44,8 +44,7 @@ def write_dicom_seg(path: Path, volume: Volume, labels: Sequence[tuple[LabelVers
     if volume.dicom is None:
         raise StoreError(f"{path.name}: this study did not come from DICOM, so it cannot go back as DICOM SEG.")
     try:
-        from highdicom.seg import SegmentationTypeValues
-        from highdicom.seg import Segmentation
+        from highdicom.seg import Segmentation, SegmentationTypeValues
     except ImportError as error:
         raise MissingExtraError("highdicom", "dicom", "Writing DICOM SEG") from error
     sources = _sources(volume)
@@ -80,7 +79,14 @@ def _sources(volume: Volume) -> list[pydicom.Dataset]:
             for source in sources:
                 setattr(source, name, made)
     for source in sources:
-        for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
+        for name in (
+            "PatientID",
+            "PatientName",
+            "PatientBirthDate",
+            "PatientSex",
+            "AccessionNumber",
+            "StudyID",
+        ):
             if name not in source:
                 setattr(source, name, None)
     return sources

@@ -21,7 +21,16 @@ from sqlalchemy.orm import Session
 from aiassist.errors import StoreError
 from aiassist.files import UNFINISHED, sync, whole_file
 from aiassist.groundtruth.index import LabelRow, State, StudyRow, open_index
-from aiassist.imaging import DicomSeries, Geometry, Label, MaskPatch, Volume, describe_structure, read_volume, write_volume
+from aiassist.imaging import (
+    DicomSeries,
+    Geometry,
+    Label,
+    MaskPatch,
+    Volume,
+    describe_structure,
+    read_volume,
+    write_volume,
+)
 from aiassist.imaging.nrrd_files import read_nrrd_geometry
 from aiassist.imaging.segmentation_file import write_segmentation
 from aiassist.prompts import Prompts
@@ -251,7 +260,7 @@ class GroundTruthStore:
             with Session(self._engine, expire_on_commit=False) as session, session.begin():
                 number = 1 + self._last_number(session, study, key)
                 path = home / f"v{number:04d}.seg.nrrd"
-                os.replace(finished, path)
+                finished.replace(path)
                 sync(home)
                 row = LabelRow(
                     study=study,

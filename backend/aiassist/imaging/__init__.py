@@ -4,8 +4,8 @@ Arrays are indexed ``(k, j, i)``; points are ``(i, j, k)`` continuous voxel indi
 values are voxel centres; patient coordinates are LPS in mm.
 """
 
-from aiassist.imaging.image_files import read_labelmap, read_volume, write_volume
 from aiassist.imaging.geometry import Geometry
+from aiassist.imaging.image_files import read_labelmap, read_volume, write_volume
 from aiassist.imaging.labels import Code, Label, describe_structure
 from aiassist.imaging.patch import MaskPatch
 from aiassist.imaging.region import Region

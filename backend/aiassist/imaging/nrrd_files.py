@@ -44,9 +44,7 @@ def read_nrrd(path: Path) -> Volume:
     if voxels.ndim == 2:
         voxels = voxels[np.newaxis]
     if voxels.ndim != 3:
-        raise ImageError(
-            f"{path} has the axes {tuple(header['sizes'])}: aiassist reads one 3D volume; split it first."
-        )
+        raise ImageError(f"{path} has the axes {tuple(header['sizes'])}: aiassist reads one 3D volume; split it first.")
     try:
         return Volume(voxels, Geometry(voxels.shape, _affine(header, directions)))
     except ImageError as error:

@@ -14,6 +14,7 @@ from aiassist.imaging.region import Region
 from aiassist.imaging.volume import Volume
 
 _TISSUE = "SCT^85756007^Tissue"
+_ANATOMY = "SCT^123037004^Anatomical Structure"
 
 
 def write_segmentation(path: Path, labelmap: np.ndarray, geometry: Geometry, labels: Sequence[Label]) -> None:
@@ -51,8 +52,10 @@ def write_segmentation(path: Path, labelmap: np.ndarray, geometry: Geometry, lab
 
 def _terminology_entry(label: Label) -> str:
     """Slicer's text form of a terminology entry; see vtkSlicerTerminologiesModuleLogic."""
-    if label.code is None:
-        return f"Segmentation category and type - 3D Slicer General Anatomy list~{_TISSUE}~{_TISSUE}~^^~~^^~^^"
-    kind = f"SCT^{label.code.value}^{label.code.meaning}"
-    side = f"SCT^{label.side.value}^{label.side.meaning}" if label.side else "^^"
-    return f"Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure~{kind}~{side}~~^^~^^"
+    context = "Segmentation category and type - 3D Slicer General Anatomy list"
+    category, kind, side = _TISSUE, _TISSUE, "^^"
+    if label.code is not None:
+        category, kind = _ANATOMY, f"SCT^{label.code.value}^{label.code.meaning}"
+    if label.code is not None and label.side is not None:
+        side = f"SCT^{label.side.value}^{label.side.meaning}"
+    return f"{context}~{category}~{kind}~{side}~~^^~^^"

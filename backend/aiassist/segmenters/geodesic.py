@@ -107,9 +107,7 @@ class _Scene:
         inside.append(self._around(prompts.positive))
         inside += [self.grid.nearest_cells(stroke_points(s.points)) for s in prompts.scribbles if s.positive]
         outside = [self.grid.nearest_cells(prompts.negative)]
-        outside += [
-            self.grid.nearest_cells(stroke_points(s.points)) for s in prompts.scribbles if not s.positive
-        ]
+        outside += [self.grid.nearest_cells(stroke_points(s.points)) for s in prompts.scribbles if not s.positive]
         return _Seeds.of(self.grid.shape, np.concatenate(inside), np.concatenate(outside))
 
     def _around(self, points_ijk: np.ndarray) -> np.ndarray:

@@ -46,9 +46,7 @@ def logit(p: np.ndarray) -> np.ndarray:
     return np.log(p / (1 - p))
 
 
-def agree_with_neighbours(
-    evidence: np.ndarray, start: np.ndarray, strength: float, rounds: int
-) -> np.ndarray:
+def agree_with_neighbours(evidence: np.ndarray, start: np.ndarray, strength: float, rounds: int) -> np.ndarray:
     """Probabilities that weigh each cell's evidence (logits) against its neighbours'.
 
     Mean-field inference of a Potts model with a Gaussian neighbourhood of 0.7 cells (Krähenbühl and

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from aiassist.imaging import Region
@@ -12,7 +14,7 @@ def stroke_points(polyline_ijk: np.ndarray) -> np.ndarray:
     """Points along a polyline of voxel indices, no farther than half a voxel apart."""
     points = np.asarray(polyline_ijk, dtype=float)
     parts = [points[:1]]
-    for start, stop in zip(points[:-1], points[1:], strict=True):
+    for start, stop in itertools.pairwise(points):
         count = max(int(np.ceil(2 * np.abs(stop - start).max())), 1)
         parts.append(start + (stop - start) * (np.arange(1, count + 1) / count)[:, np.newaxis])
     return np.concatenate(parts)
