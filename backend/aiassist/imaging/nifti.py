@@ -18,6 +18,7 @@ from nibabel.wrapstruct import WrapStructError
 from aiassist.errors import ImageError
 from aiassist.imaging.geometry import LPS_RAS, Geometry
 from aiassist.imaging.limits import check_promise
+from aiassist.imaging.streams import read_array
 from aiassist.imaging.volume import Volume, luminance
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
@@ -57,8 +58,10 @@ def _voxels(image) -> np.ndarray:
     if image.get_data_dtype().kind == "c":
         raise ImageError("it holds complex numbers, which are not grey values; save the magnitude.")
     slope, inter = image.dataobj.slope, image.dataobj.inter
-    if (slope, inter) in ((1, 0), (None, None)):
-        return image.dataobj.get_unscaled()
+    if (slope, inter) in ((1, 0), (None, None)) and image.get_data_dtype().kind in "iuf":
+        with image.file_map["image"].get_prepare_fileobj(mode="rb") as stream:
+            stream.seek(image.dataobj.offset)
+            return read_array(stream, image.shape[::-1], image.get_data_dtype()).T
     return image.get_fdata(dtype=np.float32, caching="unchanged")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nrrd
@@ -10,6 +11,7 @@ import numpy as np
 from aiassist.errors import ImageError
 from aiassist.imaging.geometry import LPS_RAS, Geometry
 from aiassist.imaging.limits import check_promise
+from aiassist.imaging.streams import read_array
 from aiassist.imaging.volume import Volume, luminance
 
 SUFFIXES = (".nrrd", ".nhdr")
@@ -21,20 +23,28 @@ _TO_LPS = {
     "left-anterior-superior": np.diag([1.0, -1.0, 1.0, 1.0]),
     "las": np.diag([1.0, -1.0, 1.0, 1.0]),
 }
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
 _COLOUR_KINDS = ("RGB-color", "RGBA-color", "vector", "3-color", "4-color")
 
 
 def read_nrrd(path: Path) -> Volume:
     """Read a 2D or 3D NRRD file, attached or detached; see `read_volume`."""
     try:
-        header = nrrd.read_header(str(path))
-        itemsize = 1 if header.get("type") in ("block", None) else _itemsize(header["type"])
-        if "data file" not in header and "datafile" not in header:
-            check_promise(path, header["sizes"], itemsize)
-        voxels, header = nrrd.read(str(path), index_order="C")
+        voxels, header = _read(path)
     except ImageError:
         raise
-    except (nrrd.NRRDError, ValueError, KeyError, EOFError, OSError, IndexError) as error:
+    except (nrrd.NRRDError, ValueError, KeyError, EOFError, OSError, IndexError, StopIteration) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         raise ImageError(
@@ -51,14 +61,30 @@ def read_nrrd(path: Path) -> Volume:
         raise ImageError(f"{path}: {error}") from error
 
 
+def _dtype(header) -> np.dtype:
+    """The voxel type that a header names."""
+    name = header["type"].strip()
+    code = next(code for code, names in _TYPES.items() if name in names)
+    return np.dtype(code).newbyteorder(">" if header.get("endian") == "big" else "<")
+
+
+def _read(path: Path) -> tuple[np.ndarray, dict]:
+    with path.open("rb") as stream:
+        header = nrrd.read_header(stream)
+        detached = "data file" in header or "datafile" in header
+        if not detached:
+            dtype = _dtype(header)
+            check_promise(path, header["sizes"], dtype.itemsize)
+        if not detached and header["encoding"] in ("gzip", "gz") and not {"line skip", "byte skip"} & set(header):
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                return read_array(unpacked, tuple(int(n) for n in header["sizes"][::-1]), dtype), header
+    return nrrd.read(str(path), index_order="C")
+
+
 def read_nrrd_geometry(path: Path) -> Geometry:
     """The grid of a 3D NRRD file of grey values, from its header alone."""
     header = nrrd.read_header(str(path))
     return Geometry(tuple(header["sizes"][::-1]), _affine(header, header.get("space directions")))
-
-
-def _itemsize(kind: str) -> int:
-    return np.dtype(nrrd.reader._TYPEMAP_NRRD2NUMPY[kind]).itemsize
 
 
 def _grey(voxels: np.ndarray, header) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,0 +1,29 @@
+"""Read an array from a stream without holding its bytes twice."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import BinaryIO
+
+import numpy as np
+
+CHUNK = 1 << 24
+
+
+def read_array(stream: BinaryIO, shape, dtype: np.dtype) -> np.ndarray:
+    """An array ``(k, j, i)`` of `shape` in C order, read straight into its memory.
+
+    Raises
+    ------
+    EOFError
+        When the stream ends early.
+    """
+    array = np.empty(prod(shape), dtype)
+    memory = memoryview(array).cast("B")
+    done = 0
+    while done < len(memory):
+        count = stream.readinto(memory[done : done + CHUNK])
+        if not count:
+            raise EOFError(f"{len(memory) - done} bytes are missing.")
+        done += count
+    return array.reshape(shape)
