@@ -16,8 +16,8 @@ _NEGATIVE_POINT = re.compile(r"-[\d.][^,]*,")
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, or 2 with one sentence on stderr."""
     arguments = [f" {a}" if _NEGATIVE_POINT.match(a) else a for a in (sys.argv[1:] if argv is None else argv)]
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         return options.run(options) or 0
     except AIAssistError as error:
         print(f"aiassist: {error}", file=sys.stderr)
@@ -29,10 +29,17 @@ def main(argv: list[str] | None = None) -> int:
     return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one sentence, as all that is wrong is said."""
+
+    def error(self, message: str):
+        raise AIAssistError(f"{message}; see {self.prog} --help.")
+
+
+def _parser() -> _Parser:
     from aiassist.commands import annotate, demo, evaluate, models, truth
 
-    parser = argparse.ArgumentParser(prog="aiassist", description="AI-assisted annotation of medical images.")
+    parser = _Parser(prog="aiassist", description="AI-assisted annotation of medical images.")
     parser.add_argument("--version", action="version", version=f"aiassist {aiassist.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in (demo, annotate, evaluate, models, truth):

@@ -14,7 +14,7 @@ from aiassist.evaluation.annotator import extreme_points
 from aiassist.evaluation.metrics import dice
 from aiassist.evaluation.pictures import Outline, draw_slices
 from aiassist.groundtruth import GroundTruthStore, LabelVersion
-from aiassist.imaging import MaskPatch, Volume, describe_structure, read_labelmap, read_volume
+from aiassist.imaging import MaskPatch, Volume, read_labelmap, read_volume
 from aiassist.prompts import Prompts
 from aiassist.resources import resource
 
@@ -92,9 +92,8 @@ def _annotate(backend, store, study: str, name: str, truth: np.ndarray, model: s
 
 
 def _draw(path: Path, volume: Volume, organs: list[DemoOrgan]) -> None:
-    outlines = []
-    for organ in organs:
-        colour = tuple(c / 255 for c in describe_structure(organ.name).colour)
-        outlines.append(Outline(organ.patch, colour, organ.name.replace("_", " ")))
-        outlines.append(Outline(organ.reference, "white", "reference", ":"))
-    draw_slices(path, volume, outlines, "Six points an organ: contours on every slice", crop_mm=None)
+    outlines = [Outline(organ.reference, "white", "reference", ":") for organ in organs]
+    outlines += [
+        Outline(organ.patch, f"C{number}", organ.name.replace("_", " ")) for number, organ in enumerate(organs)
+    ]
+    draw_slices(path, volume, outlines, "Six points an organ, and its contour on every slice", crop_mm=None)

@@ -23,19 +23,34 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        When the folder is missing, not writable, or full.
+        When the folder is missing, not writable, or full; names `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}-{path.name}")
+    _check_folder(path)
+    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}-{path.name[-40:]}")  # names have at most 255 bytes
     try:
         yield temporary
         sync(temporary)
         temporary.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise _naming(error, path, temporary) from error
         raise
     sync(path.parent)
+
+
+def _check_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
+
+
+def _naming(error: OSError, path: Path, temporary: Path) -> OSError:
+    """The error as one of `path`, when it names no file, or the temporary one that nobody knows."""
+    if error.errno is None or error.filename not in (None, temporary, str(temporary)):
+        return error
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def sync(path: Path) -> None:
@@ -54,6 +69,10 @@ def check_writable(path: str | Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it.")
+    _check_folder(path)
     probe = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}")
-    probe.touch()
-    probe.unlink()
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _naming(error, path, probe) from error

@@ -20,12 +20,11 @@ def _points(values, what: str) -> np.ndarray:
     """A read-only float array (n, 3), or `PromptError` naming the value that is not a point."""
     try:
         points = np.array(values, dtype=float)
-    except (TypeError, ValueError):
-        points = np.empty(0)
-        if any(np.size(v) != 3 for v in np.atleast_1d(np.array(values, dtype=object))):
-            bad = next(v for v in values if np.size(np.array(v, dtype=object)) != 3)
-            raise PromptError(f"The {what} {bad!r} is not a point; write it as [i, j, k].") from None
-        raise PromptError(f"The {what}s {values!r} are not numbers; write each as [i, j, k].") from None
+    except (TypeError, ValueError, OverflowError):
+        for value in values if isinstance(values, list | tuple) else ():
+            if np.size(np.array(value, dtype=object)) != 3:
+                raise PromptError(f"The {what} {value!r} is not a point; write it as [i, j, k].") from None
+        raise PromptError(f"The {what}s {values!r} are not points; write each as [i, j, k].") from None
     if points.size == 0:
         points = points.reshape(0, 3)
     if points.ndim != 2 or points.shape[1] != 3:
@@ -100,7 +99,7 @@ class Prompts:
         }
         for attribute, what in names.items():
             values = getattr(self, attribute)
-            if values is not None:
+            if values is not None or attribute not in ("line", "box"):
                 object.__setattr__(self, attribute, _points(values, what))
         for attribute in ("line", "box"):
             values = getattr(self, attribute)
@@ -176,7 +175,7 @@ class Prompts:
         From extreme points and box corners it is their own; an axis along which they say nothing
         (coplanar points) is given the mean extent of the others. A line is a ball's diameter; a
         prior mask is its own box; clicks alone are a ball of `CLICK_RADIUS`. Half a voxel is added
-        on each side, since points mark voxel centres.
+        on each side, since points mark voxel centres. `PromptError` when nothing says where.
         """
         spacing = np.asarray(geometry.spacing)
         if len(self.extreme_points) or self.box is not None:
@@ -190,6 +189,11 @@ class Prompts:
         else:
             seeds = [self.positive, *(s.points for s in self.scribbles if s.positive)]
             seeds = np.concatenate(seeds)
+            if not len(seeds):
+                raise PromptError(
+                    "The prior mask is empty and nothing else says where the structure is; add extreme points, a line, "
+                    "a box or a positive click."
+                )
             radius = min(CLICK_RADIUS, CLICK_RADIUS_VOXELS * spacing.min()) / spacing
             low, high = seeds.min(axis=0) - radius, seeds.max(axis=0) + radius
         limit = np.asarray(geometry.size) - 0.5
@@ -237,10 +241,10 @@ class Prompts:
                 for s in data.get("scribbles", ())
             )
             prior = data.get("prior")
-            prior = MaskPatch.from_bytes(base64.b64decode(prior)) if prior is not None else None
+            prior = MaskPatch.from_bytes(base64.b64decode(prior, validate=True)) if prior is not None else None
         except (PromptError, PatchError):
             raise
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise PromptError("The scribbles or the prior mask in these prompts are malformed.") from error
         return cls(
             extreme_points=data.get("points", ()),

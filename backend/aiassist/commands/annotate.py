@@ -128,6 +128,6 @@ def _label_mask(options, volume):
 
 def _read_json(path: str):
     try:
-        return json.loads(Path(path).read_text(encoding="utf8"))
-    except ValueError as error:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise PromptError(f"{path} is not valid JSON: {error}.") from error

@@ -164,7 +164,9 @@ def _names(options, labelmap) -> dict[int, str]:
             raise AIAssistError(
                 f"{pair!r} does not name a value of {options.label} (it holds {values}); write N=STRUCTURE."
             )
-        names[int(value)] = name
+        if int(value) in names or name.strip().casefold() in map(str.casefold, names.values()):
+            raise AIAssistError(f"{pair!r} names a value or a structure twice; write each N=STRUCTURE once.")
+        names[int(value)] = name.strip()
     if not names:
         raise AIAssistError(f"Say what {options.label} holds: --name STRUCTURE, or --names {values[0]}=STRUCTURE ...")
     return names
@@ -173,7 +175,10 @@ def _names(options, labelmap) -> dict[int, str]:
 def show_history(options) -> None:
     """Print all versions of a study's labels."""
     with _open(options) as store:
-        versions = store.history(store.study(options.study).id, options.structure)
+        study = store.study(options.study).id
+        if options.structure is not None:
+            store.version(study, options.structure)
+        versions = store.history(study, options.structure)
     if options.json:
         print(json.dumps([_as_json(v) for v in versions]))
         return

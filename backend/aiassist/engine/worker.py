@@ -6,6 +6,7 @@ import threading
 from collections import deque
 
 from aiassist.engine.job import Job
+from aiassist.errors import AIAssistError
 
 
 class Worker:
@@ -31,8 +32,10 @@ class Worker:
             self._thread.start()
 
     def add(self, job: Job) -> None:
-        """Queue a job."""
+        """Queue a job; `AIAssistError` after `stop`, when nobody would run it."""
         with self._wake:
+            if self._stopping:
+                raise AIAssistError(f"The backend on {self.name} is closed; make a new one.")
             self._queue.append(job)
             self._wake.notify()
 

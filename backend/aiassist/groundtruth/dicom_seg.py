@@ -92,6 +92,11 @@ def _sources(volume: Volume) -> list[pydicom.Dataset]:
     return sources
 
 
+def _text(name: str) -> str:
+    """A name as DICOM takes it: 64 characters, and no backslash, which separates values."""
+    return name.replace("\\", "/")[:64]
+
+
 def _description(number: int, version: LabelVersion):
     from highdicom.content import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
@@ -104,17 +109,17 @@ def _description(number: int, version: LabelVersion):
             "algorithm_identification": AlgorithmIdentificationSequence(
                 name=version.model,
                 version=version.model_version or "unknown",
-                family=DicomCode("123109", "DCM", "Manual Processing"),
+                family=DicomCode("123110", "DCM", "Artificial Intelligence"),
             ),
         }
     kind = DicomCode(label.code.value, "SCT", label.code.meaning) if label.code else _TISSUE
     description = SegmentDescription(
         segment_number=number,
-        segment_label=version.structure[:64],
+        segment_label=_text(version.structure),
         segmented_property_category=_ANATOMY if label.code else _TISSUE,
         segmented_property_type=kind,
         tracking_uid=generate_uid(),
-        tracking_id=f"{version.structure} v{version.number}"[:64],
+        tracking_id=_text(f"{version.structure} v{version.number}"),
         **algorithm,
     )
     if label.code and label.side:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import enum
-from datetime import datetime
+from datetime import UTC, datetime
 
-from sqlalchemy import JSON, DateTime, Enum, ForeignKey, String, UniqueConstraint, create_engine, event
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Enum,
+    ForeignKey,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -17,6 +27,17 @@ class State(enum.Enum):
     SUBMITTED = "submitted"
     APPROVED = "approved"
     REJECTED = "rejected"
+
+
+class UtcDateTime(TypeDecorator):
+    """A moment in UTC; SQLite forgets time zones, so reading puts it back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value, dialect):
+        """The moment with its time zone."""
+        return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):
@@ -32,7 +53,7 @@ class StudyRow(Base):
     name: Mapped[str]
     image: Mapped[str]
     dicom: Mapped[str | None]
-    added: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    added: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class LabelRow(Base):
@@ -50,7 +71,7 @@ class LabelRow(Base):
     mask: Mapped[str] = mapped_column(String(32))
     voxels: Mapped[int]
     author: Mapped[str]
-    made: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    made: Mapped[datetime] = mapped_column(UtcDateTime)
     parent: Mapped[int | None]
     model: Mapped[str | None]
     model_version: Mapped[str | None]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import re
 import time
 import unicodedata
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import func, select
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from aiassist.errors import StoreError
@@ -38,7 +40,7 @@ from aiassist.prompts import Prompts
 INDEX = "index.sqlite"
 #: Unfinished files older than this, in seconds, were left by a crash and are removed.
 STALE = 24 * 3600
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)$")
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[\d¹²³])$")
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ class GroundTruthStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._engine = open_index(url or f"sqlite:///{self.folder / INDEX}")
-        except (DatabaseError, OperationalError) as error:
-            raise StoreError(f"The index of {self.folder} cannot be opened: {error.orig}.") from error
+        except DatabaseError as error:
+            raise self._index_error(error) from error
         self._sweep()
 
     def close(self) -> None:
@@ -126,15 +128,31 @@ class GroundTruthStore:
 
     def _sweep(self) -> None:
         for path in self.folder.rglob(f"{UNFINISHED}*"):
-            if time.time() - path.stat().st_mtime > STALE:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process may finish its file meanwhile
+                if time.time() - path.stat().st_mtime > STALE:
+                    path.unlink()
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        """A transaction on the index; `StoreError` when the index is damaged, locked or cannot grow."""
+        try:
+            with Session(self._engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except DatabaseError as error:
+            raise self._index_error(error) from error
+
+    def _index_error(self, error: DatabaseError) -> StoreError:
+        return StoreError(
+            f"The index of {self.folder} cannot be used ({error.orig}); "
+            f"check its disk, or restore {INDEX} from a backup."
+        )
 
     # Studies
 
     def add_study(self, volume: Volume, name: str) -> StudyRecord:
         """Keep an image; adding the same voxels and geometry again changes nothing."""
         study = volume.study_id
-        with Session(self._engine) as session:
+        with self._session() as session:
             row = session.get(StudyRow, study)
         if row is None:
             row = self._write_study(study, volume, name)
@@ -151,7 +169,7 @@ class GroundTruthStore:
                 temporary.write_bytes(gzip.compress(json.dumps(volume.dicom.headers).encode(), 5))
         for folder in (home.parent, self.folder):
             sync(folder)
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with self._session() as session:
             row = session.get(StudyRow, study)
             if row is None:
                 row = StudyRow(
@@ -166,7 +184,7 @@ class GroundTruthStore:
 
     def studies(self) -> list[StudyRecord]:
         """All studies, oldest first."""
-        with Session(self._engine) as session:
+        with self._session() as session:
             return [_study_record(row) for row in session.scalars(select(StudyRow).order_by(StudyRow.added))]
 
     def study(self, name_or_id: str) -> StudyRecord:
@@ -175,8 +193,8 @@ class GroundTruthStore:
         found = [s for s in everything if name_or_id in (s.name, s.id)]
         found = found or [s for s in everything if len(name_or_id) >= 4 and s.id.startswith(name_or_id)]
         if len(found) != 1:
-            what = "no study" if not found else f"{len(found)} studies"
-            raise StoreError(f"There is {what} called {name_or_id!r} in {self.folder}; see: aiassist truth list.")
+            what = "is no study" if not found else f"are {len(found)} studies"
+            raise StoreError(f"There {what} called {name_or_id!r} in {self.folder}; see: aiassist truth list.")
         return found[0]
 
     def geometry(self, study: str) -> Geometry:
@@ -184,7 +202,7 @@ class GroundTruthStore:
         return read_nrrd_geometry(self.folder / self._study_row(study).image)
 
     def _study_row(self, study: str) -> StudyRow:
-        with Session(self._engine) as session:
+        with self._session() as session:
             row = session.get(StudyRow, study)
         if row is None:
             raise StoreError(f"There is no study {study!r} in {self.folder}.")
@@ -247,7 +265,7 @@ class GroundTruthStore:
         """
         if not author.strip():
             raise StoreError("A label needs an author; say who answers for it.")
-        label, key = describe_structure(structure), _key(structure)
+        key, label = _key(structure), describe_structure(structure)
         geometry = self.geometry(study)
         home = self.folder / "studies" / study / _folder_name(key)
         home.mkdir(parents=True, exist_ok=True)
@@ -257,9 +275,9 @@ class GroundTruthStore:
             labelmap = mask.to_mask(geometry.shape).astype(np.uint8)
             write_segmentation(temporary, labelmap, geometry, [label])
         try:
-            with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            with self._session() as session:
                 number = 1 + self._last_number(session, study, key)
-                path = home / f"v{number:04d}.seg.nrrd"
+                path = self._version_path(home, number)
                 finished.replace(path)
                 sync(home)
                 row = LabelRow(
@@ -282,16 +300,24 @@ class GroundTruthStore:
                     state=state,
                 )
                 session.add(row)
-        finally:
+        except BaseException:
             finished.unlink(missing_ok=True)
+            self._drop_unindexed(study, key, home)
+            raise
         return self._label_version(row)
+
+    def _drop_unindexed(self, study: str, key: str, home: Path) -> None:
+        """Remove a version's file that was renamed but never entered in the index."""
+        with suppress(StoreError), self._session() as session:
+            number = 1 + self._last_number(session, study, key)
+            self._version_path(home, number).unlink(missing_ok=True)
 
     def history(self, study: str, structure: str | None = None) -> list[LabelVersion]:
         """All label versions of a study (of one structure), oldest first."""
         query = select(LabelRow).where(LabelRow.study == study).order_by(LabelRow.key, LabelRow.number)
         if structure is not None:
             query = query.where(LabelRow.key == _key(structure))
-        with Session(self._engine) as session:
+        with self._session() as session:
             return [self._label_version(row) for row in session.scalars(query)]
 
     def latest(self, study: str) -> dict[str, LabelVersion]:
@@ -310,8 +336,14 @@ class GroundTruthStore:
         return chosen[0]
 
     def mask(self, version: LabelVersion) -> MaskPatch:
-        """The voxels of a version."""
-        return MaskPatch.of_mask(read_volume(version.path).voxels != 0)
+        """The voxels of a version; `StoreError` when its file no longer holds what was saved."""
+        patch = MaskPatch.of_mask(read_volume(version.path).voxels != 0)
+        if patch.version != version.mask:
+            raise StoreError(
+                f"{version.path} was changed after it was saved as {version.structure!r} v{version.number}; "
+                "restore it from a backup."
+            )
+        return patch
 
     def restore(self, study: str, structure: str, number: int, author: str) -> LabelVersion:
         """Make an old version the newest again, as a new version of the same voxels."""
@@ -332,6 +364,10 @@ class GroundTruthStore:
         query = select(func.max(LabelRow.number)).where(LabelRow.study == study, LabelRow.key == key)
         return session.scalar(query) or 0
 
+    @staticmethod
+    def _version_path(home: Path, number: int) -> Path:
+        return home / f"v{number:04d}.seg.nrrd"
+
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
@@ -346,15 +382,21 @@ def _study_record(row: StudyRow) -> StudyRecord:
 
 def _key(structure: str) -> str:
     """What makes two names the same structure."""
-    key = unicodedata.normalize("NFC", structure).strip().casefold()
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in structure):
+        raise StoreError(f"The name {structure!r} holds characters that are no text; give one such as spleen.")
+    key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", structure).strip().casefold())
     if not key:
         raise StoreError("A label needs the name of its structure; give one such as spleen.")
     return key
 
 
 def _folder_name(key: str) -> str:
-    """A folder name that every file system takes and that no other key shares."""
-    safe = re.sub(r"[^\w.-]+", "-", key)[:60].strip(".-")
+    """A folder name that every file system takes and that no other key shares.
+
+    Dots are left out, for the image lies beside these folders and Windows reserves con.anything.
+    Only names that had to be altered hold a tilde.
+    """
+    safe = re.sub(r"[^\w-]+", "-", key)[:40].strip("-")
     if safe == key and not _RESERVED.match(safe):
         return safe
-    return f"{safe}-{zlib.crc32(key.encode()):08x}"
+    return f"{safe}~{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"

@@ -14,6 +14,9 @@ from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
 from aiassist.imaging.volume import DicomSeries, Volume, luminance
 
+#: What the header of every slice must say, and how many numbers.
+_NEEDED = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+
 #: Slices may lie this far (in slice distances) from even spacing before the series is refused.
 EVEN = 0.02
 
@@ -27,8 +30,8 @@ def read_dicom_folder(folder: Path) -> Volume:
     Raises
     ------
     ImageError
-        When the folder holds no series or several, or when slices are missing, doubled, unevenly
-        spaced or differ in orientation or size.
+        When the folder holds no series or several, when a file is damaged or does not say where it
+        lies, or when slices are missing, doubled, unevenly spaced or differ in orientation or size.
     """
     slices = _image_headers(folder)
     if not slices:
@@ -40,7 +43,7 @@ def read_dicom_folder(folder: Path) -> Volume:
         )
     ordered, geometry = _sort(folder, slices)
     headers = tuple(header.to_json_dict(suppress_invalid_tags=True) for _, header in ordered)
-    return Volume(_read_voxels(folder, [path for path, _ in ordered], geometry), geometry, DicomSeries(headers))
+    return Volume(_read_voxels(folder, ordered, geometry), geometry, DicomSeries(headers))
 
 
 def _image_headers(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
@@ -48,11 +51,21 @@ def _image_headers(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
     for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
-        except (InvalidDicomError, EOFError, ValueError):
+        except InvalidDicomError:
             continue
+        except (EOFError, ValueError) as error:
+            raise ImageError(f"{path} is a damaged DICOM file; copy it again.") from error
         if "Rows" in header and "ImagePositionPatient" in header:
+            _check_needed(path, header)
             found.append((path, _identified(header)))
     return found
+
+
+def _check_needed(path: Path, header: pydicom.Dataset) -> None:
+    for name, count in _NEEDED.items():
+        value = header.get(name)
+        if value is None or np.size(value) != count:
+            raise ImageError(f"{path} has no {name} of {count} numbers, so it is not known where it lies.")
 
 
 def _identified(header: pydicom.Dataset) -> pydicom.Dataset:
@@ -105,10 +118,13 @@ def _even_step(folder: Path, positions: np.ndarray) -> np.ndarray | None:
     return step
 
 
-def _read_voxels(folder: Path, paths: list[Path], geometry: Geometry) -> np.ndarray:
-    check_promise(folder, geometry.size[:2], 2, paths[0])
+def _read_voxels(folder: Path, slices, geometry: Geometry) -> np.ndarray:
+    check_promise(folder, geometry.size[:2], 2, slices[0][0])
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(p) for p in paths])
+    reader.SetFileNames([str(path) for path, _ in slices])
+    scales = {(header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)) for _, header in slices}
+    if len(scales) > 1:  # as in PET; ITK would cut all slices to the type that the first one needs
+        reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
         voxels = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:

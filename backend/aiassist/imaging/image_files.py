@@ -16,8 +16,12 @@ from aiassist.imaging.volume import Volume
 
 METAIMAGE = (".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-DICOM = (".dcm", ".dicom", ".ima")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif")
+#: The types of voxels that a picture can hold; MetaImage holds all.
+_PICTURE_TYPES = {
+    ".png": ("uint8", "uint16"),
+    ".tif": ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32"),
+}
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -126,8 +130,6 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         When the folder is missing, not writable or full; nothing is left behind.
     """
     path = check_output_name(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
     with whole_file(path) as temporary:
         if is_nifti(path):
             nifti.write_nifti(temporary, volume)
@@ -142,8 +144,14 @@ def _write_itk(temporary: Path, volume: Volume, path: Path) -> None:
     if path.suffix.lower() in PICTURES:
         if volume.shape[0] != 1:
             raise ImageError(f"{path} is a picture, but the volume has {volume.shape[0]} slices; use .nii.gz.")
+        types = _PICTURE_TYPES[path.suffix.lower()]
+        if volume.stored_voxels.dtype.name not in types:
+            raise ImageError(f"{path} cannot hold voxels of type {volume.voxels.dtype}; use .nii.gz.")
         image = image[:, :, 0]
     try:
         sitk.WriteImage(image, str(temporary), useCompression=True)
-    except RuntimeError as error:
+        back = _read_itk(temporary).voxels  # ITK reports success on a full disk
+    except (RuntimeError, ImageError) as error:
         raise OSError(f"{path} could not be written; is the disk full?") from error
+    if back.tobytes() != volume.stored_voxels.tobytes():
+        raise OSError(f"{path} could not be written; is the disk full?")

@@ -74,6 +74,9 @@ def describe_structure(name: str, value: int = 1) -> Label:
     colour that depends on the name alone, and no code.
     """
     words = re.sub(r"[^\w]+|_", " ", name.casefold()).split()
+    entry = _terminology().get(" ".join(words))
+    if entry is not None:  # a side that belongs to the name, as in "left ventricle", is in the code
+        return Label(name, value, tuple(entry["colour"]), Code(entry["code"], entry["meaning"]))
     side = RIGHT if "right" in words else LEFT if "left" in words else None
     bare = " ".join(w for w in words if w not in ("left", "right"))
     entry = _terminology().get(bare) or _terminology().get(re.sub(r" [a-z]?\d+$", "", bare))

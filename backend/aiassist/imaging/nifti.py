@@ -7,6 +7,8 @@ is exact in all of these.
 
 from __future__ import annotations
 
+import logging
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -22,13 +24,18 @@ from aiassist.imaging.streams import read_array
 from aiassist.imaging.volume import Volume, luminance
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
-_COLOURS = {128: 3, 2304: 4}
+_COLOURS = (128, 2304)
+#: Millimetres in the unit of length that a header names by number (metre, micrometre).
+_UNITS = {1: 1000.0, 3: 0.001}
+
+# Remarks on headers that nibabel would print to stderr; what matters of them is raised.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
 def read_nifti(path: Path) -> Volume:
     """Read a 2D or 3D NIfTI-1 or NIfTI-2 file (Analyze pairs too); see `read_volume`."""
     try:
-        image = nibabel.load(path)
+        image = nibabel.load(path, mmap=False)  # a mapped file would change under the study, and block its folder
         shape = image.shape
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
@@ -38,16 +45,22 @@ def read_nifti(path: Path) -> Volume:
             )
         stored = Path(image.file_map["image"].filename or path)
         check_promise(path, shape, image.get_data_dtype().itemsize, stored)
-        geometry = Geometry((*shape, 1)[:3][::-1], LPS_RAS @ np.asarray(image.affine, dtype=float))
+        geometry = Geometry((*shape, 1)[:3][::-1], _affine(image))
         return Volume(_voxels(image).reshape(shape, order="F").T.reshape(geometry.shape), geometry)
     except ImageError as error:
         raise error if str(path) in str(error) else ImageError(f"{path}: {error}") from error
-    except (EOFError, OSError, HeaderDataError, ImageFileError, WrapStructError, ValueError) as error:
+    except (EOFError, OSError, zlib.error, HeaderDataError, ImageFileError, WrapStructError, ValueError) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         raise ImageError(
             f"{path} is not a readable NIfTI file: it is damaged, truncated or of another format."
         ) from error
+
+
+def _affine(image) -> np.ndarray:
+    """From voxel indices to LPS in mm, whatever the header's unit of length."""
+    unit = _UNITS.get(int(image.header.get("xyzt_units", 0)) & 7, 1.0)
+    return LPS_RAS @ np.diag([unit, unit, unit, 1.0]) @ np.asarray(image.affine, dtype=float)
 
 
 def _voxels(image) -> np.ndarray:
@@ -67,9 +80,7 @@ def _voxels(image) -> np.ndarray:
 
 def write_nifti(path: Path, volume: Volume) -> None:
     """Write a volume as NIfTI-1 (NIfTI-2 where an axis needs it); the affine is kept to 32 bits."""
-    voxels = volume.voxels.astype(np.uint8) if volume.voxels.dtype == bool else volume.voxels
-    if voxels.dtype == np.float16:
-        voxels = voxels.astype(np.float32)
+    voxels = volume.stored_voxels
     kind = nibabel.Nifti1Image if max(volume.shape) < 2**15 else nibabel.Nifti2Image
     image = kind(voxels.T, volume.geometry.affine_ras, dtype=voxels.dtype)
     image.header.set_xyzt_units("mm")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import zlib
 from pathlib import Path
 
 import nrrd
@@ -44,7 +46,7 @@ def read_nrrd(path: Path) -> Volume:
         voxels, header = _read(path)
     except ImageError:
         raise
-    except (nrrd.NRRDError, ValueError, KeyError, EOFError, OSError, IndexError, StopIteration) as error:
+    except (nrrd.NRRDError, ValueError, KeyError, EOFError, OSError, zlib.error, IndexError, StopIteration) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         raise ImageError(
@@ -54,7 +56,8 @@ def read_nrrd(path: Path) -> Volume:
     if voxels.ndim == 2:
         voxels = voxels[np.newaxis]
     if voxels.ndim != 3:
-        raise ImageError(f"{path} has the axes {tuple(header['sizes'])}: aiassist reads one 3D volume; split it first.")
+        axes = tuple(map(int, header["sizes"]))
+        raise ImageError(f"{path} has the axes {axes}: aiassist reads one 3D volume; split it first.")
     try:
         return Volume(voxels, Geometry(voxels.shape, _affine(header, directions)))
     except ImageError as error:
@@ -126,9 +129,6 @@ def write_nrrd(path: Path, volume: Volume, fields: dict | None = None) -> None:
     fields : dict of str, optional
         Custom ``key:=value`` fields, such as the segment descriptions of a ``.seg.nrrd``.
     """
-    voxels = volume.voxels.astype(np.uint8) if volume.voxels.dtype == bool else volume.voxels
-    if voxels.dtype == np.float16:
-        voxels = voxels.astype(np.float32)
     affine = volume.geometry.affine
     header = {
         "space": "left-posterior-superior",
@@ -136,6 +136,17 @@ def write_nrrd(path: Path, volume: Volume, fields: dict | None = None) -> None:
         "space directions": affine[:3, :3].T,
         "space origin": affine[:3, 3],
         "encoding": "gzip",
-        **(fields or {}),
     }
-    nrrd.write(str(path), voxels, header, index_order="C", compression_level=3)
+    if not fields:
+        nrrd.write(str(path), volume.stored_voxels, header, index_order="C", compression_level=3)
+        return
+    buffer = io.BytesIO()
+    nrrd.write(buffer, volume.stored_voxels, header, index_order="C", compression_level=3)
+    head, end, data = buffer.getvalue().partition(b"\n\n")
+    lines = "".join(f"\n{name}:={_escaped(value)}" for name, value in fields.items())
+    path.write_bytes(head + lines.encode() + end + data)
+
+
+def _escaped(value: str) -> str:
+    """A ``key:=value`` field's value as NRRD wants it; pynrrd escapes nothing and refuses all but ASCII."""
+    return value.replace("\\", "\\\\").replace("\n", "\\n")

@@ -132,7 +132,7 @@ class MaskPatch:
         """
         try:
             return cls._parse(bytes(data), max_voxels)
-        except (struct.error, zlib.error, ValueError, LookupError, TypeError, OverflowError) as error:
+        except (struct.error, zlib.error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
             reason = str(error) if isinstance(error, AIAssistError) else "they are damaged"
             raise PatchError(f"These {len(data)} bytes are not a mask patch: {reason}") from error
 

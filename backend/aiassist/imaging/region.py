@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,7 +108,7 @@ class Region:
     def from_json(cls, data: dict) -> Region:
         """Read what `to_json` wrote; `AIAssistError` when it is something else."""
         try:
-            start, stop = (tuple(int(x) for x in data[name][::-1]) for name in ("start", "stop"))
+            start, stop = (tuple(operator.index(x) for x in data[name][::-1]) for name in ("start", "stop"))
         except (KeyError, TypeError, ValueError) as error:
             raise AIAssistError(f"{data!r} is not a region: it needs start and stop as [i, j, k].") from error
         return cls(start, stop)

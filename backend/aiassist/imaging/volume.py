@@ -87,15 +87,21 @@ class Volume:
         """Number of voxels ``(k, j, i)``."""
         return self.geometry.shape
 
+    @property
+    def stored_voxels(self) -> np.ndarray:
+        """The voxels in a type that files can hold: bool as uint8, float16 as float32."""
+        wider = {"bool": np.uint8, "float16": np.float32}.get(self.voxels.dtype.name)
+        return self.voxels if wider is None else self.voxels.astype(wider)
+
     @cached_property
     def study_id(self) -> str:
         """Hash of the decoded voxels and the geometry: 32 hexadecimal digits.
 
-        The affine enters rounded to a millionth of a millimetre, so that formats that store it in
-        different ways agree on the study.
+        The affine enters as the 32-bit numbers that NIfTI keeps of it, and what is below a millionth
+        of a millimetre as zero, so that formats that store it in different ways agree on the study.
         """
         digest = hashlib.blake2b(digest_size=16)
-        affine = np.round(self.geometry.affine, 6) + 0.0
+        affine = np.round(self.geometry.affine.astype(np.float32).astype(float), 6) + 0.0
         little = self.voxels.dtype.newbyteorder("<")
         digest.update(f"{self.shape} {little.str} ".encode())
         digest.update(affine.astype("<f8").tobytes())
@@ -126,8 +132,7 @@ class Volume:
         """A SimpleITK image of the same grid, with voxels copied; sheared grids are refused."""
         if not self.geometry.is_orthogonal:
             raise ImageError("SimpleITK cannot hold a sheared grid; save it as NIfTI or NRRD instead.")
-        voxels = self.voxels.astype(np.uint8) if self.voxels.dtype == bool else self.voxels
-        image = sitk.GetImageFromArray(voxels)
+        image = sitk.GetImageFromArray(self.stored_voxels)
         image.SetSpacing(self.geometry.spacing)
         image.SetOrigin(self.geometry.origin)
         image.SetDirection(self.geometry.direction.ravel().tolist())

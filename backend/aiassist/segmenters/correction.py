@@ -7,8 +7,6 @@ touches does.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from scipy import ndimage
 
@@ -16,7 +14,7 @@ from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import Step, Work
 from aiassist.segmenters.grey_model import agree_with_neighbours, binned, evidence, grey_levels, histogram
-from aiassist.segmenters.strokes import force_clicks, stroke_points
+from aiassist.segmenters.strokes import clicked_voxels, force_clicks, stroke_points
 from aiassist.segmenters.working_grid import finite
 
 #: A click never changes a voxel farther away than this, in mm.
@@ -43,7 +41,7 @@ def correct(volume: Volume, prompts: Prompts) -> Work:
         yield Step("pass", 0.1 + 0.8 * number / len(wrong))
         _flip(mask, volume, region, points, inside)
     yield Step("paste", 0.9)
-    force_clicks(mask, region, replace(prompts, prior=None))
+    force_clicks(mask, region, prompts)
     changed = Region.of_mask(mask != before)
     return MaskPatch(changed.shift(region.start), mask[changed.slices])
 
@@ -55,7 +53,7 @@ def _contradicted(prompts: Prompts) -> list[tuple[np.ndarray, bool]]:
     strokes += [(stroke_points(s.points), s.positive) for s in prompts.scribbles if len(s.points)]
     wrong = []
     for points, inside in strokes:
-        voxels = np.unique(np.rint(points[:, ::-1]).astype(int), axis=0)
+        voxels = np.unique(clicked_voxels(points), axis=0)
         obeyed = _at(prompts.prior, voxels) == inside
         if not obeyed.all():
             wrong.append((voxels[~obeyed], inside))

@@ -20,7 +20,7 @@ from aiassist.segmenters.grey_model import (
     histogram,
     logit,
 )
-from aiassist.segmenters.strokes import force_clicks, stroke_points
+from aiassist.segmenters.strokes import force_clicks, region_with_clicks, stroke_points
 from aiassist.segmenters.working_grid import WorkingGrid
 
 CELLS = 64
@@ -68,9 +68,11 @@ class Geodesic:
             inside = scene.refine(inside, seeds, last=turn == ROUNDS - 1)
         yield Step("paste", 0.9)
         field = scene.settle(inside, seeds)
-        mask = scene.grid.to_voxels(field) > 0.5
-        force_clicks(mask, scene.grid.region, prompts)
-        return MaskPatch(scene.grid.region, mask)
+        found = MaskPatch(scene.grid.region, scene.grid.to_voxels(field) > 0.5)
+        region = region_with_clicks(found.region, prompts)
+        mask = found.within(region)
+        force_clicks(mask, region, prompts)
+        return MaskPatch(region, mask)
 
 
 @dataclass

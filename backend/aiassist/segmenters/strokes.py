@@ -20,10 +20,25 @@ def stroke_points(polyline_ijk: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def clicked_voxels(points_ijk: np.ndarray) -> np.ndarray:
+    """The voxels (n, 3) ``(k, j, i)`` that points ``(i, j, k)`` lie in.
+
+    Halves go down, so that a point on the volume's last face is in its last voxel.
+    """
+    return np.maximum(np.ceil(np.asarray(points_ijk)[:, ::-1] - 0.5), 0).astype(int)
+
+
+def region_with_clicks(region: Region, prompts: Prompts) -> Region:
+    """The box around `region` and all clicks and strokes."""
+    points = [prompts.positive, prompts.negative, *(s.points for s in prompts.scribbles)]
+    voxels = clicked_voxels(np.concatenate(points))
+    return region.union(Region(voxels.min(axis=0), voxels.max(axis=0) + 1)) if len(voxels) else region
+
+
 def force_clicks(mask: np.ndarray, region: Region, prompts: Prompts) -> None:
     """Make every positively clicked voxel of `mask` (over `region`) true and every negative one false."""
     strokes = [(stroke_points(s.points), s.positive) for s in prompts.scribbles if len(s.points)]
     for points, inside in ((prompts.positive, True), *strokes, (prompts.negative, False)):
-        voxels = np.rint(np.asarray(points)[:, ::-1]).astype(int) - region.start
+        voxels = clicked_voxels(points) - region.start
         voxels = voxels[((voxels >= 0) & (voxels < region.shape)).all(axis=1)]
         mask[tuple(voxels.T)] = inside

@@ -8,6 +8,9 @@ import numpy as np
 
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 
+#: Grey values beyond this are no measurements, and would overflow on the way.
+HUGE = 1e30
+
 
 @dataclass(frozen=True)
 class WorkingGrid:
@@ -76,10 +79,11 @@ class WorkingGrid:
 
 
 def finite(voxels: np.ndarray) -> np.ndarray:
-    """Float32 copy in which NaN and infinities are replaced by the median of the finite voxels."""
-    grey = voxels.astype(np.float32)
+    """Float32 copy in which NaN, infinities and what is beyond `HUGE` take the median of the other voxels."""
+    with np.errstate(over="ignore"):
+        grey = voxels.astype(np.float32)
     if voxels.dtype.kind == "f":
-        bad = ~np.isfinite(grey)
+        bad = ~(np.abs(grey) < HUGE)
         if bad.any():
             grey[bad] = np.median(grey[~bad]) if not bad.all() else 0.0
     return grey

@@ -1,0 +1,43 @@
+"""Synthetic DICOM series: uncompressed, little endian, one file a slice, names in shuffled order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+
+def write_series(
+    folder: Path, stored: np.ndarray, affine: np.ndarray, slopes=1.0, intercept: float = 0.0, prefix: str = "slice"
+) -> dict[str, str]:
+    """Write int16 voxels ``(k, j, i)``, whose rescale slopes may differ by slice; returns the UIDs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    uids = {"study": generate_uid(), "series": generate_uid()}
+    names = np.random.default_rng(5).permutation(len(stored))
+    for k, (plane, slope) in enumerate(zip(stored, np.broadcast_to(slopes, len(stored)), strict=True)):
+        dataset = _header(plane, affine, k, uids)
+        dataset.RescaleSlope, dataset.RescaleIntercept = f"{slope:g}", f"{intercept:g}"
+        dataset.save_as(folder / f"{prefix}{names[k]:03}.dcm", enforce_file_format=True)
+    return uids
+
+
+def _header(plane: np.ndarray, affine: np.ndarray, k: int, uids: dict[str, str]) -> Dataset:
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uids["study"], uids["series"]
+    dataset.PatientID, dataset.PatientName, dataset.Modality = "P-17", "Doe^Jane", "CT"
+    dataset.InstanceNumber = 1
+    dataset.PixelSpacing = [f"{spacing[1]:.10g}", f"{spacing[0]:.10g}"]
+    dataset.ImageOrientationPatient = [f"{x:.12f}" for n in (0, 1) for x in affine[:3, n] / spacing[n]]
+    dataset.ImagePositionPatient = [f"{x:.8f}" for x in affine[:3, 3] + k * affine[:3, 2]]
+    dataset.Rows, dataset.Columns = plane.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 1
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelData = plane.astype("<i2").tobytes()
+    return dataset

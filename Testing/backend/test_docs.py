@@ -1,0 +1,54 @@
+"""What the documentation tells people to type works as it stands."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aiassist import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def commands(page):
+    """The lines that start with ``aiassist`` in a page's code blocks, except the demo."""
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / page).read_text(encoding="utf8"), re.M | re.S)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("aiassist ")]
+
+
+def test_tutorial_commands_run_in_order(tmp_path, monkeypatch, capsys):
+    shutil.copy(ROOT / "Resources/SampleData/ts_ct_torso/image.nii.gz", tmp_path / "ct.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    lines = commands("docs/tutorial.md")
+    assert len(lines) >= 6
+    for line in lines:
+        assert cli.main(shlex.split(line)[1:]) == 0, (line, capsys.readouterr().err)
+    assert Path("spleen.seg.nrrd").stat().st_size > 1000
+    history = next(line for line in lines if "history" in line)
+    capsys.readouterr()
+    cli.main(shlex.split(history)[1:])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("spleen v1 draft") and "from geodesic 1" in first
+    assert second.startswith("spleen v2 draft") and second.endswith("upper pole by click")
+
+
+def test_python_page_runs(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "Resources/SampleData/ts_ct_torso/image.nii.gz", tmp_path / "ct.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text(encoding="utf8"), re.M | re.S)
+    names = {}
+    exec(compile(block, "docs/python.md", "exec"), names)
+    assert names["mask"].sum() > 1000
+    assert Path("spleen.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    "page", [p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]]
+)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"

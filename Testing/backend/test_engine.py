@@ -1,0 +1,440 @@
+"""The backend in this process: jobs in order, latest wins, cancel, errors at submit, versions of masks."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aiassist.engine import AnnotateRequest, JobState, LocalBackend
+from aiassist.engine.studies import MASKS
+from aiassist.errors import AIAssistError, Cancelled, ModelError, PromptError, StudyError
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume
+from aiassist.prompts import Prompts
+from aiassist.segmenters.base import ModelCard, Promptable, Step
+from aiassist.segmenters.registry import bundled
+
+SHAPE = (20, 24, 28)
+WAIT = 20
+CARD = ModelCard(name="steps", version="3", kind="promptable", description="Yields many steps.")
+PROMPTS = Prompts(positive=[[14, 12, 10]])
+
+
+class Steps:
+    """A segmenter of many steps that waits at the first one until it is let go."""
+
+    card = CARD
+
+    def __init__(self):
+        self.entered, self.go = threading.Event(), threading.Event()
+        self.order: list[float] = []
+        self.closed = 0
+
+    def annotate(self, volume, prompts):
+        """A mask of the clicked voxel, after ten steps."""
+        i, j, k = prompts.positive[0].astype(int)
+        try:
+            for n in range(10):
+                yield Step("pass", n / 10)
+                self.entered.set()
+                assert self.go.wait(WAIT)
+                if n == 0:
+                    self.order.append(float(i))
+        except GeneratorExit:
+            self.closed += 1
+            raise
+        return MaskPatch(Region((k, j, i), (k + 1, j + 1, i + 1)), np.ones((1, 1, 1), bool))
+
+
+class Broken:
+    """A segmenter that fails in its second step."""
+
+    card = replace(CARD, name="broken")
+
+    def annotate(self, volume, prompts):
+        """Fails."""
+        yield Step("pass", 0.0)
+        raise RuntimeError("the network is on fire")
+
+
+def make_volume(seed=0) -> Volume:
+    """A bright ball in noise."""
+    rng = np.random.default_rng(seed)
+    axes = np.ix_(*[np.arange(n) - n / 2 for n in SHAPE])
+    voxels = rng.normal(0, 10, SHAPE) + 200 * (sum((a / 6) ** 2 for a in axes) <= 1)
+    return Volume(voxels.astype(np.int16), Geometry.from_spacing(SHAPE, (1, 1, 1.5)))
+
+
+BALL = Prompts(
+    extreme_points=[[8, 12, 10], [20, 12, 10], [14, 6, 10], [14, 18, 10], [14, 12, 4], [14, 12, 16]],
+)
+
+
+@pytest.fixture
+def steps():
+    segmenter = Steps()
+    yield segmenter
+    segmenter.go.set()
+
+
+@pytest.fixture
+def registry(steps):
+    registry = bundled()
+    registry.add("steps", lambda: steps)
+    registry.add("broken", Broken)
+    return registry
+
+
+@pytest.fixture
+def backend(registry, steps):
+    backend = LocalBackend(registry)
+    yield backend
+    steps.go.set()
+    backend.close()
+
+
+@pytest.fixture
+def manual(registry, steps):
+    """A backend without a thread, whose segmenters never wait."""
+    steps.go.set()
+    with LocalBackend(registry, threaded=False) as backend:
+        yield backend
+
+
+@pytest.fixture
+def study(backend):
+    return backend.open_study(make_volume())
+
+
+def click(i: float) -> Prompts:
+    return Prompts(positive=[[i, 12, 10]])
+
+
+def request(study: str, i: float = 14, **more) -> AnnotateRequest:
+    return AnnotateRequest(study, click(i), **{"model": "steps"} | more)
+
+
+# One study, many annotations
+
+
+def test_a_study_is_opened_once_and_annotated_many_times(backend):
+    study = backend.open_study(make_volume())
+    assert study == make_volume().study_id
+    assert backend.open_study(make_volume()) == study
+    answers = [backend.annotate(AnnotateRequest(study, BALL)) for _ in range(3)]
+    axes = np.ix_(*[np.arange(n) - n / 2 for n in SHAPE])
+    ball = sum((a / 6) ** 2 for a in axes) <= 1
+    mask = answers[0].patch.to_mask(SHAPE)
+    assert 2 * (mask & ball).sum() / (mask.sum() + ball.sum()) > 0.9
+    assert {a.version for a in answers} == {answers[0].patch.version}
+    assert {a.patch.to_bytes() for a in answers} == {answers[0].patch.to_bytes()}
+
+
+def test_an_answer_says_what_made_it(backend, study, steps):
+    steps.go.set()
+    answer = backend.annotate(request(study, structure="spleen", client="window 1"))
+    assert (answer.study, answer.structure, answer.base) == (study, "spleen", None)
+    assert (answer.model, answer.model_version, answer.device) == ("steps", "3", "cpu")
+    assert answer.version == answer.patch.version
+    assert set(answer.seconds) == {"pass", "version"} and min(answer.seconds.values()) >= 0
+    assert isinstance(steps, Promptable)
+
+
+def test_the_same_inputs_give_the_same_result_in_another_backend(backend, study):
+    first = backend.annotate(AnnotateRequest(study, BALL))
+    with LocalBackend() as other:
+        second = other.annotate(AnnotateRequest(other.open_study(make_volume()), BALL))
+    assert first.patch.to_bytes() == second.patch.to_bytes()
+
+
+def test_the_default_model_comes_first_and_answers(backend, study, registry):
+    assert backend.models()[0].name == "geodesic"
+    assert backend.annotate(AnnotateRequest(study, BALL)).model == "geodesic"
+    with LocalBackend(registry, default="ellipsoid") as other:
+        assert other.models()[0].name == "ellipsoid"
+        assert other.annotate(AnnotateRequest(other.open_study(make_volume()), BALL)).model == "ellipsoid"
+
+
+# Errors at submit
+
+
+def test_an_unknown_study_is_refused_at_submit(backend):
+    with pytest.raises(StudyError, match="study beef is not open here; open it first"):
+        backend.submit(request("beef"))
+
+
+def test_a_closed_study_is_unknown(backend, study):
+    backend.close_study(study)
+    with pytest.raises(StudyError, match=study):
+        backend.submit(request(study))
+    with pytest.raises(StudyError, match=study):
+        backend.put_mask(study, MaskPatch.empty())
+
+
+def test_an_unknown_base_is_refused_at_submit(backend, study):
+    with pytest.raises(StudyError, match=r"mask cafe of the study .* send it again"):
+        backend.submit(request(study, base="cafe"))
+
+
+def test_an_unknown_model_is_refused_at_submit(backend, study):
+    with pytest.raises(ModelError, match=r"no model 'oracle'; the models are .*geodesic"):
+        backend.submit(request(study, model="oracle"))
+
+
+def test_a_model_that_cannot_run_on_the_device_is_refused_at_submit(registry):
+    with LocalBackend(registry, device="cuda") as backend:
+        study = backend.open_study(make_volume())
+        with pytest.raises(ModelError, match="'geodesic' runs on cpu, not on cuda"):
+            backend.submit(AnnotateRequest(study, BALL))
+
+
+def test_an_automatic_model_takes_no_prompts(backend, study, registry):
+    automatic = Steps()
+    automatic.card = replace(CARD, name="organs", kind="automatic")
+    registry.add("organs", lambda: automatic)
+    with pytest.raises(ModelError, match="'organs' takes no prompts"):
+        backend.submit(request(study, model="organs"))
+
+
+def test_a_click_outside_the_volume_is_refused_at_submit(backend, study):
+    with pytest.raises(PromptError, match=r"\[99\.0, 12\.0, 10\.0\] lies outside"):
+        backend.submit(request(study, 99))
+
+
+def test_a_refused_request_does_not_overtake_a_running_one(backend, study, steps):
+    job = backend.submit(request(study))
+    with pytest.raises(PromptError):
+        backend.submit(request(study, 99))
+    steps.go.set()
+    assert job.result(WAIT).patch.voxels.all()
+
+
+# The queue
+
+
+def test_a_newer_request_overtakes_the_older_of_the_same_structure(backend, study, steps):
+    older = backend.submit(request(study, 1))
+    assert steps.entered.wait(WAIT)
+    newer = backend.submit(request(study, 2))
+    steps.go.set()
+    with pytest.raises(Cancelled):
+        older.result(WAIT)
+    assert newer.result(WAIT).patch.region.start == (10, 12, 2)
+    assert (older.state, newer.state) == (JobState.CANCELLED, JobState.DONE)
+    assert steps.closed == 1
+
+
+def test_a_request_that_waits_is_overtaken_before_it_begins(backend, study, steps):
+    running = backend.submit(request(study, 1, structure="other"))
+    waiting = [backend.submit(request(study, i)) for i in (2, 3, 4)]
+    steps.go.set()
+    assert waiting[-1].result(WAIT).patch.region.start == (10, 12, 4)
+    for job in waiting[:-1]:
+        with pytest.raises(Cancelled):
+            job.result(WAIT)
+    assert running.result(WAIT)
+    assert steps.order == [1, 4]
+
+
+def test_other_structures_clients_and_studies_are_left_alone(backend, study, steps):
+    other = backend.open_study(make_volume(1))
+    jobs = [
+        backend.submit(request(study, 1)),
+        backend.submit(request(study, 2, structure="liver")),
+        backend.submit(request(study, 3, client="another")),
+        backend.submit(request(other, 4)),
+    ]
+    steps.go.set()
+    assert [job.result(WAIT).patch.region.start[2] for job in jobs] == [1, 2, 3, 4]
+    assert steps.order == [1, 2, 3, 4]
+
+
+def test_jobs_run_in_the_order_in_which_they_came(backend, study, steps):
+    jobs = [backend.submit(request(study, i, structure=str(i))) for i in range(8)]
+    assert steps.entered.wait(WAIT)
+    assert [backend.worker.position(job) for job in jobs] == list(range(8))
+    assert jobs[0].state is JobState.RUNNING and {j.state for j in jobs[1:]} == {JobState.QUEUED}
+    steps.go.set()
+    for job in jobs:
+        job.result(WAIT)
+    assert steps.order == list(range(8))
+
+
+def test_a_running_job_is_cancelled_between_its_steps(backend, study, steps):
+    job = backend.submit(request(study))
+    assert steps.entered.wait(WAIT)
+    job.cancel()
+    assert not job.finished
+    steps.go.set()
+    with pytest.raises(Cancelled):
+        job.result(WAIT)
+    assert job.state is JobState.CANCELLED
+    assert steps.closed == 1
+    assert job.last_step.fraction < 0.9
+    assert backend.annotate(request(study)).patch.voxels.all()
+
+
+def test_cancelling_a_finished_job_changes_nothing(backend, study, steps):
+    steps.go.set()
+    job = backend.submit(request(study))
+    answer = job.result(WAIT)
+    job.cancel()
+    assert job.result() is answer and job.state is JobState.DONE
+
+
+def test_waiting_for_a_result_can_time_out(backend, study):
+    with pytest.raises(TimeoutError, match=r"after 0\.01 seconds"):
+        backend.submit(request(study)).result(0.01)
+
+
+def test_progress_reports_phases_with_a_fraction_that_never_falls(backend, study):
+    prior = backend.annotate(AnnotateRequest(study, BALL))
+    clicks = Prompts(positive=[[2, 2, 2]], negative=[[14, 12, 10]])
+    for wanted in (AnnotateRequest(study, BALL), AnnotateRequest(study, clicks, base=prior.version)):
+        seen: list[Step] = []
+        answer = backend.annotate(wanted, seen.append)
+        fractions = [step.fraction for step in seen]
+        assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
+        phases = list(dict.fromkeys(step.phase for step in seen))
+        assert phases == ["crop", "pass", "paste", "version"] == list(answer.seconds)
+
+
+def test_a_segmenter_that_fails_fails_its_own_job_only(backend, study, steps):
+    steps.go.set()
+    jobs = [backend.submit(request(study, structure=m, model=m)) for m in ("steps", "broken", "ellipsoid")]
+    with pytest.raises(RuntimeError, match="on fire"):
+        jobs[1].result(WAIT)
+    assert jobs[1].state is JobState.FAILED
+    assert jobs[0].result(WAIT).model == "steps"
+    assert jobs[2].result(WAIT).model == "ellipsoid"
+
+
+# Without a thread
+
+
+def test_without_a_thread_jobs_advance_only_by_step(manual):
+    study = manual.open_study(make_volume())
+    job = manual.submit(request(study))
+    assert job.state is JobState.QUEUED
+    count = 0
+    while manual.step():
+        count += 1
+    assert count == 11  # ten steps, one to name the version
+    assert job.result(0).patch.region.start == (10, 12, 14)
+    assert manual.step() is False
+
+
+def test_without_a_thread_annotate_still_waits_for_its_answer(manual):
+    study = manual.open_study(make_volume())
+    first = manual.submit(request(study, 1, structure="first"))
+    assert manual.annotate(request(study, 2)).patch.region.start == (10, 12, 2)
+    assert first.finished
+
+
+def test_both_kinds_of_worker_give_the_same_mask(backend, study, manual):
+    other = manual.open_study(make_volume())
+    wanted = AnnotateRequest(study, BALL)
+    assert manual.annotate(replace(wanted, study=other)).version == backend.annotate(wanted).version
+
+
+# Masks by version
+
+
+def test_correcting_a_version_by_its_hash_is_correcting_the_mask_itself(backend, study):
+    first = backend.annotate(AnnotateRequest(study, BALL))
+    clicks = Prompts(negative=[[14, 12, 15]], positive=[[3, 12, 10]])
+    by_hash = backend.annotate(AnnotateRequest(study, clicks, base=first.version))
+    by_mask = backend.annotate(AnnotateRequest(study, replace(clicks, prior=first.patch)))
+    assert by_hash.base == by_mask.base == first.version
+    assert by_hash.version == by_mask.version != first.version
+    assert by_hash.patch.to_bytes() == by_mask.patch.to_bytes()
+    whole = first.patch.to_mask(SHAPE)
+    by_hash.patch.paste(whole)
+    assert MaskPatch.of_mask(whole).version == by_hash.version
+    assert whole[10, 12, 3] and not whole[15, 12, 14]
+
+
+def test_a_chain_of_corrections_names_each_base(backend, study):
+    version = backend.annotate(AnnotateRequest(study, BALL)).version
+    whole = backend.annotate(AnnotateRequest(study, BALL)).patch.to_mask(SHAPE)
+    for i in (3, 24, 5):
+        answer = backend.annotate(AnnotateRequest(study, click(i), base=version))
+        assert answer.base == version
+        answer.patch.paste(whole)
+        version = answer.version
+        assert MaskPatch.of_mask(whole).version == version
+
+
+def test_the_base_takes_the_place_of_a_prior(backend, study):
+    base = backend.put_mask(study, MaskPatch.of_mask(make_volume().voxels > 100))
+    other = MaskPatch.of_mask(make_volume().voxels > 1000)
+    answer = backend.annotate(AnnotateRequest(study, replace(click(14), prior=other), base=base))
+    assert (answer.base, answer.version) == (base, base)
+
+
+def test_a_mask_that_is_put_is_known_by_its_hash(backend, study):
+    mask = make_volume().voxels > 100
+    loose = MaskPatch(Region((0, 0, 0), SHAPE), mask)
+    version = backend.put_mask(study, loose)
+    assert version == MaskPatch.of_mask(mask).version == loose.version
+    with pytest.raises(PromptError, match="beyond the volume"):
+        backend.put_mask(study, MaskPatch(Region((0, 0, 0), (21, 1, 1)), np.ones((21, 1, 1), bool)))
+
+
+def test_masks_beyond_the_limit_must_be_sent_again(backend, study, steps):
+    steps.go.set()
+    patches = []
+    for n in range(MASKS + 1):
+        voxel = np.zeros(SHAPE, bool)
+        voxel[np.unravel_index(n, SHAPE)] = True
+        patches.append(MaskPatch.of_mask(voxel))
+        backend.put_mask(study, patches[-1])
+    with pytest.raises(StudyError, match=f"{patches[0].version}.*send it again"):
+        backend.submit(request(study, base=patches[0].version))
+    assert backend.annotate(request(study, base=patches[1].version)).base == patches[1].version
+    backend.put_mask(study, patches[0])
+    assert backend.annotate(request(study, base=patches[0].version)).base == patches[0].version
+
+
+def test_masks_of_one_study_are_not_known_in_another(backend, study):
+    other = backend.open_study(make_volume(1))
+    version = backend.put_mask(study, MaskPatch.of_mask(make_volume().voxels > 100))
+    with pytest.raises(StudyError, match=version):
+        backend.submit(request(other, base=version))
+
+
+# The end
+
+
+def test_closing_stops_the_thread_and_cancels_what_waits(registry, steps):
+    backend = LocalBackend(registry)
+    study = backend.open_study(make_volume())
+    jobs = [backend.submit(request(study, i, structure=str(i))) for i in range(4)]
+    assert steps.entered.wait(WAIT)
+    threading.Timer(0.05, steps.go.set).start()
+    backend.close()
+    for job in jobs:
+        with pytest.raises(Cancelled):
+            job.result(WAIT)
+    assert steps.order in ([], [0.0])
+    assert not [t for t in threading.enumerate() if t is backend.worker._thread]
+
+
+def test_closing_without_a_thread_cancels_what_waits(manual):
+    study = manual.open_study(make_volume())
+    jobs = [manual.submit(request(study, i, structure=str(i))) for i in range(3)]
+    manual.step()
+    manual.close()
+    assert [job.state for job in jobs] == [JobState.CANCELLED] * 3
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_a_closed_backend_refuses_work_instead_of_letting_it_wait_for_ever(threaded):
+    backend = LocalBackend(threaded=threaded)
+    study = backend.open_study(make_volume())
+    backend.close()
+    backend.close()
+    with pytest.raises(AIAssistError, match="closed"):
+        backend.submit(AnnotateRequest(study, BALL))

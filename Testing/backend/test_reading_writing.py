@@ -1,0 +1,506 @@
+"""Volumes come back from every format as they were; damage is refused; files are whole or absent."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_series import write_series
+from hypothesis import HealthCheck, given, settings
+from strategies import NAMED_AFFINES, SHEARED, geometries
+
+from aiassist.errors import ImageError
+from aiassist.imaging import Geometry, Volume, read_labelmap, read_volume, write_volume
+
+DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
+FORMATS = [".nii", ".nii.gz", ".nrrd", ".mha"]
+SHAPE = (3, 4, 5)
+
+
+def voxels_of(dtype, shape=SHAPE) -> np.ndarray:
+    """Voxels that use the whole range of a type."""
+    kind = np.dtype(dtype)
+    limits = np.iinfo(kind) if kind.kind in "iu" else np.finfo(kind)
+    voxels = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    voxels[0, 0, :3] = limits.min, limits.max, limits.max // 3
+    return voxels
+
+
+def named_volume(name="oblique", dtype="int16", **changes) -> Volume:
+    return Volume(voxels_of(dtype, **changes), Geometry(changes.get("shape", SHAPE), NAMED_AFFINES[name]))
+
+
+def worst(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max())
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_voxels_of_every_type_return(tmp_path, ending, dtype):
+    volume = named_volume(dtype=dtype)
+    write_volume(tmp_path / f"a{ending}", volume)
+    back = read_volume(tmp_path / f"a{ending}")
+    assert back.voxels.dtype == volume.voxels.dtype
+    assert np.array_equal(back.voxels, volume.voxels)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("name", NAMED_AFFINES)
+def test_every_kind_of_grid_returns(tmp_path, ending, name):
+    volume = named_volume(name)
+    write_volume(tmp_path / f"a{ending}", volume)
+    back = read_volume(tmp_path / f"a{ending}").geometry
+    ulp = 2.0**-24 * np.abs(volume.geometry.affine).max()  # half a unit in the last of 24 bits: what NIfTI rounds
+    assert worst(back.affine, volume.geometry.affine) <= (ulp if "nii" in ending else 1e-9)
+    assert back.same_grid(volume.geometry, 1e-4)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(geometry=geometries())
+def test_an_affine_rounded_once_by_nifti_stays_bit_identical(tmp_path, geometry):
+    paths = [tmp_path / "first.nii", tmp_path / "second.nii", tmp_path / "third.nrrd"]
+    volume = Volume(np.zeros(geometry.shape, np.uint8), geometry)
+    affines = []
+    for path in paths:
+        write_volume(path, volume)
+        volume = read_volume(path)
+        affines.append(volume.geometry.affine)
+    assert worst(affines[0], geometry.affine) <= 2.0**-24 * np.abs(geometry.affine).max()
+    assert np.array_equal(affines[0], affines[1])
+    assert np.array_equal(affines[1], affines[2])
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd"])
+def test_a_sheared_grid_survives(tmp_path, ending):
+    write_volume(tmp_path / f"a{ending}", Volume(voxels_of("int16"), Geometry(SHAPE, SHEARED)))
+    assert worst(read_volume(tmp_path / f"a{ending}").geometry.affine, SHEARED) < 7e-5
+
+
+def test_metaimage_refuses_a_sheared_grid_and_leaves_nothing(tmp_path):
+    with pytest.raises(ImageError, match="sheared"):
+        write_volume(tmp_path / "a.mha", Volume(voxels_of("int16"), Geometry(SHAPE, SHEARED)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_simpleitk_sees_the_same_voxels_in_the_same_places(tmp_path, ending):
+    volume = named_volume("oblique left-handed")
+    write_volume(tmp_path / f"a{ending}", volume)
+    image = sitk.ReadImage(str(tmp_path / f"a{ending}"))
+    assert np.array_equal(sitk.GetArrayFromImage(image), volume.voxels)
+    for index in ([0, 0, 0], [4, 3, 2], [1, 2, 0]):
+        assert np.allclose(
+            image.TransformIndexToPhysicalPoint(index), volume.geometry.to_lps([index])[0], rtol=0, atol=2e-4
+        )
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_views_that_are_not_contiguous_are_written_in_order(tmp_path, ending):
+    voxels = np.arange(3 * 8 * 10, dtype=np.int16).reshape(10, 8, 3).T[:, ::2, ::-2]
+    volume = Volume(voxels, Geometry.from_spacing(voxels.shape))
+    write_volume(tmp_path / f"a{ending}", volume)
+    assert np.array_equal(read_volume(tmp_path / f"a{ending}").voxels, voxels)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize(("dtype", "stored"), [("bool", "uint8"), ("float16", "float32")])
+def test_types_that_no_format_holds_are_written_wider(tmp_path, ending, dtype, stored):
+    voxels = np.arange(60).reshape(SHAPE).astype(dtype)
+    write_volume(tmp_path / f"a{ending}", Volume(voxels, Geometry.from_spacing(SHAPE)))
+    back = read_volume(tmp_path / f"a{ending}").voxels
+    assert back.dtype == stored
+    assert np.array_equal(back, voxels.astype(stored))
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">u2", ">i4", ">i8", ">u8", ">f4", ">f8"])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_big_endian_nifti_is_read_to_native_values(tmp_path, write_nifti, dtype, ending):
+    voxels = voxels_of(np.dtype(dtype).newbyteorder("="))
+    path = write_nifti(tmp_path / f"a{ending}", voxels.T.astype(dtype))
+    assert nibabel.load(path).header.endianness == ">"
+    back = read_volume(path)
+    assert back.voxels.dtype.isnative
+    assert np.array_equal(back.voxels, voxels)
+    assert np.array_equal(back.geometry.affine, np.eye(4))
+
+
+def test_nan_and_infinities_return(tmp_path):
+    voxels = np.array([np.nan, np.inf, -np.inf, -0.0], np.float32).reshape(1, 2, 2)
+    for ending in FORMATS:
+        write_volume(tmp_path / f"a{ending}", Volume(voxels, Geometry.from_spacing((1, 2, 2))))
+        assert np.array_equal(read_volume(tmp_path / f"a{ending}").voxels, voxels, equal_nan=True)
+
+
+def test_a_scaled_nifti_is_read_as_its_real_values(tmp_path):
+    image = nibabel.Nifti1Image(voxels_of("int16").T, np.eye(4))
+    image.header.set_slope_inter(0.5, -1000)
+    data = bytearray(image.to_bytes())
+    data[112:120] = np.array([0.5, -1000], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(data)
+    back = read_volume(tmp_path / "a.nii")
+    assert back.voxels.dtype == np.float32
+    assert np.array_equal(back.voxels, voxels_of("int16") * np.float32(0.5) - 1000)
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])
+def test_the_unit_of_length_of_a_nifti_counts_as_it_does_in_slicer(tmp_path, write_nifti, unit, millimetres):
+    affine = np.diag([-5.0, -6.0, 7.0, 1.0])
+    affine[:3, 3] = -100, -200, 300
+    path = write_nifti(tmp_path / "a.nii", np.zeros((2, 2, 2), np.int16), affine, {123: bytes([unit])})
+    geometry, image = read_volume(path).geometry, sitk.ReadImage(str(path))
+    assert np.allclose(geometry.spacing, np.array([5, 6, 7]) * millimetres)
+    assert np.allclose(geometry.spacing, image.GetSpacing())
+    assert np.allclose(geometry.origin, image.GetOrigin())
+
+
+def test_a_two_dimensional_nifti_is_one_slice(tmp_path, write_nifti):
+    plane = np.arange(12, dtype=np.int16).reshape(3, 4)
+    back = read_volume(write_nifti(tmp_path / "a.nii.gz", plane))
+    assert back.shape == (1, 4, 3)
+    assert np.array_equal(back.voxels[0], plane.T)
+
+
+def test_a_volume_does_not_change_when_its_file_does(tmp_path):
+    path = tmp_path / "a.nii"
+    write_volume(path, named_volume())
+    volume = read_volume(path)
+    before = volume.study_id
+    with path.open("r+b") as file:
+        file.seek(352)
+        file.write(bytes(range(1, 60)))
+    assert np.array_equal(volume.voxels, named_volume().voxels)
+    assert Volume(volume.voxels, volume.geometry).study_id == before
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+def test_a_flipped_byte_in_compressed_voxels_is_noticed(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    noise = np.random.default_rng(0).integers(-999, 999, (8, 9, 10), dtype=np.int16)
+    write_volume(path, Volume(noise, Geometry.from_spacing(noise.shape)))
+    whole = path.read_bytes()
+    stream = whole.index(b"\x1f\x8b") + 10
+    for place in range(stream, len(whole) - 4, 13):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(ImageError, match=f"a{ending}"):
+            read_volume(path)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
+def test_a_truncated_file_is_noticed(tmp_path, ending, share):
+    path = tmp_path / f"a{ending}"
+    noise = np.random.default_rng(0).integers(-999, 999, (8, 9, 10), dtype=np.int16)
+    write_volume(path, Volume(noise, Geometry.from_spacing(noise.shape)))
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ImageError, match=f"a{ending}"):
+        read_volume(path)
+
+
+# Pictures
+
+
+def test_a_colour_picture_becomes_grey_by_the_weights_of_bt601(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(colour, isVector=True), str(tmp_path / "a.png"))
+    back = read_volume(tmp_path / "a.png")
+    assert back.voxels.dtype == np.uint8
+    assert back.shape == (1, 6, 7)
+    expected = colour.astype(float) @ [0.299, 0.587, 0.114]
+    assert np.abs(back.voxels[0] - expected).max() <= 0.5 + 1e-4
+
+
+def test_transparency_does_not_change_the_grey(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 256, (6, 7, 4), dtype=np.uint8)
+    for name, channels in (("rgba.png", 4), ("rgb.png", 3)):
+        sitk.WriteImage(sitk.GetImageFromArray(colour[..., :channels], isVector=True), str(tmp_path / name))
+    assert np.array_equal(read_volume(tmp_path / "rgba.png").voxels, read_volume(tmp_path / "rgb.png").voxels)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_grey_picture_is_a_volume_of_one_slice(tmp_path, dtype, ending):
+    plane = voxels_of(dtype, (1, 6, 7))
+    write_volume(tmp_path / f"a{ending}", Volume(plane, Geometry.from_spacing(plane.shape)))
+    back = read_volume(tmp_path / f"a{ending}")
+    assert back.voxels.dtype == dtype
+    assert np.array_equal(back.voxels, plane)
+
+
+@pytest.mark.parametrize(
+    ("ending", "dtype", "slices", "named"),
+    [
+        (".png", "float32", 1, "float32"),
+        (".png", "int16", 1, "int16"),
+        (".tif", "int64", 1, "int64"),
+        (".png", "uint8", 3, "3"),
+    ],
+)
+def test_a_picture_that_cannot_hold_the_volume_is_refused(tmp_path, ending, dtype, slices, named):
+    shape = (slices, 4, 5)
+    with pytest.raises(ImageError, match=named):
+        write_volume(tmp_path / f"a{ending}", Volume(np.ones(shape, dtype), Geometry.from_spacing(shape)))
+    assert not list(tmp_path.iterdir())
+
+
+# DICOM
+
+DICOM_NAMES = ["axial", "sagittal", "coronal", "oblique", "anisotropic"]
+
+
+@pytest.mark.parametrize("name", DICOM_NAMES)
+def test_a_dicom_series_is_read_where_it_lies(tmp_path, name):
+    stored = voxels_of("int16")
+    uids = write_series(tmp_path / "series", stored, NAMED_AFFINES[name])
+    volume = read_volume(tmp_path / "series")
+    assert worst(volume.geometry.affine, NAMED_AFFINES[name]) < 1e-6
+    assert np.array_equal(volume.voxels, stored)
+    assert (volume.dicom.study_uid, volume.dicom.series_uid) == (uids["study"], uids["series"])
+    assert (volume.dicom.patient_id, volume.dicom.modality) == ("P-17", "CT")
+    assert len(volume.dicom.headers) == len(stored)
+    assert all("7FE00010" not in header for header in volume.dicom.headers)
+
+
+def test_slices_that_descend_are_turned_so_that_the_grid_is_right_handed(tmp_path):
+    stored, affine = voxels_of("int16"), NAMED_AFFINES["left-handed"] @ np.diag([-1.0, 1, -1, 1])
+    write_series(tmp_path / "series", stored, affine)
+    volume = read_volume(tmp_path / "series")
+    assert np.linalg.det(volume.geometry.affine[:3, :3]) > 0
+    assert np.array_equal(volume.voxels, stored[::-1])
+    assert np.allclose(volume.geometry.to_lps([[4, 3, 0]]), Geometry(SHAPE, affine).to_lps([[4, 3, 2]]), atol=1e-6)
+
+
+def test_headers_are_in_the_order_of_the_slices(tmp_path):
+    write_series(tmp_path / "series", voxels_of("int16"), NAMED_AFFINES["oblique"])
+    volume = read_volume(tmp_path / "series")
+    for k, header in enumerate(volume.dicom.headers):
+        assert np.allclose(header["00200032"]["Value"], volume.geometry.to_lps([[0, 0, k]])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "intercept"), [(1, -1024), (2, 0), (0.5, 10), ([1, 0.25, 3], -7), ([1, 2, 30000], 0)]
+)
+def test_dicom_voxels_are_rescaled_slice_by_slice(tmp_path, slopes, intercept):
+    stored = np.arange(60, dtype=np.int16).reshape(SHAPE)
+    write_series(tmp_path / "series", stored, NAMED_AFFINES["axial"], slopes, intercept)
+    expected = stored * np.broadcast_to(slopes, 3)[:, np.newaxis, np.newaxis] + intercept
+    assert np.array_equal(read_volume(tmp_path / "series").voxels, expected)
+
+
+def test_one_slice_takes_its_thickness(tmp_path):
+    write_series(tmp_path / "series", voxels_of("int16", (1, 4, 5)), NAMED_AFFINES["axial"])
+    path = next((tmp_path / "series").iterdir())
+    dataset = pydicom.dcmread(path)
+    dataset.SliceThickness = "4.5"
+    dataset.save_as(path)
+    assert read_volume(tmp_path / "series").geometry.spacing == (0.9765625, 0.9765625, 4.5)
+
+
+def test_other_files_beside_the_series_do_not_matter(tmp_path):
+    write_series(tmp_path, voxels_of("int16"), NAMED_AFFINES["axial"])
+    (tmp_path / "README.txt").write_text("Scanner 3")
+    (tmp_path / ".DS_Store").write_bytes(b"\0" * 10)
+    (tmp_path / "empty").touch()
+    (tmp_path / "folder").mkdir()
+    assert np.array_equal(read_volume(tmp_path).voxels, voxels_of("int16"))
+
+
+def edit(folder, change):
+    path = sorted(folder.iterdir())[1]
+    dataset = pydicom.dcmread(path)
+    change(dataset)
+    dataset.save_as(path)
+
+
+def without(name):
+    return lambda folder: edit(folder, lambda dataset: delattr(dataset, name))
+
+
+def with_value(name, value):
+    return lambda folder: edit(folder, lambda dataset: setattr(dataset, name, value))
+
+
+def slice_at(folder, k):
+    """The file of slice k of an axial series."""
+    return sorted(folder.iterdir(), key=lambda p: pydicom.dcmread(p).ImagePositionPatient[2])[k]
+
+
+SPOILERS = {
+    "missing slice": (lambda folder: slice_at(folder, 2).unlink(), "missing"),
+    "duplicate slice": (lambda folder: (folder / "copy.dcm").write_bytes(slice_at(folder, 1).read_bytes()), "doubled"),
+    "two series": (
+        lambda folder: write_series(folder, voxels_of("int16"), np.eye(4), prefix="other"),
+        "2 DICOM series",
+    ),
+    "another size": (with_value("Rows", 2), "size"),
+    "another orientation": (with_value("ImageOrientationPatient", [0, 1, 0, 1, 0, 0]), "orientation"),
+    "no orientation": (without("ImageOrientationPatient"), "ImageOrientationPatient"),
+    "no spacing": (without("PixelSpacing"), "PixelSpacing"),
+    "empty position": (with_value("ImagePositionPatient", None), "ImagePositionPatient"),
+    "no pixels": (without("PixelData"), "decoded"),
+    "cut pixels": (lambda folder: (p := slice_at(folder, 0)).write_bytes(p.read_bytes()[:-30]), "decoded"),
+}
+
+
+@pytest.mark.parametrize("spoiler", SPOILERS)
+def test_a_series_that_is_not_whole_is_refused(tmp_path, spoiler):
+    folder = tmp_path / "series"
+    write_series(folder, voxels_of("int16", (6, 4, 5)), NAMED_AFFINES["axial"])
+    spoil, named = SPOILERS[spoiler]
+    spoil(folder)
+    with pytest.raises(ImageError, match=named) as error:
+        read_volume(folder)
+    assert str(folder) in str(error.value)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(ImageError, match="no DICOM images"):
+        read_volume(tmp_path)
+
+
+# The study
+
+
+@pytest.mark.parametrize("name", NAMED_AFFINES)
+def test_the_study_is_the_same_in_every_format(tmp_path, name):
+    volume = named_volume(name)
+    for ending in FORMATS:
+        write_volume(tmp_path / f"a{ending}", volume)
+        assert read_volume(tmp_path / f"a{ending}").study_id == volume.study_id, ending
+
+
+@pytest.mark.parametrize("name", DICOM_NAMES)
+def test_a_series_and_its_conversion_are_the_same_study(tmp_path, name):
+    write_series(tmp_path / "series", voxels_of("int16"), NAMED_AFFINES[name])
+    series = read_volume(tmp_path / "series")
+    for ending in FORMATS:
+        write_volume(tmp_path / f"a{ending}", series)
+        assert read_volume(tmp_path / f"a{ending}").study_id == series.study_id, ending
+
+
+def test_the_id_of_a_study_stays_the_same_between_releases():
+    voxels = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    assert (
+        Volume(voxels, Geometry.from_spacing((2, 3, 4), (0.5, 0.5, 2.0))).study_id == "e994da64760e273cafbaaed582507bc3"
+    )
+
+
+def test_another_voxel_type_shape_or_place_is_another_study():
+    voxels = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    geometry = Geometry.from_spacing((2, 3, 4))
+    changed = voxels.copy()
+    changed[1, 2, 3] += 1
+    moved = geometry.affine + np.pad([[1e-3]], ((0, 3), (3, 0)))
+    others = [
+        Volume(changed, geometry),
+        Volume(voxels.astype(np.int32), geometry),
+        Volume(voxels.reshape(2, 4, 3), Geometry.from_spacing((2, 4, 3))),
+        Volume(voxels, Geometry((2, 3, 4), moved)),
+        Volume(voxels, Geometry.from_spacing((2, 3, 4), (1.0, 1.0, 1.001))),
+        Volume(voxels, geometry),
+    ]
+    assert len({v.study_id for v in others}) == len(others)
+
+
+# Labelmaps
+
+
+def test_a_labelmap_is_read_in_the_smallest_type(tmp_path):
+    for largest, dtype in ((255, np.uint8), (256, np.uint16), (65535, np.uint16)):
+        voxels = np.full((2, 3, 4), largest, np.float64)
+        write_volume(tmp_path / "a.nii.gz", Volume(voxels, Geometry.from_spacing(voxels.shape)))
+        assert read_labelmap(tmp_path / "a.nii.gz").voxels.dtype == dtype
+        assert read_labelmap(tmp_path / "a.nii.gz").voxels.max() == largest
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, 65536.0, np.nan, np.inf])
+def test_voxels_that_are_no_labels_are_refused(tmp_path, value):
+    voxels = np.zeros((2, 3, 4))
+    voxels[1, 1, 1] = value
+    write_volume(tmp_path / "a.nii.gz", Volume(voxels, Geometry.from_spacing(voxels.shape)))
+    with pytest.raises(ImageError, match="whole numbers"):
+        read_labelmap(tmp_path / "a.nii.gz")
+
+
+# Whole or absent
+
+
+@pytest.mark.parametrize("ending", [*FORMATS, ".png", ".tif"])
+def test_a_missing_folder_is_named_and_not_made(tmp_path, ending):
+    volume = Volume(np.ones((1, 4, 5), np.uint8), Geometry.from_spacing((1, 4, 5)))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write_volume(tmp_path / "nowhere" / f"a{ending}", volume)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_place_of_the_file_is_left_alone(tmp_path):
+    (tmp_path / "a.nii.gz").mkdir()
+    with pytest.raises(OSError, match=r"a\.nii\.gz"):
+        write_volume(tmp_path / "a.nii.gz", named_volume())
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
+    assert not list((tmp_path / "a.nii.gz").iterdir())
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
+    path = tmp_path / ("x" * 248 + ".nii.gz")
+    write_volume(path, named_volume())
+    assert np.array_equal(read_volume(path).voxels, named_volume().voxels)
+    with pytest.raises(OSError, match="too long"):
+        write_volume(tmp_path / ("x" * 250 + ".nii.gz"), named_volume())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+WRITE_ALL = """
+import json, sys
+import numpy as np
+from pathlib import Path
+from aiassist.imaging import Geometry, Volume, write_volume
+size = int(sys.argv[2])
+noise = np.random.default_rng(0).integers(0, 255, (1, size, size), dtype=np.uint8)
+errors = {}
+for ending in sys.argv[3:]:
+    path = Path(sys.argv[1]) / f"old{ending}"
+    try:
+        write_volume(path, Volume(noise, Geometry.from_spacing(noise.shape)))
+    except OSError as error:
+        errors[ending] = str(error)
+print(json.dumps(errors))
+"""
+
+
+@pytest.mark.parametrize(("size", "room"), [(200, 10_000), (60, 3000), (60, 300), (10, 100)])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, run_python, size, room):
+    endings = [*FORMATS, ".png", ".tif"]
+    for ending in endings:
+        (tmp_path / f"old{ending}").write_bytes(b"old")
+    outcome = run_python("-c", WRITE_ALL, tmp_path, size, *endings, largest_file=room)
+    assert outcome.returncode == 0, outcome.stderr
+    errors = json.loads(outcome.stdout)
+    assert sorted(errors) == sorted(endings)
+    for ending in endings:
+        assert f"old{ending}" in errors[ending]
+        assert (tmp_path / f"old{ending}").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == len(endings)
+
+
+def test_a_read_only_file_is_replaced_only_by_a_whole_one(tmp_path, run_python):
+    path = tmp_path / "old.nii"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+    outcome = run_python("-c", WRITE_ALL, tmp_path, 200, ".nii", largest_file=10_000)
+    assert list(json.loads(outcome.stdout)) == [".nii"]
+    assert path.read_bytes() == b"old"
+    write_volume(path, named_volume())
+    assert np.array_equal(read_volume(path).voxels, named_volume().voxels)
+
+
+def test_gzip_files_hold_no_name_or_time_so_that_equal_volumes_make_equal_files(tmp_path):
+    for name in ("one.nii.gz", "another.nii.gz"):
+        write_volume(tmp_path / name, named_volume())
+    one, another = ((tmp_path / n).read_bytes() for n in ("one.nii.gz", "another.nii.gz"))
+    assert gzip.decompress(one) == gzip.decompress(another)
+    assert one == another

@@ -1,0 +1,92 @@
+"""``aiassist synth``"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+from aiassist.commands.shared import progress_bar
+from aiassist.errors import AIAssistError, MissingExtraError
+
+
+def add_to(commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("synth", help="look at the synthetic world; train the promptable network on it")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    preview = actions.add_parser("preview", help="a contact sheet of synthetic examples")
+    preview.add_argument("-o", "--output", type=Path, default=Path("synthetic.png"), help="default: %(default)s")
+    preview.add_argument("--seed", type=int, default=0)
+    preview.add_argument("--count", type=int, default=48)
+    preview.set_defaults(run=draw_preview)
+
+    train = actions.add_parser("train", help="train in a folder; the same command again goes on where it stopped")
+    train.add_argument("folder", type=Path, help="the run's folder")
+    train.add_argument("--steps", type=int, default=3000, help="length of the schedule (default: %(default)s)")
+    train.add_argument("--batch", type=int, default=8)
+    train.add_argument("--fresh", type=int, default=4, help="new examples in each batch (default: %(default)s)")
+    train.add_argument("--cells", type=int, default=48, help="cells along each side of the cube")
+    train.add_argument("--widths", type=int, nargs="+", default=[8, 24, 48, 96, 192], help="channels, fine to coarse")
+    train.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    train.add_argument("--clicks", type=int, default=2, help="most clicks rolled out before a step")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin a new run from these weights")
+    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    train.add_argument("--workers", type=int, default=1, help="processes that make examples")
+    train.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after this long")
+    train.add_argument("--save-every", type=int, default=250, metavar="STEPS")
+    train.set_defaults(run=train_network)
+
+
+def _need_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("torch", "learning", "The synthetic world") from error
+
+
+def draw_preview(options) -> None:
+    """Draw the contact sheet."""
+    _need_torch()
+    from aiassist.synthesis.preview import contact_sheet
+
+    if options.count < 1:
+        raise AIAssistError(f"--count is {options.count}; use 1 or more.")
+    contact_sheet(options.output, options.seed, options.count)
+    print(options.output)
+
+
+def train_network(options) -> None:
+    """Train, showing the loss; leaves ``weights.safetensors`` in the folder."""
+    _need_torch()
+    import torch
+
+    from aiassist.synthesis.training import Settings, Trainer
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise AIAssistError("There is no CUDA device here; leave out --device to train on the CPU.")
+    for name in ("steps", "batch", "fresh", "cells"):
+        if getattr(options, name) < 1:
+            raise AIAssistError(f"--{name} is {getattr(options, name)}; use 1 or more.")
+    settings = Settings(
+        steps=options.steps,
+        batch=options.batch,
+        fresh=min(options.fresh, options.batch),
+        cells=options.cells,
+        widths=tuple(options.widths),
+        rate=options.rate,
+        clicks=options.clicks,
+        seed=options.seed,
+    )
+    trainer = Trainer(options.folder, settings, options.device, options.workers, options.start)
+    with progress_bar() as bar:
+        task = bar.add_task("training", total=settings.steps, completed=trainer.step)
+
+        def show(step: int, numbers: dict) -> None:
+            text = f"loss {numbers['loss']:.3f}, Dice {numbers['dice']:.3f}"
+            bar.update(task, completed=step, description=text)
+            if step % 50 == 0 and not sys.stderr.isatty():
+                print(f"step {step}: {text}", file=sys.stderr)
+
+        trainer.run(save_every=options.save_every, on_step=show, max_seconds=60 * options.minutes)
+    print(options.folder / "weights.safetensors")

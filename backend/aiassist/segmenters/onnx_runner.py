@@ -1,0 +1,49 @@
+"""The promptable network by ONNX Runtime, on the CPU and without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from aiassist.errors import MissingExtraError, ModelError
+
+
+class OnnxRunner:
+    """Runs an ONNX file; see `aiassist.segmenters.promptable.Runner`.
+
+    Parameters
+    ----------
+    path : Path
+        A network with one input (1, n, c, c, c) and one output (1, 1, c, c, c), both float32.
+    threads : int
+        0 lets ONNX Runtime choose.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing, damaged or of another network.
+    """
+
+    def __init__(self, path: Path, threads: int = 0):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "network", "The bundled network") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
+            raise ModelError(f"The weights {path} cannot be read; reinstall the model.") from error
+        (self._input,) = self._session.get_inputs()
+        if len(self._input.shape) != 5 or not isinstance(self._input.shape[-1], int):
+            raise ModelError(f"The weights {path} are of another network: their input is {self._input.shape}.")
+        self.cells = self._input.shape[-1]
+
+    def __call__(self, channels: np.ndarray) -> np.ndarray:
+        (logits,) = self._session.run(None, {self._input.name: channels[np.newaxis]})
+        return logits[0, 0]

@@ -1,0 +1,1 @@
+"""The synthetic world that trains the bundled network, and the training itself."""

@@ -1,0 +1,187 @@
+"""From a scan to what the network is shown: prompts as people give them, and the truth on the cube."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from aiassist.segmenters.network_input import Cube, Marks, as_channels, blobs
+from aiassist.synthesis.fields import Draw
+from aiassist.synthesis.scanner import Scan, scan
+
+#: How examples begin, and how often.
+STARTS = {"points": 0.62, "few points": 0.08, "box": 0.08, "line": 0.04, "click": 0.05, "scribble": 0.05, "prior": 0.08}
+#: Share of examples that show a correction: a zoom on a click, with a spoiled prior.
+CORRECTIONS = 0.3
+
+
+@dataclass
+class Example:
+    """``channels`` (12, c, c, c), ``truth`` share (c, c, c), ``valid`` bool (c, c, c), ``kind`` of prompts."""
+
+    channels: torch.Tensor
+    truth: torch.Tensor
+    valid: torch.Tensor
+    kind: str
+    family: str
+
+
+def example(seed: int, cells: int, device: torch.device | str = "cpu") -> Example:
+    """The example of a seed; the same on every call."""
+    draw = Draw(seed, device)
+    made = None
+    while made is None:
+        scanned = scan(draw)
+        made = _present(draw, scanned, cells) if scanned is not None else None
+    return made
+
+
+def _present(draw: Draw, scanned: Scan, cells: int) -> Example | None:
+    inside = scanned.truth.nonzero().cpu().numpy()
+    points = _extreme_points(draw, inside, scanned.truth.shape)
+    if draw.chance(CORRECTIONS):
+        return _correction(draw, scanned, points, cells)
+    kind = draw.choice(list(STARTS), list(STARTS.values()))
+    prior = spoil(draw, scanned.truth) if kind == "prior" else None
+    low, high, voxels = _prompts(draw, kind, inside, points, scanned)
+    cube = Cube.around(low, high, scanned.truth.shape, scanned.spacing, cells)
+    return _finish(scanned, cube, voxels, prior, kind)
+
+
+def _finish(scanned: Scan, cube: Cube, voxels: dict, prior, kind: str) -> Example:
+    box = voxels.get("box")
+    marks = Marks(
+        extreme=cube.to_cells(voxels.get("extreme", ())),
+        positive=cube.to_cells(voxels.get("positive", ())),
+        negative=cube.to_cells(voxels.get("negative", ())),
+        box=None if box is None else tuple(cube.to_cells(np.stack(box))),
+    )
+    channels = as_channels(torch, scanned.voxels, cube, marks, None if prior is None else prior.float())
+    truth, valid = cube.sample(torch, scanned.truth.float())
+    return Example(channels, truth, valid, kind, scanned.family)
+
+
+def _extreme_points(draw: Draw, inside: np.ndarray, shape) -> np.ndarray:
+    """Six voxels (6, 3) of the truth, ``(k, j, i)``, where it ends along each axis; two in three jittered."""
+    points = []
+    for axis in range(3):
+        for end in (inside[:, axis].min(), inside[:, axis].max()):
+            candidates = inside[inside[:, axis] == end]
+            points.append(candidates[draw.integer(0, len(candidates) - 1)])
+    points = np.array(points, dtype=float)
+    if draw.chance(0.66):
+        amount = draw.uniform(0.2, 1.2) * np.maximum(1.0, 0.03 * np.ptp(inside, axis=0))
+        points = points + torch.randn(6, 3, generator=draw.generator).numpy() * amount
+    return np.clip(points, 0, np.array(shape) - 1)
+
+
+def _prompts(draw: Draw, kind: str, inside: np.ndarray, points: np.ndarray, scanned: Scan):
+    """Box of the cube (low, high, border to border) and the prompts, in voxels ``(k, j, i)``."""
+    if kind == "few points":
+        keep = torch.randperm(6, generator=draw.generator)[: draw.integer(2, 5)].numpy()
+        points = points[keep]
+    low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
+    if kind in ("points", "few points", "prior"):
+        low, high = _fill_flat(low, high, scanned.spacing)
+        return low, high, {"extreme": points, "box": (low, high)}
+    if kind == "box":
+        return low, high, {"box": (low, high)}
+    middle = inside[draw.integer(0, len(inside) - 1)].astype(float)
+    if kind == "line":
+        plane = inside[inside[:, 0] == int(middle[0])].astype(float)
+        first = plane[np.argmax(np.linalg.norm(plane - plane.mean(0), axis=1))]
+        last = plane[np.argmax(np.linalg.norm(plane - first, axis=1))]
+        stroke = first + (last - first) * np.linspace(0, 1, 24)[:, None]
+        radius = np.linalg.norm((last - first) * scanned.spacing) / 2 / np.array(scanned.spacing)
+        return stroke.mean(0) - radius, stroke.mean(0) + radius, {"positive": stroke}
+    # A click or scribble says little of the size: the cube's size is a guess around the true one.
+    stroke = middle[None]
+    if kind == "scribble":
+        order = np.argsort(np.linalg.norm(inside - middle, axis=1))[: max(3, len(inside) // 20)]
+        chosen = inside[order[torch.randperm(len(order), generator=draw.generator)[:12].numpy()]]
+        stroke = np.concatenate([stroke, chosen.astype(float)])
+    size = (high - low).max() * draw.log_uniform(0.7, 1.8) / 2
+    return middle - size, middle + size, {"positive": stroke}
+
+
+def _fill_flat(low, high, spacing):
+    """Lengthen sides that the points say nothing of, as `Prompts.box_ijk` does."""
+    extent = (high - low) * np.array(spacing)
+    flat = extent < 0.1 * extent.max()
+    if flat.any() and not flat.all():
+        grow = (extent[~flat].mean() - extent[flat]) / 2 / np.array(spacing)[flat]
+        low, high = low.copy(), high.copy()
+        low[flat] -= grow
+        high[flat] += grow
+    return low, high
+
+
+def _correction(draw: Draw, scanned: Scan, points: np.ndarray, cells: int) -> Example | None:
+    """A zoom on a click in the largest error of a spoiled prior."""
+    prior = spoil(draw, scanned.truth)
+    missing, surplus = scanned.truth & ~prior, prior & ~scanned.truth
+    positive = bool(missing.sum() >= surplus.sum())
+    error = missing if positive else surplus
+    if int(error.sum()) < 4:
+        return None
+    click = deepest(draw, error) if draw.chance(0.6) else _any(draw, error)
+    side = np.maximum(np.ptp(points, axis=0) + 1, 4.0)
+    half = 0.25 * side * draw.uniform(0.7, 1.6)
+    cube = Cube.around(click - half, click + half, scanned.truth.shape, scanned.spacing, cells)
+    voxels = {
+        "positive" if positive else "negative": click[None],
+        "extreme": points,
+        "box": (points.min(axis=0) - 0.5, points.max(axis=0) + 0.5),
+    }
+    return _finish(scanned, cube, voxels, prior, "correction")
+
+
+def deepest(draw: Draw, error: torch.Tensor) -> np.ndarray:
+    """A voxel or cell ``(k, j, i)`` that outlives the others when the error is peeled layer by layer."""
+    left = error.float()[None, None]
+    while True:
+        peeled = 1 - F.max_pool3d(1 - left, 3, 1, 1)
+        if not peeled.any():
+            return _any(draw, left[0, 0] > 0.5)
+        left = peeled
+
+
+def _any(draw: Draw, mask: torch.Tensor) -> np.ndarray:
+    places = mask.nonzero()
+    return places[draw.integer(0, len(places) - 1)].cpu().numpy().astype(float)
+
+
+def spoil(draw: Draw, truth: torch.Tensor) -> torch.Tensor:
+    """A mask with faults: grown, shrunk, shifted, with pieces missing and added."""
+    mask = truth.float()[None, None]
+    width = draw.choice((3, 5))
+    if draw.chance(0.4):
+        mask = F.avg_pool3d(mask, width, 1, width // 2) > draw.uniform(0.1, 0.9)
+    mask = mask[0, 0] > 0.5
+    if draw.chance(0.4):
+        mask = torch.roll(mask, [draw.integer(-2, 2) for _ in range(3)], (0, 1, 2))
+    inside = truth.nonzero().float()
+    extent = (inside.amax(0) - inside.amin(0) + 1).clamp_min(2)
+    axes = [torch.arange(n, device=truth.device).float() for n in truth.shape]
+    for _ in range(draw.integer(1, 3)):
+        centre = inside[draw.integer(0, len(inside) - 1)] + torch.tensor(_any_normal(draw)).to(truth.device) * extent / 6
+        radius = extent * draw.uniform(0.1, 0.3)
+        terms = [((a - c) / r).square() for a, c, r in zip(axes, centre, radius, strict=True)]
+        ball = terms[0][:, None, None] + terms[1][None, :, None] + terms[2][None, None, :] <= 1
+        mask = mask | ball if draw.chance(0.5) else mask & ~ball
+    return mask
+
+
+def _any_normal(draw: Draw) -> list[float]:
+    return torch.randn(3, generator=draw.generator).tolist()
+
+
+def add_click(channels: torch.Tensor, cell: np.ndarray, positive: bool, prior: torch.Tensor) -> None:
+    """Mark a click at a cell ``(k, j, i)`` and set the prior, in place."""
+    number = 3 if positive else 4
+    channels[number] = torch.maximum(channels[number], blobs(torch, cell[None], channels[number]))
+    channels[6] = prior
+    channels[7] = 1.0

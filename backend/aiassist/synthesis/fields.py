@@ -1,0 +1,109 @@
+"""Random smooth fields and shapes, as functions of position.
+
+Positions are tensors (3, ...) in the world's own coordinates: the cube from -1 to 1. Everything is
+drawn from a `torch.Generator` on the CPU, so that one seed gives one world on any device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+class Draw:
+    """Random numbers of one world."""
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu"):
+        self.generator = torch.Generator().manual_seed(seed)
+        self.device = torch.device(device)
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number between `low` and `high`."""
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def log_uniform(self, low: float, high: float) -> float:
+        """A number whose logarithm is uniform."""
+        return math.exp(self.uniform(math.log(low), math.log(high)))
+
+    def chance(self, share: float) -> bool:
+        """True in this share of draws."""
+        return self.uniform(0, 1) < share
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number from `low` to `high`, both included."""
+        return int(torch.randint(low, high + 1, (), generator=self.generator))
+
+    def choice(self, options, weights=None):
+        """One of the options."""
+        if weights is None:
+            return options[self.integer(0, len(options) - 1)]
+        total, place = sum(weights), self.uniform(0, 1)
+        for option, weight in zip(options, weights, strict=True):
+            place -= weight / total
+            if place < 0:
+                return option
+        return options[-1]
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """A tensor of standard normals."""
+        return torch.randn(*shape, generator=self.generator).to(self.device)
+
+    def vector(self, low: float, high: float) -> torch.Tensor:
+        """Three numbers between `low` and `high`."""
+        return (low + (high - low) * torch.rand(3, generator=self.generator)).to(self.device)
+
+    def rotation(self) -> torch.Tensor:
+        """A random rotation matrix."""
+        q, r = torch.linalg.qr(torch.randn(3, 3, generator=self.generator))
+        return (q * torch.sign(torch.diagonal(r))).to(self.device)
+
+
+def smooth_noise(draw: Draw, points: torch.Tensor, knots: int, count: int = 1) -> torch.Tensor:
+    """`count` smooth random fields of about unit size at points (3, k, j, i); more knots, finer fields."""
+    grid = draw.normal(1, count, knots, knots, knots)
+    where = points.permute(1, 2, 3, 0).unsqueeze(0) * 0.9
+    return 1.5 * F.grid_sample(grid, where, mode="bilinear", padding_mode="border", align_corners=True)[0]
+
+
+def warp(draw: Draw, points: torch.Tensor, size: float, knots: int) -> torch.Tensor:
+    """Points displaced smoothly by about `size`."""
+    return points + size * smooth_noise(draw, points, knots, 3)
+
+
+def local(points: torch.Tensor, centre, rotation, scale) -> torch.Tensor:
+    """Points in the frame of a shape: centred, turned, and divided by its semi-axes."""
+    moved = points - centre.view(3, 1, 1, 1)
+    return torch.einsum("ab,bkji->akji", rotation, moved) / scale.view(3, 1, 1, 1)
+
+
+def blob(points: torch.Tensor, power: float) -> torch.Tensor:
+    """Radius of a superquadric: 1 on its surface; power 2 is an ellipsoid, more is boxier."""
+    return points.abs().clamp_min(1e-6).pow(power).sum(0).pow(1 / power)
+
+
+def curve(draw: Draw, length: float, wiggle: float, knots: int = 20) -> torch.Tensor:
+    """Points (knots, 3) of a smooth random curve through the middle of the world."""
+    steps = torch.cumsum(draw.normal(knots, 3), 0)
+    steps = F.avg_pool1d(F.pad(steps.T.unsqueeze(0), (4, 4), mode="replicate"), 9, 1)[0].T
+    direction = F.normalize(draw.normal(3), dim=0)
+    line = torch.linspace(-1, 1, knots, device=draw.device).unsqueeze(1) * direction * length
+    bend = steps - steps.mean(0)
+    return line + wiggle * bend / bend.abs().max().clamp_min(1e-6)
+
+
+def distance_to_curve(points: torch.Tensor, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distance of points (3, ...) to a polyline (n, 3), and how far along it (0 to 1) the nearest place is."""
+    best = torch.full(points.shape[1:], torch.inf, device=points.device)
+    along = torch.zeros_like(best)
+    for number, (start, stop) in enumerate(zip(knots[:-1], knots[1:], strict=True)):
+        step = stop - start
+        offset = points - start.view(3, 1, 1, 1)
+        share = torch.einsum("a,akji->kji", step, offset) / step.square().sum().clamp_min(1e-9)
+        share = share.clamp(0, 1)
+        distance = (offset - share * step.view(3, 1, 1, 1)).square().sum(0)
+        nearer = distance < best
+        best = torch.where(nearer, distance, best)
+        along = torch.where(nearer, (number + share) / (len(knots) - 1), along)
+    return best.sqrt(), along

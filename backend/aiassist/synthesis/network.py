@@ -1,0 +1,73 @@
+"""The network: a residual U-Net on a cube of cells."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from aiassist.segmenters.network_input import CHANNELS
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Channels at each resolution, full to coarsest, and residual blocks at each."""
+
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    blocks: int = 1
+    inputs: int = len(CHANNELS)
+
+    def as_dict(self) -> dict:
+        """For the weights' metadata."""
+        return asdict(self)
+
+
+class Residual(nn.Module):
+    """Two 3x3x3 convolutions with group norm, and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.first = nn.Conv3d(inputs, outputs, 3, padding=1, bias=False)
+        self.second = nn.Conv3d(outputs, outputs, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.GroupNorm(min(8, outputs // 4), outputs) for _ in range(2))
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv3d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.silu(self.norms[0](self.first(x)))
+        y = self.norms[1](self.second(y))
+        return F.silu(y + self.shortcut(x))
+
+
+class PromptableNet(nn.Module):
+    """Logits (n, 1, c, c, c) from channels (n, inputs, c, c, c); in training also at half resolution."""
+
+    def __init__(self, shape: Shape = Shape()):
+        super().__init__()
+        self.shape = shape
+        widths = shape.widths
+        self.stem = nn.Conv3d(shape.inputs, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        for number, width in enumerate(widths):
+            first = Residual(widths[max(number - 1, 0)], width)
+            self.down.append(nn.Sequential(first, *[Residual(width, width) for _ in range(shape.blocks - 1)]))
+        self.up = nn.ModuleList(
+            Residual(wide + narrow, narrow) for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True)
+        )
+        self.head = nn.Conv3d(widths[0], 1, 1)
+        self.half_head = nn.Conv3d(widths[1], 1, 1)
+
+    def forward(self, x: torch.Tensor):
+        x = self.stem(x)
+        skips = []
+        for number, stage in enumerate(self.down):
+            x = stage(x if number == 0 else F.max_pool3d(x, 2))
+            skips.append(x)
+        half = None
+        for stage, skip in zip(self.up, skips[-2::-1], strict=True):
+            x = stage(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
+            if skip is skips[1]:
+                half = x
+        logits = self.head(x)
+        return (logits, self.half_head(half)) if self.training else logits

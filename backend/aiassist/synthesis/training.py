@@ -1,0 +1,293 @@
+"""Train the promptable network on the synthetic world.
+
+The same on CPU and GPU. A run is a folder: ``state.pt`` (everything needed to go on at the next step),
+``log.jsonl``, TensorBoard events, and at the end ``weights.safetensors`` (the EMA). The seeds of the
+examples follow from the step, so a resumed run sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from aiassist.files import whole_file
+from aiassist.synthesis.example import add_click, deepest, example
+from aiassist.synthesis.fields import Draw
+from aiassist.synthesis.network import PromptableNet, Shape
+
+#: Examples kept for another showing, flipped and turned.
+BUFFER = 256
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is; two runs of the same settings are the same on one machine.
+
+    ``fresh`` examples of each ``batch`` are new, the others are shown again in another orientation.
+    ``clicks`` is the most corrective clicks that are rolled out before a step.
+    """
+
+    steps: int = 3000
+    batch: int = 8
+    fresh: int = 4
+    cells: int = 48
+    widths: tuple[int, ...] = (8, 24, 48, 96, 192)
+    blocks: int = 1
+    rate: float = 2e-3
+    warmup: int = 100
+    decay: float = 1e-4
+    ema: float = 0.999
+    clicks: int = 2
+    seed: int = 0
+
+
+class Examples(Dataset):
+    """Examples by seed, half precision."""
+
+    def __init__(self, cells: int):
+        self.cells = cells
+
+    def __getitem__(self, seed: int):
+        torch.set_num_threads(1)
+        made = example(seed, self.cells)
+        return made.channels.half(), made.truth.half(), made.valid, made.kind == "correction"
+
+
+class Buffer:
+    """The examples of the latest seeds."""
+
+    def __init__(self, first: int):
+        self.first = first
+        self._held: dict[int, tuple] = {}
+
+    def add(self, seed: int, made: tuple) -> None:
+        """Keep an example and forget the oldest."""
+        self._held[seed] = made
+        self._held.pop(seed - BUFFER, None)
+
+    def draw(self, draw: Draw, count: int) -> list[tuple]:
+        """Some examples, each in a random orientation."""
+        seeds = sorted(self._held)
+        return [orient(self._held[seeds[draw.integer(0, len(seeds) - 1)]], draw) for _ in range(count)]
+
+
+def orient(made: tuple, draw: Draw) -> tuple:
+    """The example with its axes swapped and flipped; the cell-size channels follow."""
+    order = torch.randperm(3, generator=draw.generator).tolist()
+    flips = [a for a in range(3) if draw.chance(0.5)]
+    channels, truth, valid, correction = made
+    turned = [t.permute(*range(t.dim() - 3), *[o + t.dim() - 3 for o in order]) for t in (channels, truth, valid)]
+    turned = [t.flip([f + t.dim() - 3 for f in flips]) for t in turned]
+    sizes = turned[0][9:12][order].clone()
+    turned[0] = torch.cat([turned[0][:9], sizes])
+    return *turned, correction
+
+
+def loss_of(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy plus soft Dice, both weighted; mean over the batch."""
+    cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    cross = (cross * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+    p = torch.sigmoid(logits)
+    valid = (weight > 0).float()
+    both = (p * truth * valid).flatten(1).sum(1)
+    total = ((p + truth) * valid).flatten(1).sum(1)
+    return (cross + 1 - (2 * both + 1) / (total + 1)).mean()
+
+
+def weights_of(channels: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Weight of each cell: 0 beyond the volume, three times near the border, five times around clicks."""
+    inside = (truth > 0.5).float()
+    border = F.max_pool3d(inside, 5, 1, 2) + F.max_pool3d(1 - inside, 5, 1, 2) - 1
+    clicks = channels[:, 3:5].amax(1, keepdim=True)
+    return valid.float() * (1 + 2 * border + 4 * (clicks > 0.1).float())
+
+
+class Trainer:
+    """One run.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the run lives; when it holds a state, the run goes on from there.
+    settings : Settings
+    device : str
+        "cpu" or "cuda".
+    workers : int
+        Processes that make examples; 0 makes them in this one.
+    start : Path, optional
+        Weights to start a new run from.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, device: str = "cpu", workers: int = 1, start: Path | None = None):
+        self.folder, self.settings, self.device, self.workers = Path(folder), settings, torch.device(device), workers
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(settings.seed)
+        shape = Shape(settings.widths, settings.blocks)
+        self.net = PromptableNet(shape).to(self.device, memory_format=torch.channels_last_3d)
+        if start is not None:
+            from safetensors.torch import load_file
+
+            self.net.load_state_dict(load_file(start))
+        self.ema = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), settings.rate, weight_decay=settings.decay)
+        self.step = 0
+        self.seconds = 0.0
+        if (self.folder / "state.pt").exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        state = torch.load(self.folder / "state.pt", map_location=self.device, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
+
+    def save(self) -> None:
+        """Write the state, whole or not at all."""
+        state = {
+            "net": self.net.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "ema": self.ema,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        with whole_file(self.folder / "state.pt") as temporary:
+            torch.save(state, temporary)
+
+    def write_weights(self, path: Path) -> None:
+        """Write the EMA as safetensors, half precision, with the run's settings as metadata."""
+        from safetensors.torch import save_file
+
+        meta = {"settings": json.dumps(asdict(self.settings)), "step": str(self.step), "hours": f"{self.seconds / 3600:.3f}"}
+        with whole_file(path) as temporary:
+            save_file({name: value.half().contiguous() for name, value in self.ema.items()}, temporary, meta)
+
+    def run(
+        self,
+        until: int | None = None,
+        save_every: int = 250,
+        on_step: Callable[[int, dict], None] = lambda step, numbers: None,
+        max_seconds: float = math.inf,
+    ) -> None:
+        """Train to step `until` (the settings' end when absent) or until the time is up, saving as it goes."""
+        until = min(until or self.settings.steps, self.settings.steps)
+        writer = _tensorboard(self.folder)
+        began = time.perf_counter()
+        for examples in self._batches(until):
+            tick = time.perf_counter()
+            numbers = self.train_step(*examples)
+            self.step += 1
+            self.seconds += time.perf_counter() - tick
+            with (self.folder / "log.jsonl").open("a", encoding="utf8") as log:
+                log.write(json.dumps({"step": self.step, **{k: round(v, 5) for k, v in numbers.items()}}) + "\n")
+            for name, value in numbers.items():
+                if writer is not None:
+                    writer.add_scalar(name, value, self.step)
+            on_step(self.step, numbers)
+            out_of_time = time.perf_counter() - began > max_seconds
+            if self.step % save_every == 0 or self.step == until or out_of_time:
+                self.save()
+            if out_of_time:
+                break
+        self.write_weights(self.folder / "weights.safetensors")
+
+    def _batches(self, until: int):
+        """Batches from the current step on, as (channels, truth, valid, corrections)."""
+        settings = self.settings
+        base = settings.seed * 1_000_000_000
+        first = self.step * settings.fresh
+        replay = max(0, first - BUFFER)
+        seeds = range(base + replay, base + until * settings.fresh)
+        loader = DataLoader(
+            Examples(settings.cells),
+            sampler=seeds,
+            batch_size=None,
+            num_workers=self.workers,
+            prefetch_factor=8 if self.workers else None,
+            multiprocessing_context="spawn" if self.workers else None,
+        )
+        buffer, fresh = Buffer(base), []
+        for seed, made in zip(seeds, loader, strict=True):
+            buffer.add(seed, made)
+            if seed < base + first:
+                continue
+            fresh.append(made)
+            if len(fresh) == settings.fresh:
+                draw = Draw(base + 7_000_000 + seed)
+                group = fresh + buffer.draw(draw, settings.batch - settings.fresh)
+                yield self._collate(group)
+                fresh = []
+
+    def _collate(self, group: list[tuple]):
+        channels, truth, valid = (torch.stack([made[n] for made in group]).to(self.device) for n in range(3))
+        corrections = [bool(made[3]) for made in group]
+        return channels.float(), truth.float().unsqueeze(1), valid.unsqueeze(1), corrections
+
+    def train_step(self, channels, truth, valid, corrections) -> dict[str, float]:
+        """Roll out clicks, then one step; returns the loss, Dice and learning rate."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate()
+        self._roll_out(channels, truth, valid, corrections)
+        weight = weights_of(channels, truth, valid)
+        self.net.train()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits, half = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
+        logits, half = logits.float(), half.float()
+        loss = loss_of(logits, truth, weight)
+        loss = loss + 0.3 * loss_of(half, F.avg_pool3d(truth, 2), F.max_pool3d(weight, 2))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimiser.step()
+        self._average()
+        with torch.no_grad():
+            hit, inside = (logits > 0) & valid, (truth > 0.5) & valid
+            dice = 2 * (hit & inside).flatten(1).sum(1) / (hit.flatten(1).sum(1) + inside.flatten(1).sum(1)).clamp_min(1)
+        return {"loss": float(loss), "dice": float(dice.mean()), "rate": self._rate()}
+
+    def _rate(self) -> float:
+        settings = self.settings
+        if self.step < settings.warmup:
+            return settings.rate * (self.step + 1) / settings.warmup
+        share = (self.step - settings.warmup) / max(1, settings.steps - settings.warmup)
+        return settings.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        keep = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.net.state_dict().items():
+            self.ema[name].lerp_(value, 1 - keep)
+
+    @torch.no_grad()
+    def _roll_out(self, channels, truth, valid, corrections) -> None:
+        """Add corrective clicks, with the network's own answer as the prior, in place."""
+        draw = Draw(self.settings.seed * 1_000_003 + self.step)
+        clicks = max(0, draw.integer(-1, self.settings.clicks)) if self.step > self.settings.warmup else 0
+        self.net.eval()
+        chosen = [n for n, correction in enumerate(corrections) if not correction]
+        for _ in range(clicks if chosen else 0):
+            with torch.autocast(self.device.type, torch.bfloat16):
+                logits = self.net(channels[chosen].contiguous(memory_format=torch.channels_last_3d))
+            for n, answer in zip(chosen, logits[:, 0].float() > 0, strict=True):
+                inside = truth[n, 0] > 0.5
+                missing, surplus = inside & ~answer & valid[n, 0], answer & ~inside & valid[n, 0]
+                positive = bool(missing.sum() >= surplus.sum())
+                error = missing if positive else surplus
+                if int(error.sum()) >= 8:
+                    add_click(channels[n], deepest(draw, error), positive, answer.float())
+
+
+def _tensorboard(folder: Path):
+    """A TensorBoard writer, or None where the package is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "events"))
