@@ -15,6 +15,7 @@ from aiassist.evaluation.measure import Plan, Result, Trail, measure
 from aiassist.evaluation.run import evaluate
 from aiassist.evaluation.summary import by_stratum, macro, summarise
 from aiassist.imaging import Geometry, Volume, write_volume
+from aiassist.prompts import extreme_points
 
 SAMPLE = Path(__file__).parents[2] / "Resources" / "SampleData"
 
@@ -34,7 +35,7 @@ def box_mask(shape, start, stop):
 
 def test_extreme_points_lie_on_the_mask_where_it_ends(organs):
     _, truth = organs[0].load()
-    points = annotator.extreme_points(truth, np.random.default_rng(3))
+    points = extreme_points(truth, np.random.default_rng(3))
     inside = np.argwhere(truth)[:, ::-1]
     assert points.shape == (6, 3)
     for axis in range(3):
@@ -45,10 +46,10 @@ def test_extreme_points_lie_on_the_mask_where_it_ends(organs):
 
 def test_ties_of_extreme_points_follow_the_seed():
     mask = box_mask((9, 9, 9), (2, 2, 2), (7, 7, 7))
-    draws = {annotator.extreme_points(mask, np.random.default_rng(seed)).tobytes() for seed in range(8)}
-    again = annotator.extreme_points(mask, np.random.default_rng(0))
+    draws = {extreme_points(mask, np.random.default_rng(seed)).tobytes() for seed in range(8)}
+    again = extreme_points(mask, np.random.default_rng(0))
     assert len(draws) > 1
-    assert again.tobytes() == annotator.extreme_points(mask, np.random.default_rng(0)).tobytes()
+    assert again.tobytes() == extreme_points(mask, np.random.default_rng(0)).tobytes()
 
 
 def test_jitter_moves_by_a_voxel_or_three_percent_and_stays_inside():

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from aiassist.engine import AnnotateRequest, LocalBackend
-from aiassist.evaluation.annotator import extreme_points
 from aiassist.evaluation.metrics import dice
 from aiassist.evaluation.pictures import Outline, draw_slices
 from aiassist.groundtruth import GroundTruthStore, LabelVersion
 from aiassist.imaging import MaskPatch, Volume, read_labelmap, read_volume
-from aiassist.prompts import Prompts
+from aiassist.prompts import Prompts, extreme_points
 from aiassist.resources import resource
 
 CASE = "ts_ct_torso"

@@ -255,3 +255,26 @@ class Prompts:
             scribbles=scribbles,
             prior=prior,
         )
+
+
+def extreme_points(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The extreme points of a mask: where it ends along each axis, ties drawn by `rng`.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray
+        Bool ``(k, j, i)``, not empty.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    numpy.ndarray
+        Six points (6, 3) as ``(i, j, k)``: low i, high i, low j, high j, low k, high k.
+    """
+    inside = np.argwhere(mask)[:, ::-1]
+    points = []
+    for axis in range(3):
+        for end in (inside[:, axis].min(), inside[:, axis].max()):
+            candidates = inside[inside[:, axis] == end]
+            points.append(candidates[rng.integers(len(candidates))])
+    return np.array(points, dtype=float)

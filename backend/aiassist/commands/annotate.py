@@ -91,7 +91,7 @@ def _prompts(options, volume):
     import numpy as np
 
     from aiassist.imaging import MaskPatch, read_labelmap
-    from aiassist.prompts import Prompts
+    from aiassist.prompts import Prompts, extreme_points
 
     if sum(bool(x) for x in (options.points, options.point, options.from_label)) > 1:
         raise PromptError("Give the extreme points by one of --points, --point and --from-label, not by several.")
@@ -100,8 +100,6 @@ def _prompts(options, volume):
         prompts = replace(prompts, extreme_points=options.point)
     if options.from_label:
         mask = _label_mask(options, volume)
-        from aiassist.evaluation.annotator import extreme_points
-
         prompts = replace(prompts, extreme_points=extreme_points(mask, np.random.default_rng(options.seed)))
     for name in ("positive", "negative"):
         if getattr(options, name):

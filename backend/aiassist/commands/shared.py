@@ -6,8 +6,6 @@ import getpass
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 
-from aiassist.errors import MissingExtraError
-
 
 def point(text: str) -> list[float]:
     """The type of an option that is a point ``I,J,K``."""
@@ -42,21 +40,14 @@ def login() -> str:
 
 def console():
     """A rich console on stdout."""
-    return _rich().console.Console()
+    from rich.console import Console
+
+    return Console()
 
 
 def progress_bar():
     """A rich progress bar on stderr, shown only on a terminal."""
-    rich = _rich()
-    screen = rich.console.Console(stderr=True)
-    return rich.progress.Progress(console=screen, transient=True, disable=not sys.stderr.isatty())
+    from rich.console import Console
+    from rich.progress import Progress
 
-
-def _rich():
-    try:
-        import rich.console
-        import rich.progress
-        import rich.table
-    except ImportError as error:
-        raise MissingExtraError("rich", "evaluate", "Printing tables") from error
-    return rich
+    return Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

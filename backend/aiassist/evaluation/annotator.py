@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from aiassist.imaging import Geometry, MaskPatch, Region
-from aiassist.prompts import Prompts, Scribble
+from aiassist.prompts import Prompts, Scribble, extreme_points
 
 #: One sloppy click in this many lands outside the error it was meant for.
 SLOPPY_MISS = 10
@@ -20,20 +20,6 @@ class Click:
 
     point: np.ndarray
     positive: bool
-
-
-def extreme_points(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Six points (6, 3) as ``(i, j, k)``: where the mask ends along each axis, ties drawn by `rng`.
-
-    The order is low i, high i, low j, high j, low k, high k.
-    """
-    inside = np.argwhere(mask)[:, ::-1]
-    points = []
-    for axis in range(3):
-        for end in (inside[:, axis].min(), inside[:, axis].max()):
-            candidates = inside[inside[:, axis] == end]
-            points.append(candidates[rng.integers(len(candidates))])
-    return np.array(points, dtype=float)
 
 
 def jitter(points: np.ndarray, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 from aiassist.engine import AnnotateRequest, LocalBackend
 from aiassist.evaluation.annotator import (
     Click,
-    extreme_points,
     jitter,
     oracle_click,
     sloppy_click,
@@ -20,7 +19,7 @@ from aiassist.evaluation.annotator import (
 from aiassist.evaluation.cases import Structure
 from aiassist.evaluation.metrics import dice, normalised_surface_distance
 from aiassist.imaging import Geometry, MaskPatch, Region
-from aiassist.prompts import Prompts
+from aiassist.prompts import Prompts, extreme_points
 
 BASELINE = "ellipsoid"
 #: Dice and NSD are reported after these numbers of clicks.

@@ -12,12 +12,12 @@ from skimage.measure import find_contours
 
 from aiassist.engine import AnnotateRequest, LocalBackend
 from aiassist.errors import MissingExtraError
-from aiassist.evaluation.annotator import extreme_points, jitter
+from aiassist.evaluation.annotator import jitter
 from aiassist.evaluation.cases import Structure
 from aiassist.evaluation.measure import BASELINE, Plan
 from aiassist.evaluation.metrics import dice
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
-from aiassist.prompts import Prompts
+from aiassist.prompts import Prompts, extreme_points
 from aiassist.segmenters.working_grid import finite
 
 #: Views as (title, axis of the (k, j, i) array that is cut).

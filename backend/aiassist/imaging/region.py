@@ -97,7 +97,9 @@ class Region:
         return Region(start, tuple(b + int(o) for b, o in zip(self.stop, offset, strict=True)))
 
     def within(self, outer: Region) -> tuple[slice, slice, slice]:
-        """This region as an index of an array that covers `outer`."""
+        """This region as an index of an array that covers `outer`; it must lie inside."""
+        if not self.is_empty and self.intersect(outer) != self:
+            raise AIAssistError(f"The region {self.start} to {self.stop} reaches beyond {outer.start} to {outer.stop}.")
         return self.shift([-a for a in outer.start]).slices
 
     def to_json(self) -> dict:

@@ -37,7 +37,7 @@ class OnnxRunner:
             self._session = onnxruntime.InferenceSession(
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
+        except Exception as error:
             raise ModelError(f"The weights {path} cannot be read; reinstall the model.") from error
         (self._input,) = self._session.get_inputs()
         if len(self._input.shape) != 5 or not isinstance(self._input.shape[-1], int):

@@ -10,7 +10,7 @@ from scipy import ndimage
 from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
-from aiassist.segmenters.correction import MAX_REACH, Contradiction, contradictions, merge
+from aiassist.segmenters.correction import contradictions, merge
 from aiassist.segmenters.network_input import Cube, Marks, as_channels
 from aiassist.segmenters.strokes import force_clicks, stroke_points
 from aiassist.segmenters.working_grid import finite

@@ -167,7 +167,9 @@ def spoil(draw: Draw, truth: torch.Tensor) -> torch.Tensor:
     extent = (inside.amax(0) - inside.amin(0) + 1).clamp_min(2)
     axes = [torch.arange(n, device=truth.device).float() for n in truth.shape]
     for _ in range(draw.integer(1, 3)):
-        centre = inside[draw.integer(0, len(inside) - 1)] + torch.tensor(_any_normal(draw)).to(truth.device) * extent / 6
+        centre = (
+            inside[draw.integer(0, len(inside) - 1)] + torch.tensor(_any_normal(draw)).to(truth.device) * extent / 6
+        )
         radius = extent * draw.uniform(0.1, 0.3)
         terms = [((a - c) / r).square() for a, c, r in zip(axes, centre, radius, strict=True)]
         ball = terms[0][:, None, None] + terms[1][None, :, None] + terms[2][None, None, :] <= 1

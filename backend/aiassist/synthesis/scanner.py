@@ -33,9 +33,7 @@ class Scan:
 
 def grid_points(low: torch.Tensor, high: torch.Tensor, shape) -> torch.Tensor:
     """Centres (3, k, j, i) of the voxels that divide a box of world coordinates."""
-    axes = [
-        low[a] + (torch.arange(n, device=low.device) + 0.5) / n * (high[a] - low[a]) for a, n in enumerate(shape)
-    ]
+    axes = [low[a] + (torch.arange(n, device=low.device) + 0.5) / n * (high[a] - low[a]) for a, n in enumerate(shape)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 

@@ -59,7 +59,10 @@ class Scene:
         fields = smooth_noise(draw, points, self._knots, self.tissues)
         labels = fields.argmax(0)
         moved = warp(draw, points, *self._warp)
-        order = [(placed, offset, size) for placed, offset, size in zip(self.objects, self._offsets, self._sizes, strict=True)]
+        order = [
+            (placed, offset, size)
+            for placed, offset, size in zip(self.objects, self._offsets, self._sizes, strict=True)
+        ]
         order.insert(self._rank, (self.target, torch.zeros(3, device=self.device), 1.0))
         for placed, offset, size in order:
             parts = placed.shape.parts((moved - offset.view(3, 1, 1, 1)) / size)

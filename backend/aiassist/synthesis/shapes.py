@@ -172,7 +172,9 @@ def packed(draw: Draw) -> Shape:
 
     def parts(points):
         moved = points + 0.5 * rough(points)
-        distances = torch.stack([((moved - s.view(3, 1, 1, 1)) * stretch.view(3, 1, 1, 1)).square().sum(0) for s in seeds])
+        distances = torch.stack(
+            [((moved - s.view(3, 1, 1, 1)) * stretch.view(3, 1, 1, 1)).square().sum(0) for s in seeds]
+        )
         nearest, which = distances.sqrt().topk(2, dim=0, largest=False)
         return torch.where(nearest[1] - nearest[0] < thin, 0, which[0] + 1)
 

@@ -126,7 +126,9 @@ class Trainer:
         Weights to start a new run from.
     """
 
-    def __init__(self, folder: Path, settings: Settings, device: str = "cpu", workers: int = 1, start: Path | None = None):
+    def __init__(
+        self, folder: Path, settings: Settings, device: str = "cpu", workers: int = 1, start: Path | None = None
+    ):
         self.folder, self.settings, self.device, self.workers = Path(folder), settings, torch.device(device), workers
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(settings.seed)
@@ -165,7 +167,11 @@ class Trainer:
         """Write the EMA as safetensors, half precision, with the run's settings as metadata."""
         from safetensors.torch import save_file
 
-        meta = {"settings": json.dumps(asdict(self.settings)), "step": str(self.step), "hours": f"{self.seconds / 3600:.3f}"}
+        meta = {
+            "settings": json.dumps(asdict(self.settings)),
+            "step": str(self.step),
+            "hours": f"{self.seconds / 3600:.3f}",
+        }
         with whole_file(path) as temporary:
             save_file({name: value.half().contiguous() for name, value in self.ema.items()}, temporary, meta)
 
@@ -249,7 +255,9 @@ class Trainer:
         self._average()
         with torch.no_grad():
             hit, inside = (logits > 0) & valid, (truth > 0.5) & valid
-            dice = 2 * (hit & inside).flatten(1).sum(1) / (hit.flatten(1).sum(1) + inside.flatten(1).sum(1)).clamp_min(1)
+            dice = (
+                2 * (hit & inside).flatten(1).sum(1) / (hit.flatten(1).sum(1) + inside.flatten(1).sum(1)).clamp_min(1)
+            )
         return {"loss": float(loss), "dice": float(dice.mean()), "rate": self._rate()}
 
     def _rate(self) -> float:
