@@ -11,7 +11,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -265,46 +265,49 @@ class GroundTruthStore:
         """
         if not author.strip():
             raise StoreError("A label needs an author; say who answers for it.")
-        key, label = _key(structure), describe_structure(structure)
-        geometry = self.geometry(study)
-        home = self.folder / "studies" / study / _folder_name(key)
+        row = LabelRow(
+            study=study,
+            key=_key(structure),
+            structure=structure,
+            mask=mask.version,
+            voxels=int(mask.mask.sum()),
+            author=author,
+            parent=parent,
+            model=model,
+            model_version=model_version,
+            prompts=replace(prompts, prior=None).to_json() if prompts is not None else None,
+            seconds=seconds,
+            edits=edits,
+            comment=comment,
+            state=state,
+        )
+        self._enter(row, mask)
+        return self._label_version(row)
+
+    def _enter(self, row: LabelRow, mask: MaskPatch) -> None:
+        """Write the voxels of a version, number it, and enter it in the index."""
+        geometry = self.geometry(row.study)
+        home = self.folder / "studies" / row.study / _folder_name(row.key)
         home.mkdir(parents=True, exist_ok=True)
         sync(home.parent)
         finished = home / f"{UNFINISHED}{os.getpid()}-{time.time_ns()}.seg.nrrd"
         with whole_file(finished) as temporary:
             labelmap = mask.to_mask(geometry.shape).astype(np.uint8)
-            write_segmentation(temporary, labelmap, geometry, [label])
+            write_segmentation(temporary, labelmap, geometry, [describe_structure(row.structure)])
         try:
             with self._session() as session:
-                number = 1 + self._last_number(session, study, key)
-                path = self._version_path(home, number)
+                row.number = 1 + self._last_number(session, row.study, row.key)
+                if row.parent is None and row.number > 1:
+                    row.parent = row.number - 1
+                path = self._version_path(home, row.number)
                 finished.replace(path)
                 sync(home)
-                row = LabelRow(
-                    study=study,
-                    key=key,
-                    structure=structure,
-                    number=number,
-                    file=self._relative(path),
-                    mask=mask.version,
-                    voxels=int(mask.mask.sum()),
-                    author=author,
-                    made=datetime.now(UTC),
-                    parent=parent if parent is not None else (number - 1 or None),
-                    model=model,
-                    model_version=model_version,
-                    prompts=prompts.to_json() if prompts is not None else None,
-                    seconds=seconds,
-                    edits=edits,
-                    comment=comment,
-                    state=state,
-                )
+                row.file, row.made = self._relative(path), datetime.now(UTC)
                 session.add(row)
         except BaseException:
             finished.unlink(missing_ok=True)
-            self._drop_unindexed(study, key, home)
+            self._drop_unindexed(row.study, row.key, home)
             raise
-        return self._label_version(row)
 
     def _drop_unindexed(self, study: str, key: str, home: Path) -> None:
         """Remove a version's file that was renamed but never entered in the index."""

@@ -7,6 +7,8 @@ touches does.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+
 import numpy as np
 from scipy import ndimage
 
@@ -23,12 +25,19 @@ MAX_REACH = 30.0
 REACH = 2.5
 
 
-def correct(volume: Volume, prompts: Prompts) -> Work:
+#: Says which voxels of a region should flip. Takes the region, and over it: which voxels are right as they
+#: are, which may move, and how near (0 at the click, 1 at the end of its reach) each is.
+Propose = Callable[[Region, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+#: Looks at clicked voxels (n, 3), what they should be, and the mask so far; yields steps, returns a `Propose`.
+Look = Callable[[np.ndarray, bool, MaskPatch], Generator[Step, None, Propose]]
+
+
+def correct(volume: Volume, prompts: Prompts, look: Look) -> Work:
     """Correct ``prompts.prior`` where clicks and scribbles contradict it.
 
     A click that the mask already obeys changes nothing. How far a contradicted one reaches follows
-    from how wrong the mask is there: two and a half times the distance from the click to the mask's border, at
-    least three voxels and at most `MAX_REACH`.
+    from how wrong the mask is there: two and a half times the distance from the click to the mask's
+    border, at least three voxels and at most `MAX_REACH`. Within that, `look` says what should flip.
     """
     yield Step("crop", 0.0)
     wrong = _contradicted(prompts)
@@ -37,13 +46,28 @@ def correct(volume: Volume, prompts: Prompts) -> Work:
     region = _region(volume, wrong)
     mask = prompts.prior.within(region)
     before = mask.copy()
-    for number, (points, inside) in enumerate(wrong):
+    for number, (voxels, inside) in enumerate(wrong):
         yield Step("pass", 0.1 + 0.8 * number / len(wrong))
-        _flip(mask, volume, region, points, inside)
+        so_far = MaskPatch(region, mask).over(prompts.prior)
+        propose = yield from look(voxels, inside, so_far)
+        _flip(mask, region, voxels, inside, volume.geometry.spacing_kji, propose)
     yield Step("paste", 0.9)
     force_clicks(mask, region, prompts)
     changed = Region.of_mask(mask != before)
     return MaskPatch(changed.shift(region.start), mask[changed.slices])
+
+
+def by_grey_levels(volume: Volume) -> Look:
+    """Flip what looks like the place that was clicked."""
+
+    def propose(region, right, movable, nearness):
+        return _alike(finite(volume.voxels[region.slices]), right, movable, nearness)
+
+    def look(_voxels, _inside, _mask):
+        yield from ()  # there is nothing to announce
+        return propose
+
+    return look
 
 
 def _contradicted(prompts: Prompts) -> list[tuple[np.ndarray, bool]]:
@@ -76,9 +100,8 @@ def _region(volume: Volume, wrong) -> Region:
     return region.grow(MAX_REACH, spacing).grow(2 * np.array(spacing), spacing).clip(volume.shape)
 
 
-def _flip(mask: np.ndarray, volume: Volume, region: Region, voxels: np.ndarray, inside: bool) -> None:
+def _flip(mask: np.ndarray, region: Region, voxels: np.ndarray, inside: bool, spacing, propose: Propose) -> None:
     """Flip, in place, the piece of `mask` (over `region`) that the clicked voxels point at."""
-    spacing = volume.geometry.spacing_kji
     clicked = np.zeros(region.shape, bool)
     clicked[tuple((voxels - region.start).T)] = True
     reach = _reach(mask, clicked, inside, spacing)
@@ -86,9 +109,8 @@ def _flip(mask: np.ndarray, volume: Volume, region: Region, voxels: np.ndarray, 
     current, clicked = mask[near.slices], clicked[near.slices]
     distance = ndimage.distance_transform_edt(~clicked, sampling=spacing)
     movable = (current != inside) & (distance <= reach)
-    grey = finite(volume.voxels[near.shift(region.start).slices])
-    chosen = _choose(grey, current == inside, movable, distance / reach) | (clicked & movable)
-    parts, _ = ndimage.label(chosen)
+    chosen = propose(near.shift(region.start), current == inside, movable, distance / reach) & movable
+    parts, _ = ndimage.label(chosen | (clicked & movable))
     touched = np.unique(parts[clicked])
     current[np.isin(parts, touched[touched > 0])] = inside
 
@@ -103,7 +125,7 @@ def _reach(mask: np.ndarray, clicked: np.ndarray, inside: bool, spacing_kji) -> 
     return float(np.clip(REACH * distance[clicked].max(), min(least, MAX_REACH), MAX_REACH))
 
 
-def _choose(grey: np.ndarray, right: np.ndarray, movable: np.ndarray, nearness: np.ndarray) -> np.ndarray:
+def _alike(grey: np.ndarray, right: np.ndarray, movable: np.ndarray, nearness: np.ndarray) -> np.ndarray:
     """Which movable voxels look like what the click stands for.
 
     Grey levels close to the click, and those of the part that is already right, speak for a flip;
@@ -118,4 +140,4 @@ def _choose(grey: np.ndarray, right: np.ndarray, movable: np.ndarray, nearness: 
     votes = evidence(flip, stay)[bins] + 6.0 * (0.65 - nearness)
     votes = np.where(movable, votes, np.where(right, 3.0, -3.0))
     start = 1 / (1 + np.exp(-votes))
-    return (agree_with_neighbours(votes, start, 3.0, rounds=5) > 0.5) & movable
+    return agree_with_neighbours(votes, start, 3.0, rounds=5) > 0.5

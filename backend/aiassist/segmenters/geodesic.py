@@ -11,7 +11,7 @@ from skimage.graph import MCP_Geometric
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
-from aiassist.segmenters.correction import correct
+from aiassist.segmenters.correction import by_grey_levels, correct
 from aiassist.segmenters.grey_model import (
     agree_with_neighbours,
     binned,
@@ -56,7 +56,7 @@ class Geodesic:
     def annotate(self, volume: Volume, prompts: Prompts) -> Work:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
         if prompts.prior is not None and prompts.has_clicks:
-            return (yield from correct(volume, prompts))
+            return (yield from correct(volume, prompts, by_grey_levels(volume)))
         yield Step("crop", 0.0)
         scene = _Scene.of(volume, prompts)
         yield Step("pass", 0.1)

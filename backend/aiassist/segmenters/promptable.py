@@ -10,9 +10,9 @@ from scipy import ndimage
 from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
-from aiassist.segmenters.correction import contradictions, merge
+from aiassist.segmenters.correction import Look, correct
 from aiassist.segmenters.network_input import Cube, Marks, as_channels
-from aiassist.segmenters.strokes import force_clicks, stroke_points
+from aiassist.segmenters.strokes import force_clicks, region_with_clicks, stroke_points
 from aiassist.segmenters.working_grid import finite
 
 #: A correction looks at this share of the structure's box around the click.
@@ -46,14 +46,15 @@ class PromptableNetwork:
     def annotate(self, volume: Volume, prompts: Prompts) -> Work:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
         if prompts.prior is not None and prompts.has_clicks:
-            return (yield from self._correct(volume, prompts))
+            return (yield from correct(volume, prompts, self._zoom(volume, prompts)))
         yield Step("crop", 0.0)
         low, high = prompts.box_ijk(volume.geometry)
         probability, region = yield from self._look(volume, prompts, low, high, prompts.prior)
-        mask = probability > 0.5
         yield Step("settle", 0.8)
-        force_clicks(mask, region, prompts)
-        return MaskPatch(region, _whole(mask, region, prompts))
+        reached = region_with_clicks(region, prompts)
+        mask = MaskPatch(region, probability > 0.5).within(reached)
+        force_clicks(mask, reached, prompts)
+        return MaskPatch(reached, _whole(mask, reached, prompts))
 
     def _look(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, prior):
         """One pass over a box; probabilities of the voxels of a region."""
@@ -70,29 +71,24 @@ class PromptableNetwork:
         yield Step("paste", 0.6)
         return 1 / (1 + np.exp(-np.clip(_to_voxels(logits, local), -30, 30))), inside
 
-    def _correct(self, volume: Volume, prompts: Prompts) -> Work:
-        yield Step("crop", 0.0)
-        wrong = contradictions(prompts)
-        if not wrong:
-            return MaskPatch.empty()
+    def _zoom(self, volume: Volume, prompts: Prompts) -> Look:
+        """Corrections by a pass over a smaller box around the click."""
         low, high = prompts.box_ijk(volume.geometry)
         half = ZOOM * (high - low) / 2
-        prior = prompts.prior
-        for click in wrong:
-            centre = click.centre_ijk
-            probability, region = yield from self._look(volume, prompts, centre - half, centre + half, prior)
-            prior = merge(prior, click, probability > 0.5, region, volume.geometry).over(prior)
-        yield Step("settle", 0.95)
-        return _difference(prompts, prior)
 
+        def look(voxels, inside, mask):
+            centre = voxels.mean(axis=0)[::-1]
+            side = "positive" if inside else "negative"
+            clicks = Prompts(extreme_points=prompts.extreme_points, box=prompts.box, **{side: voxels[:, ::-1]})
+            probability, region = yield from self._look(volume, clicks, centre - half, centre + half, mask)
+            answer = MaskPatch(region, probability > 0.5)
 
-def _difference(prompts: Prompts, corrected: MaskPatch) -> MaskPatch:
-    """The patch of what changed between the prior and the corrected mask."""
-    region = prompts.prior.region.union(corrected.region)
-    before, after = prompts.prior.within(region), corrected.within(region)
-    force_clicks(after, region, prompts)
-    changed = Region.of_mask(before != after)
-    return MaskPatch(changed.shift(region.start), after[changed.slices])
+            def propose(where, _right, _movable, _nearness):
+                return (answer.within(where) == inside) & MaskPatch(region, np.ones(region.shape, bool)).within(where)
+
+            return propose
+
+        return look
 
 
 def _marks(prompts: Prompts, cube: Cube) -> Marks:

@@ -6,6 +6,7 @@ drawn from a `torch.Generator` on the CPU, so that one seed gives one world on a
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -97,7 +98,7 @@ def distance_to_curve(points: torch.Tensor, knots: torch.Tensor) -> tuple[torch.
     """Distance of points (3, ...) to a polyline (n, 3), and how far along it (0 to 1) the nearest place is."""
     best = torch.full(points.shape[1:], torch.inf, device=points.device)
     along = torch.zeros_like(best)
-    for number, (start, stop) in enumerate(zip(knots[:-1], knots[1:], strict=True)):
+    for number, (start, stop) in enumerate(itertools.pairwise(knots)):
         step = stop - start
         offset = points - start.view(3, 1, 1, 1)
         share = torch.einsum("a,akji->kji", step, offset) / step.square().sum().clamp_min(1e-9)
