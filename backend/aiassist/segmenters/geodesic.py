@@ -28,6 +28,8 @@ MARGIN = 0.2
 ROUNDS = 4
 #: Weight of the neighbours' agreement, in logits.
 STRENGTH = 6.0
+#: Logits in favour of inside: cells on the border mix with what lies outside and would be lost.
+BORDER = 0.5
 #: Occupancy of the middle of the ellipsoid that is expected before looking.
 OCCUPANCY = 0.7
 #: Share of the inside histogram that stays with the seeds, whatever the mask becomes.
@@ -175,7 +177,7 @@ class _Scene:
             anchor = histogram(self.bins[seeds.inside], smoothing=seeds.smoothing)
             histogram_inside = (1 - TRUST_SEEDS) * histogram_inside + TRUST_SEEDS * anchor
         ratio = evidence(histogram_inside, histogram(self.bins, 1 - inside))
-        votes = ratio[self.bins] + logit(self.expected) + 4 * seeds.nearness - 8 * seeds.nearness_outside
+        votes = BORDER + ratio[self.bins] + logit(self.expected) + 4 * seeds.nearness - 8 * seeds.nearness_outside
         votes[~self.allowed] = -8
         return agree_with_neighbours(votes, inside, STRENGTH, rounds=8 if last else 3)
 
