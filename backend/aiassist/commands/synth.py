@@ -68,6 +68,10 @@ def train_network(options) -> None:
     for name in ("steps", "batch", "fresh", "cells"):
         if getattr(options, name) < 1:
             raise AIAssistError(f"--{name} is {getattr(options, name)}; use 1 or more.")
+    if len(options.widths) < 3 or any(w < 4 or w % 4 for w in options.widths):
+        raise AIAssistError(f"--widths {options.widths}: give three or more multiples of 4, fine to coarse.")
+    if options.cells % 2 ** (len(options.widths) - 1):
+        raise AIAssistError(f"--cells {options.cells} cannot be halved {len(options.widths) - 1} times.")
     settings = Settings(
         steps=options.steps,
         batch=options.batch,

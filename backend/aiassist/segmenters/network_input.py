@@ -19,10 +19,14 @@ MIN_ASPECT = 0.25
 POINT_SIGMA = 1.5
 #: Cells from the points towards their centre at which the structure's grey level is read.
 DEPTHS = (0.0, 1.5, 3.0)
+#: Bins of the grey-level histograms, and how they are smoothed.
+BINS = 48
+_SMOOTH = np.exp(-0.5 * ((np.arange(BINS)[:, np.newaxis] - np.arange(BINS)) / 1.6) ** 2).astype(np.float32)
 
 CHANNELS = (
     "grey, around the level at the prompts",
     "grey, whole crop",
+    "evidence of the grey levels common to the prompts",
     "extreme points",
     "positive clicks and strokes",
     "negative clicks and strokes",
@@ -34,6 +38,10 @@ CHANNELS = (
     "cell size along j",
     "cell size along i",
 )
+#: Places of some channels.
+CLICKS = [4, 5]
+PRIOR = 7
+SIZES = slice(10, 13)
 
 
 @dataclass
@@ -132,9 +140,11 @@ def channels(xp, cells, valid, cube: Cube, marks: Marks, prior=None):
     ones = cells * 0 + 1
     size = np.log2(cube.cell * cube.spacing)
     inside = valid * ones
+    grey, evidence = prompted_grey(xp, cells, valid, marks)
     stack = [
-        local_grey(xp, cells, valid, marks) * inside,
+        grey * inside,
         wide_grey(xp, cells, valid) * inside,
+        evidence * inside,
         blobs(xp, marks.extreme, cells),
         blobs(xp, marks.positive, cells),
         blobs(xp, marks.negative, cells),
@@ -153,17 +163,65 @@ def wide_grey(xp, cells, valid):
     return xp.clip((cells - low) / (high - low + 1e-6 + 1e-6 * abs(high)) * 2 - 1, -1.5, 1.5)
 
 
-def local_grey(xp, cells, valid, marks: Marks):
-    """Grey levels around the one that the prompts point at: 0 is alike, +-1 far off.
+def prompted_grey(xp, cells, valid, marks: Marks):
+    """Two channels that say how like the prompted structure each cell's grey level is.
 
-    The unit is the spread at the prompts, or a tenth of the crop's, whichever is larger.
+    The grey levels near *every* prompt (the geometric mean of their histograms, so that a point that
+    misses a thin structure by a voxel does no harm) are held against those around the structure.
+
+    Returns
+    -------
+    grey : array
+        Grey levels around the likeliest one: 0 is alike, +-1 far off.
+    evidence : array
+        From -1 (found around the structure, not at the prompts) to 1 (the likeliest level).
     """
-    samples = cells[tuple(_index(xp, c, cells) for c in _evidence(marks, cells.shape[0]).T)]
-    middle = xp.quantile(samples, 0.5)
-    spread = 1.4826 * xp.quantile(abs(samples - middle), 0.5)
-    low, high = _quantiles(xp, cells[valid], (0.1, 0.9))
-    unit = xp.maximum(spread, (high - low) / 10) + 1e-6 + 1e-6 * abs(high)
-    return xp.tanh((cells - middle) / (4 * unit))
+    radius = _radius(xp, cells)
+    near = cells[valid & (radius < 1.3)]
+    low, high = _quantiles(xp, near if near.shape[0] else cells.reshape(-1), (0.02, 0.98))
+    spread = 0.15 * (high - low) + 1e-6 + 1e-6 * abs(high)
+    levels = xp.clip((cells - low + spread) / (high - low + 2 * spread), 0, 1)
+    bins = xp.clip((levels * BINS), 0, BINS - 1)
+    bins = bins.astype(np.int64) if xp is np else bins.long()
+    ratio = xp.log(_common_greys(xp, bins, valid, marks)) - 0.65 * xp.log(_histogram(xp, bins, valid & (radius > 1)))
+    best = xp.argmax(ratio)
+    middle = (best + 0.5) / BINS
+    unit = 0.1 * (xp.quantile(levels[valid].reshape(-1)[::8], 0.9) - xp.quantile(levels[valid].reshape(-1)[::8], 0.1))
+    grey = xp.tanh((levels - middle) / (4 * (unit + 0.02)))
+    return grey, xp.clip(1 + (ratio - ratio[best]) / 3, -1, 1)[bins]
+
+
+def _radius(xp, cells):
+    """Radius of each cell: 1 on the ellipsoid in the prompts' box, which the cube surrounds."""
+    half = cells.shape[0] / (1 + 2 * MARGIN) / 2
+    axis = _like(xp, ((np.arange(cells.shape[0]) + 0.5 - cells.shape[0] / 2) / half).astype(np.float32), cells)
+    return xp.sqrt((axis**2)[:, None, None] + (axis**2)[None, :, None] + (axis**2)[None, None, :])
+
+
+def _common_greys(xp, bins, valid, marks: Marks):
+    """Geometric mean of the histograms around each prompt, normalised."""
+    ones = valid * 1.0
+    logs = []
+    for chain in _evidence(marks, bins.shape[0]):
+        weight = sum(_ball(xp, place, ones) for place in chain) * ones
+        logs.append(xp.log(_histogram(xp, bins, weight) + 0.004))
+    common = xp.exp(sum(logs) / len(logs))
+    return common / common.sum()
+
+
+def _ball(xp, place: np.ndarray, like):
+    """A Gaussian of one cell's width at a place."""
+    axis = np.arange(like.shape[0])
+    k, j, i = [_like(xp, np.exp(-0.5 * (axis - c) ** 2).astype(np.float32), like) for c in place]
+    return k[:, None, None] * j[None, :, None] * i[None, None, :]
+
+
+def _histogram(xp, bins, weight):
+    """Smoothed, normalised histogram of the bins, nowhere zero."""
+    counts = xp.bincount(bins.reshape(-1), (weight * 1.0).reshape(-1), BINS)
+    counts = _like(xp, _SMOOTH, counts) @ counts + 1e-6
+    counts = counts / counts.sum() + 1e-5
+    return counts / counts.sum()
 
 
 def _quantiles(xp, values, shares):
@@ -172,25 +230,19 @@ def _quantiles(xp, values, shares):
     return [xp.quantile(some, share) for share in shares]
 
 
-def _evidence(marks: Marks, size: int) -> np.ndarray:
-    """Whole cells (n, 3) that probably lie inside the structure."""
-    found = [marks.positive]
+def _evidence(marks: Marks, size: int) -> list[np.ndarray]:
+    """For each prompt, the cells (n, 3) where its grey level is read, probably inside the structure."""
+    found = [point[np.newaxis] for point in marks.positive[:: max(1, len(marks.positive) // 8)]]
     if len(marks.extreme):
         towards = marks.extreme.mean(axis=0) - marks.extreme
         length = np.maximum(np.linalg.norm(towards, axis=1, keepdims=True), 1e-6)
-        found += [marks.extreme + towards / length * np.minimum(depth, length) for depth in DEPTHS]
-    elif marks.box is not None and not len(marks.positive):
+        steps = [marks.extreme + towards / length * np.minimum(depth, length) for depth in DEPTHS]
+        found += list(np.stack(steps, axis=1))
+    elif marks.box is not None and not found:
         low, high = marks.box
         offsets = np.stack(np.meshgrid(*[(-0.15, 0.0, 0.15)] * 3), axis=-1).reshape(-1, 3)
         found.append((low + high) / 2 + offsets * (high - low))
-    cells = np.concatenate(found)
-    if not len(cells):
-        cells = np.full((1, 3), size / 2)
-    return np.clip(np.rint(cells), 0, size - 1).astype(np.int64)
-
-
-def _index(xp, values: np.ndarray, like):
-    return values if xp is np else xp.as_tensor(values, device=like.device)
+    return [np.clip(chain, 0, size - 1) for chain in found or [np.full((1, 3), size / 2)]]
 
 
 def blobs(xp, points: np.ndarray, like):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from aiassist.segmenters.network_input import Cube, Marks, as_channels, blobs
+from aiassist.segmenters.network_input import CLICKS, PRIOR, Cube, Marks, as_channels, blobs
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.scanner import Scan, scan
 
@@ -183,7 +183,7 @@ def _any_normal(draw: Draw) -> list[float]:
 
 def add_click(channels: torch.Tensor, cell: np.ndarray, positive: bool, prior: torch.Tensor) -> None:
     """Mark a click at a cell ``(k, j, i)`` and set the prior, in place."""
-    number = 3 if positive else 4
+    number = CLICKS[0] if positive else CLICKS[1]
     channels[number] = torch.maximum(channels[number], blobs(torch, cell[None], channels[number]))
-    channels[6] = prior
-    channels[7] = 1.0
+    channels[PRIOR] = prior
+    channels[PRIOR + 1] = 1.0

@@ -26,11 +26,11 @@ def contact_sheet(path: Path, seed: int = 0, count: int = 48, cells: int = 64) -
         made = example(seed + number, cells)
         truth = made.truth.numpy()
         plane = int(np.argmax((truth > 0.5).sum(axis=(1, 2))))
-        grey = made.channels[0 if number % 2 else 1, plane].numpy()
+        grey = made.channels[number % 3, plane].numpy()
         axis.imshow(grey, cmap="gray", vmin=-1, vmax=1)
         if (truth[plane] > 0.5).any():
             axis.contour(truth[plane], [0.5], colors="#40ff40", linewidths=0.8)
-        for channel, colour in ((2, "#ffd040"), (3, "#40a0ff"), (4, "#ff4040")):
+        for channel, colour in ((3, "#ffd040"), (4, "#40a0ff"), (5, "#ff4040")):
             marks = made.channels[channel].numpy().max(axis=0)
             if marks.max() > 0.5:
                 axis.contour(marks, [0.6], colors=colour, linewidths=0.8)

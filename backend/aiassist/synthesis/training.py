@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from aiassist.files import whole_file
+from aiassist.segmenters.network_input import CLICKS, SIZES
 from aiassist.synthesis.example import add_click, deepest, example
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.network import PromptableNet, Shape
@@ -86,8 +87,8 @@ def orient(made: tuple, draw: Draw) -> tuple:
     channels, truth, valid, correction = made
     turned = [t.permute(*range(t.dim() - 3), *[o + t.dim() - 3 for o in order]) for t in (channels, truth, valid)]
     turned = [t.flip([f + t.dim() - 3 for f in flips]) for t in turned]
-    sizes = turned[0][9:12][order].clone()
-    turned[0] = torch.cat([turned[0][:9], sizes])
+    sizes = turned[0][SIZES][order]
+    turned[0] = torch.cat([turned[0][: SIZES.start], sizes])
     return *turned, correction
 
 
@@ -106,7 +107,7 @@ def weights_of(channels: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor)
     """Weight of each cell: 0 beyond the volume, three times near the border, five times around clicks."""
     inside = (truth > 0.5).float()
     border = F.max_pool3d(inside, 5, 1, 2) + F.max_pool3d(1 - inside, 5, 1, 2) - 1
-    clicks = channels[:, 3:5].amax(1, keepdim=True)
+    clicks = channels[:, CLICKS].amax(1, keepdim=True)
     return valid.float() * (1 + 2 * border + 4 * (clicks > 0.1).float())
 
 
@@ -258,7 +259,7 @@ class Trainer:
             dice = (
                 2 * (hit & inside).flatten(1).sum(1) / (hit.flatten(1).sum(1) + inside.flatten(1).sum(1)).clamp_min(1)
             )
-        return {"loss": float(loss), "dice": float(dice.mean()), "rate": self._rate()}
+        return {"loss": float(loss.detach()), "dice": float(dice.mean()), "rate": self._rate()}
 
     def _rate(self) -> float:
         settings = self.settings

@@ -1,0 +1,256 @@
+"""The synthetic world, the training on it, and the network's segmenter."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from aiassist import cli
+from aiassist.errors import ModelError
+from aiassist.imaging import Geometry, MaskPatch, Volume
+from aiassist.prompts import Prompts
+from aiassist.segmenters.base import ModelCard, Promptable, run
+from aiassist.segmenters.network_input import CHANNELS, CLICKS, SIZES, Cube, Marks, as_channels
+from aiassist.segmenters.onnx_runner import OnnxRunner
+from aiassist.segmenters.promptable import PromptableNetwork
+from aiassist.synthesis.example import STARTS, deepest, example
+from aiassist.synthesis.fields import Draw
+from aiassist.synthesis.shapes import FAMILIES
+from aiassist.synthesis.torch_runner import TorchRunner, export_onnx, load_network
+from aiassist.synthesis.training import Settings, Trainer, orient
+
+TINY = Settings(steps=6, batch=3, fresh=2, cells=16, widths=(4, 8, 8), warmup=1, clicks=2)
+
+
+@cache
+def examples():
+    """Eighty examples, once for all tests."""
+    return [example(seed, 24) for seed in range(80)]
+
+
+# The world
+
+
+def test_same_seed_gives_the_same_example_and_another_seed_another():
+    again = example(3, 24)
+    assert torch.equal(again.channels, examples()[3].channels)
+    assert torch.equal(again.truth, examples()[3].truth)
+    assert not torch.equal(again.channels, examples()[4].channels)
+
+
+def test_every_family_and_every_kind_of_prompt_occurs():
+    families, kinds = (Counter(getattr(e, name) for e in examples()) for name in ("family", "kind"))
+    assert set(families) == {maker.__name__ for maker in FAMILIES}
+    assert set(kinds) >= {"points", "correction", "few points", "box", "prior"}
+    assert set(kinds) <= {*STARTS, "correction"}
+
+
+def test_targets_are_in_sight_and_all_values_are_finite():
+    shares = [float((e.truth > 0.5).float().mean()) for e in examples() if e.kind == "points"]
+    assert min(shares) > 0 and np.mean(shares) < 0.5
+    for made in examples():
+        assert made.channels.shape == (len(CHANNELS), 24, 24, 24)
+        assert torch.isfinite(made.channels).all()
+        assert not (made.truth[~made.valid] > 0).any()
+
+
+def test_some_targets_are_cut_by_the_volume_and_the_outside_is_marked():
+    outside = [not bool(made.valid.all()) for made in examples()]
+    assert 0.2 < np.mean(outside) < 0.95
+    made = next(m for m, o in zip(examples(), outside, strict=True) if o)
+    assert (made.channels[0][~made.valid] == 0).all()
+    assert (made.channels[CHANNELS.index("inside the volume")] == made.valid).all()
+
+
+def test_corrections_carry_a_click_and_a_prior():
+    for made in examples():
+        if made.kind == "correction":
+            clicks = made.channels[CLICKS].amax((1, 2, 3))
+            assert int((clicks > 0.8).sum()) == 1
+            assert made.channels[CHANNELS.index("has a prior mask")].min() == 1
+
+
+def test_deepest_lies_in_the_middle_of_a_block():
+    error = torch.zeros(20, 20, 20, dtype=torch.bool)
+    error[4:13, 5:14, 6:15] = True
+    assert deepest(Draw(0), error).tolist() == [8, 9, 10]
+
+
+# What the network sees
+
+
+def test_numpy_and_torch_make_the_same_channels():
+    rng = np.random.default_rng(0)
+    voxels = rng.normal(size=(30, 40, 50)).astype(np.float32)
+    voxels[10:20, 10:30, 10:40] += 4
+    cube = Cube.around([9.5, 9.5, 9.5], [19.5, 29.5, 39.5], voxels.shape, (2.0, 1.0, 1.0), 32)
+    points = [[10, 20, 20], [19, 20, 20], [15, 10, 20], [15, 29, 20], [15, 20, 10], [15, 20, 39]]
+    marks = Marks(extreme=cube.to_cells(points), positive=cube.to_cells([[15, 15, 15]]))
+    ours, theirs = as_channels(np, voxels, cube, marks), as_channels(torch, torch.from_numpy(voxels), cube, marks)
+    assert np.abs(ours - theirs.numpy()).max() < 1e-4
+
+
+def test_cells_beyond_the_volume_are_not_valid():
+    cube = Cube.around([-5, 2, 2], [5, 12, 12], (20, 20, 20), (1, 1, 1), 20)
+    cells, valid = cube.sample(np, np.ones((20, 20, 20), np.float32))
+    assert not valid[:8].any() and valid[10:].all()
+    assert np.allclose(cells[valid], 1) and not cells[~valid].any()
+
+
+def test_local_grey_is_near_zero_inside_and_evidence_is_high():
+    rng = np.random.default_rng(0)
+    voxels = rng.normal(0, 1, (40, 40, 40)).astype(np.float32)
+    voxels[10:30, 10:30, 10:30] += 10
+    cube = Cube.around([9.5] * 3, [29.5] * 3, voxels.shape, (1, 1, 1), 32)
+    ends = [[10, 20, 20], [29, 20, 20], [20, 10, 20], [20, 29, 20], [20, 20, 10], [20, 20, 29]]
+    channels = as_channels(np, voxels, cube, Marks(extreme=cube.to_cells(ends)))
+    inside = (slice(8, 24),) * 3
+    assert abs(channels[0][inside]).mean() < 0.55 < 0.9 < abs(channels[0][:2]).mean()
+    assert channels[2][inside].mean() > 0.6 > -0.1 > channels[2][:2].mean()
+
+
+# Training
+
+
+def batch_of(seed=0):
+    trainer_batch = [example(seed + n, TINY.cells) for n in range(3)]
+    stack = [torch.stack([getattr(e, name) for e in trainer_batch]) for name in ("channels", "truth", "valid")]
+    return stack[0], stack[1].unsqueeze(1), stack[2].unsqueeze(1), [True] * 3
+
+
+def test_training_steps_lower_the_loss(tmp_path):
+    trainer = Trainer(tmp_path, replace(TINY, steps=60), workers=0)
+    batch = batch_of()
+    losses = []
+    for _ in range(40):
+        losses.append(trainer.train_step(*[b.clone() if torch.is_tensor(b) else b for b in batch])["loss"])
+        trainer.step += 1
+    assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path):
+    whole = Trainer(tmp_path / "whole", TINY, workers=0)
+    whole.run(save_every=100)
+    first = Trainer(tmp_path / "parts", TINY, workers=0)
+    first.run(until=3)
+    second = Trainer(tmp_path / "parts", TINY, workers=0)
+    assert second.step == 3
+    second.run()
+    assert second.step == whole.step == TINY.steps
+    for name, value in whole.ema.items():
+        assert torch.equal(value, second.ema[name]), name
+
+
+def test_turning_an_example_turns_all_of_it():
+    made = examples()[0]
+    held = (made.channels, made.truth, made.valid, False)
+    for seed in range(6):
+        channels, truth, valid, _ = orient(held, Draw(seed))
+        assert int((truth > 0.5).sum()) == int((made.truth > 0.5).sum())
+        assert (channels[CHANNELS.index("inside the volume")] == valid).all()
+        sizes = channels[SIZES].amax((1, 2, 3)), made.channels[SIZES].amax((1, 2, 3))
+        assert torch.equal(sizes[0].sort().values, sizes[1].sort().values)
+
+
+# Weights, ONNX, and the segmenter
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of a few steps, as training leaves them."""
+    folder = tmp_path_factory.mktemp("run")
+    Trainer(folder, replace(TINY, steps=2), workers=0).run()
+    return folder / "weights.safetensors"
+
+
+def test_torch_and_onnx_agree(weights, tmp_path):
+    export_onnx(weights, tmp_path / "net.onnx")
+    channels = examples()[1].channels[:, ::2, ::2, ::2][:, :, :, :].numpy()
+    channels = np.pad(channels, ((0, 0), (0, 4), (0, 4), (0, 4)))
+    ours, theirs = TorchRunner.from_weights(weights), OnnxRunner(tmp_path / "net.onnx", threads=1)
+    assert ours.cells == theirs.cells == 16
+    assert np.abs(ours(channels) - theirs(channels)).max() < 1e-3
+
+
+def test_weights_say_how_they_were_made(weights):
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        meta = file.metadata()
+    assert json.loads(meta["settings"])["cells"] == 16
+    assert meta["step"] == "2"
+
+
+def test_damaged_missing_and_foreign_weights_are_refused(weights, tmp_path):
+    from safetensors.torch import save_file
+
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(weights.read_bytes()[:500])
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(2)}, foreign)
+    for path in (broken, foreign, tmp_path / "nowhere.safetensors"):
+        with pytest.raises(ModelError, match=path.name):
+            load_network(path)
+    with pytest.raises(ModelError, match="broken"):
+        OnnxRunner(broken)
+
+
+def scene():
+    """A bright ball in noise, anisotropic voxels, and its six points."""
+    geometry = Geometry.from_spacing((20, 40, 40), (1.0, 1.0, 3.0))
+    k, j, i = np.indices(geometry.shape)
+    mask = ((k - 10) * 3) ** 2 + (j - 20) ** 2 + (i - 20) ** 2 <= 15**2
+    grey = np.where(mask, 50, 0) + np.random.default_rng(0).normal(0, 5, geometry.shape)
+    points = [[5, 20, 10], [35, 20, 10], [20, 5, 10], [20, 35, 10], [20, 20, 5], [20, 20, 15]]
+    return Volume(grey.astype(np.float32), geometry), mask, points
+
+
+def segmenter(weights):
+    return PromptableNetwork(TorchRunner.from_weights(weights), ModelCard("network", "0", "promptable", "A test."))
+
+
+def test_network_segmenter_follows_the_protocol_and_honours_clicks(weights):
+    volume, _, points = scene()
+    network = segmenter(weights)
+    assert isinstance(network, Promptable)
+    prompts = Prompts(extreme_points=points, positive=[[20, 20, 10], [2, 2, 1]], negative=[[20, 12, 9]])
+    mask = run(network.annotate(volume, prompts)).to_mask(volume.shape)
+    assert mask[10, 20, 20] and mask[1, 2, 2] and not mask[9, 12, 20]
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_network_corrections_are_one_sided_and_local(weights, positive):
+    volume, truth, points = scene()
+    before = truth.copy()
+    before[:, :, 20:] = not positive
+    click = [[28, 20, 10]] if positive else [[38, 4, 3]]
+    side = {"positive": click} if positive else {"negative": click}
+    prior = MaskPatch.of_mask(before)
+    prompts = Prompts(extreme_points=points, prior=prior, **side)
+    patch = run(segmenter(weights).annotate(volume, prompts))
+    after = patch.over(prior).to_mask(volume.shape)
+    place = tuple(int(c) for c in click[0][::-1])
+    assert after[place] == positive
+    assert not ((before & ~after) if positive else (after & ~before)).any()
+    changed = np.argwhere(after != before)
+    distance = np.linalg.norm((changed - place) * np.array(volume.geometry.spacing_kji), axis=1)
+    assert distance.max() <= 30.0
+
+
+def test_commands_preview_and_train(tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    assert cli.main(["synth", "preview", "-o", str(sheet), "--count", "4"]) == 0
+    assert sheet.stat().st_size > 10_000
+    train = ["synth", "train", str(tmp_path / "run"), "--steps", "2", "--batch", "2", "--fresh", "1", "--cells", "16"]
+    assert cli.main([*train, "--widths", "4", "8", "8", "--workers", "0"]) == 0
+    assert (tmp_path / "run" / "weights.safetensors").exists()
+    assert len((tmp_path / "run" / "log.jsonl").read_text(encoding="utf8").splitlines()) == 2
+    capsys.readouterr()
+    assert cli.main([*train[:3], "--steps", "0"]) == 2
+    assert "--steps is 0" in capsys.readouterr().err
+    assert cli.main([*train, "--widths", "4", "8"]) == 2
+    assert "--widths [4, 8]" in capsys.readouterr().err
