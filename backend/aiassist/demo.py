@@ -11,7 +11,7 @@ import numpy as np
 
 from aiassist.engine import AnnotateRequest, LocalBackend
 from aiassist.evaluation.metrics import dice
-from aiassist.evaluation.pictures import Outline, draw_slices
+from aiassist.evaluation.pictures import Outline, draw_slices, pyplot
 from aiassist.groundtruth import GroundTruthStore, LabelVersion
 from aiassist.imaging import MaskPatch, Volume, read_labelmap, read_volume
 from aiassist.prompts import Prompts, extreme_points
@@ -49,6 +49,7 @@ def run_demo(output: Path, model: str | None = None) -> tuple[list[DemoOrgan], P
     organs : list of DemoOrgan
     picture : Path
     """
+    pyplot()  # says now, not after the work, when pictures cannot be drawn
     folder = resource("SampleData", CASE)
     volume = read_volume(folder / "image.nii.gz")
     labelmap = read_labelmap(folder / "label.nii.gz", like=volume).voxels

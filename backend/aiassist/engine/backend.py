@@ -82,7 +82,7 @@ class Backend(Protocol):
         """Make a mask known, so that requests can name it as their base; returns its version."""
         ...
 
-    def submit(self, request: AnnotateRequest) -> Job[Annotation]:
+    def submit(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Job[Annotation]:
         """Queue a request; overtakes older ones of the same client, study and structure."""
         ...
 

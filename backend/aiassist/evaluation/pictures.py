@@ -34,7 +34,8 @@ class Outline:
     style: str = "-"
 
 
-def _pyplot():
+def pyplot():
+    """matplotlib's pyplot, without a screen; `MissingExtraError` where it is not installed."""
     try:
         import matplotlib
     except ImportError as error:
@@ -87,7 +88,7 @@ def draw_slices(path: Path, volume: Volume, outlines: Sequence[Outline], title: 
     crop_mm : float, optional
         Show only this much around the masks; everything when None.
     """
-    pyplot = _pyplot()
+    plots = pyplot()
     region = volume.geometry.whole
     if crop_mm is not None:
         around = Region((0, 0, 0), (0, 0, 0))
@@ -102,7 +103,7 @@ def draw_slices(path: Path, volume: Volume, outlines: Sequence[Outline], title: 
     shapes = [(sizes[1], sizes[2]), (sizes[0], sizes[2]), (sizes[0], sizes[1])]
     height = 4.6
     widths = [height * w / h for h, w in shapes]
-    figure, axes = pyplot.subplots(
+    figure, axes = plots.subplots(
         1,
         3,
         figsize=(sum(widths) + 0.4, height + 1.1),
@@ -115,9 +116,7 @@ def draw_slices(path: Path, volume: Volume, outlines: Sequence[Outline], title: 
         _draw_view(axis, grey, masks, outlines, cut, place, upright.spacing, (low, high))
         axis.set_title(view, color="white", fontsize=10)
     figure.suptitle(title, color="white", fontsize=11)
-    handles = {
-        o.name: pyplot.Line2D([], [], color=o.colour, linestyle=o.style, linewidth=2) for o in outlines if o.name
-    }
+    handles = {o.name: plots.Line2D([], [], color=o.colour, linestyle=o.style, linewidth=2) for o in outlines if o.name}
     figure.legend(
         handles.values(),
         handles.keys(),
@@ -128,7 +127,7 @@ def draw_slices(path: Path, volume: Volume, outlines: Sequence[Outline], title: 
         fontsize=9,
     )
     figure.savefig(path, dpi=130, facecolor="black")
-    pyplot.close(figure)
+    plots.close(figure)
 
 
 def _busiest(masks: list[np.ndarray], cut: int) -> int:
@@ -190,4 +189,5 @@ def picture_of_structure(path: Path, structure: Structure, model: str, plan: Pla
         Outline(masks[BASELINE], "#4090ff", BASELINE, ":"),
     ]
     title = f"{structure.title}   Dice {score[model]:.3f} ({BASELINE} {score[BASELINE]:.3f})"
-    draw_slices(path, volume, outlines, title, crop_mm=max(25.0, 8 * max(volume.geometry.spacing)))
+    side = max(np.array(whole.region.shape) * volume.geometry.spacing_kji)
+    draw_slices(path, volume, outlines, title, crop_mm=0.4 * float(side))
