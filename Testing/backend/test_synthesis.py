@@ -11,7 +11,7 @@ import torch
 
 from aiassist import cli
 from aiassist.errors import ModelError
-from aiassist.imaging import Geometry, MaskPatch, Volume
+from aiassist.imaging import Geometry, MaskPatch, Volume, write_volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Promptable, run
 from aiassist.segmenters.network_input import CHANNELS, CLICKS, SIZES, Cube, Marks, as_channels
@@ -246,9 +246,17 @@ def test_commands_preview_and_train(tmp_path, capsys):
     assert cli.main(["synth", "preview", "-o", str(sheet), "--count", "4"]) == 0
     assert sheet.stat().st_size > 10_000
     train = ["synth", "train", str(tmp_path / "run"), "--steps", "2", "--batch", "2", "--fresh", "1", "--cells", "16"]
-    assert cli.main([*train, "--widths", "4", "8", "8", "--workers", "0"]) == 0
+    _, truth, _ = scene()
+    case = tmp_path / "cases" / "one"
+    case.mkdir(parents=True)
+    write_volume(case / "image.nii.gz", scene()[0])
+    write_volume(case / "label.nii.gz", Volume(truth, scene()[0].geometry))
+    probe = ["--probe", str(tmp_path / "cases"), "--probe-every", "2"]
+    assert cli.main([*train, "--widths", "4", "8", "8", "--workers", "0", *probe]) == 0
     assert (tmp_path / "run" / "weights.safetensors").exists()
-    assert len((tmp_path / "run" / "log.jsonl").read_text(encoding="utf8").splitlines()) == 2
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text(encoding="utf8").splitlines()]
+    assert [entry["step"] for entry in log] == [1, 2, 2]
+    assert 0 <= log[2]["probe/dice"] <= 1
     capsys.readouterr()
     assert cli.main([*train[:3], "--steps", "0"]) == 2
     assert "--steps is 0" in capsys.readouterr().err

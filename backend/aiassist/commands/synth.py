@@ -33,6 +33,9 @@ def add_to(commands) -> None:
     train.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin a new run from these weights")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     train.add_argument("--workers", type=int, default=1, help="processes that make examples")
+    train.add_argument("--world", choices=("cpu", "cuda"), default="cpu", help="device that makes the examples")
+    train.add_argument("--probe", metavar="CASES", help="look at the dev split of these cases now and then")
+    train.add_argument("--probe-every", type=int, default=1000, metavar="STEPS")
     train.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after this long")
     train.add_argument("--save-every", type=int, default=250, metavar="STEPS")
     train.set_defaults(run=train_network)
@@ -63,8 +66,8 @@ def train_network(options) -> None:
 
     from aiassist.synthesis.training import Settings, Trainer
 
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise AIAssistError("There is no CUDA device here; leave out --device to train on the CPU.")
+    if "cuda" in (options.device, options.world) and not torch.cuda.is_available():
+        raise AIAssistError("There is no CUDA device here; leave out --device and --world to train on the CPU.")
     for name in ("steps", "batch", "fresh", "cells"):
         if getattr(options, name) < 1:
             raise AIAssistError(f"--{name} is {getattr(options, name)}; use 1 or more.")
@@ -82,7 +85,8 @@ def train_network(options) -> None:
         clicks=options.clicks,
         seed=options.seed,
     )
-    trainer = Trainer(options.folder, settings, options.device, options.workers, options.start)
+    trainer = Trainer(options.folder, settings, options.device, options.workers, options.world, options.start)
+    structures = _dev_structures(options.probe) if options.probe else []
     with progress_bar() as bar:
         task = bar.add_task("training", total=settings.steps, completed=trainer.step)
 
@@ -91,6 +95,21 @@ def train_network(options) -> None:
             bar.update(task, completed=step, description=text)
             if step % 50 == 0 and not sys.stderr.isatty():
                 print(f"step {step}: {text}", file=sys.stderr)
+            if structures and (step % options.probe_every == 0 or step == settings.steps):
+                from aiassist.synthesis.probe import probe
+
+                numbers = probe(trainer, structures)
+                trainer.log(numbers)
+                print(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()), file=sys.stderr)
 
         trainer.run(save_every=options.save_every, on_step=show, max_seconds=60 * options.minutes)
     print(options.folder / "weights.safetensors")
+
+
+def _dev_structures(cases: str):
+    from aiassist.evaluation.cases import find_structures
+
+    found = [s for s in find_structures(cases) if s.split in ("dev", "all")]
+    if not found:
+        raise AIAssistError(f"{cases} has no structures of the dev split to look at.")
+    return found

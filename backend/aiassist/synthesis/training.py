@@ -51,15 +51,16 @@ class Settings:
 
 
 class Examples(Dataset):
-    """Examples by seed, half precision."""
+    """Examples by seed, half precision, made on `device` and handed over on the CPU."""
 
-    def __init__(self, cells: int):
+    def __init__(self, cells: int, device: str = "cpu"):
         self.cells = cells
+        self.device = device
 
     def __getitem__(self, seed: int):
         torch.set_num_threads(1)
-        made = example(seed, self.cells)
-        return made.channels.half(), made.truth.half(), made.valid, made.kind == "correction"
+        made = example(seed, self.cells, self.device)
+        return made.channels.half().cpu(), made.truth.half().cpu(), made.valid.cpu(), made.kind == "correction"
 
 
 class Buffer:
@@ -123,15 +124,25 @@ class Trainer:
         "cpu" or "cuda".
     workers : int
         Processes that make examples; 0 makes them in this one.
+    world : str
+        Device on which the examples are made; with "cuda" each worker shares the GPU.
     start : Path, optional
         Weights to start a new run from.
     """
 
     def __init__(
-        self, folder: Path, settings: Settings, device: str = "cpu", workers: int = 1, start: Path | None = None
+        self,
+        folder: Path,
+        settings: Settings,
+        device: str = "cpu",
+        workers: int = 1,
+        world: str = "cpu",
+        start: Path | None = None,
     ):
+        Path(folder).mkdir(parents=True, exist_ok=True)
         self.folder, self.settings, self.device, self.workers = Path(folder), settings, torch.device(device), workers
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.world = world
+        self._writer = _tensorboard(self.folder)
         torch.manual_seed(settings.seed)
         shape = Shape(settings.widths, settings.blocks)
         self.net = PromptableNet(shape).to(self.device, memory_format=torch.channels_last_3d)
@@ -185,18 +196,13 @@ class Trainer:
     ) -> None:
         """Train to step `until` (the settings' end when absent) or until the time is up, saving as it goes."""
         until = min(until or self.settings.steps, self.settings.steps)
-        writer = _tensorboard(self.folder)
         began = time.perf_counter()
         for examples in self._batches(until):
             tick = time.perf_counter()
             numbers = self.train_step(*examples)
             self.step += 1
             self.seconds += time.perf_counter() - tick
-            with (self.folder / "log.jsonl").open("a", encoding="utf8") as log:
-                log.write(json.dumps({"step": self.step, **{k: round(v, 5) for k, v in numbers.items()}}) + "\n")
-            for name, value in numbers.items():
-                if writer is not None:
-                    writer.add_scalar(name, value, self.step)
+            self.log(numbers)
             on_step(self.step, numbers)
             out_of_time = time.perf_counter() - began > max_seconds
             if self.step % save_every == 0 or self.step == until or out_of_time:
@@ -204,6 +210,14 @@ class Trainer:
             if out_of_time:
                 break
         self.write_weights(self.folder / "weights.safetensors")
+
+    def log(self, numbers: dict[str, float]) -> None:
+        """Add numbers of the present step to ``log.jsonl`` and, where it is installed, to TensorBoard."""
+        with (self.folder / "log.jsonl").open("a", encoding="utf8") as log:
+            log.write(json.dumps({"step": self.step, **{k: round(v, 5) for k, v in numbers.items()}}) + "\n")
+        if self._writer is not None:
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, self.step)
 
     def _batches(self, until: int):
         """Batches from the current step on, as (channels, truth, valid, corrections)."""
@@ -213,7 +227,7 @@ class Trainer:
         replay = max(0, first - BUFFER)
         seeds = range(base + replay, base + until * settings.fresh)
         loader = DataLoader(
-            Examples(settings.cells),
+            Examples(settings.cells, self.world),
             sampler=seeds,
             batch_size=None,
             num_workers=self.workers,
