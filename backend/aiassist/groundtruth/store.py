@@ -296,6 +296,8 @@ class GroundTruthStore:
             write_segmentation(temporary, labelmap, geometry, [describe_structure(row.structure)])
         try:
             with self._session() as session:
+                # SQLite's transaction holds the write lock already; other databases lock the study's row.
+                session.execute(select(StudyRow.id).where(StudyRow.id == row.study).with_for_update())
                 row.number = 1 + self._last_number(session, row.study, row.key)
                 if row.parent is None and row.number > 1:
                     row.parent = row.number - 1
