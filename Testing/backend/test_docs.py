@@ -25,6 +25,8 @@ def test_tutorial_commands_run_in_order(tmp_path, monkeypatch, capsys):
     assert len(lines) >= 6
     for line in lines:
         assert cli.main(shlex.split(line)[1:]) == 0, (line, capsys.readouterr().err)
+        if "--prior" in line:
+            assert re.search(r"; [1-9][0-9,]* voxels added, 0 removed", capsys.readouterr().out)
     assert Path("spleen.seg.nrrd").stat().st_size > 1000
     history = next(line for line in lines if "history" in line)
     capsys.readouterr()

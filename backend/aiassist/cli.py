@@ -14,7 +14,7 @@ _NEGATIVE_POINT = re.compile(r"-[\d.][^,]*,")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, or 2 with one sentence on stderr."""
+    """Run a command; returns the exit status: 0, 2 with one sentence on stderr, or 130 when interrupted."""
     arguments = [f" {a}" if _NEGATIVE_POINT.match(a) else a for a in (sys.argv[1:] if argv is None else argv)]
     try:
         options = _parser().parse_args(arguments)
@@ -24,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else error
         print(f"aiassist: {reason}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("aiassist: Stopped.", file=sys.stderr)
+        return 130
     except MemoryError:
         print("aiassist: There is not enough memory for this; use a smaller volume.", file=sys.stderr)
     return 2

@@ -39,6 +39,7 @@ def run(options) -> None:
     from aiassist.imaging.image_files import check_output_name
 
     output = check_output_name(options.output)
+    _check_options(options, output)
     check_writable(output)
     volume = read_volume(options.image)
     prompts = _prompts(options, volume)
@@ -74,8 +75,34 @@ def run(options) -> None:
     else:
         print(
             f"{output}: {int(mask.sum()):,} voxels, {millilitres:.1f} ml, by {answer.model} "
-            f"{answer.model_version} in {milliseconds:.0f} ms."
+            f"{answer.model_version} in {milliseconds:.0f} ms{_changes(prompts.prior, mask)}."
         )
+
+
+def _changes(prior, mask) -> str:
+    """What a correction did, in words; nothing without a prior mask."""
+    if prior is None:
+        return ""
+    before = prior.to_mask(mask.shape)
+    added, removed = int((mask & ~before).sum()), int((before & ~mask).sum())
+    if not added and not removed:
+        return "; nothing changed: the mask obeys these prompts already"
+    return f"; {added:,} voxels added, {removed:,} removed"
+
+
+def _check_options(options, output: Path) -> None:
+    """Refuse what would destroy an input, or be ignored."""
+    for name in (options.image, options.from_label, options.prior):
+        if name and output.exists() and Path(name).exists() and output.samefile(name):
+            raise PromptError(f"{output} is an input of this command and would be lost; give the mask another name.")
+    if output.name.lower().endswith(".seg.nrrd"):
+        raise PromptError(
+            f"{output}: annotate writes plain masks; use .nrrd here, or save it and: aiassist truth export."
+        )
+    if options.value is not None and not options.from_label:
+        raise PromptError(f"--value {options.value} says which value of a label; name the label with --from-label.")
+    if options.seed < 0:
+        raise PromptError(f"--seed is {options.seed}; use 0 or more.")
 
 
 def _voxel_volume(volume) -> float:

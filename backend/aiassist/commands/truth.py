@@ -25,7 +25,12 @@ def add_to(commands) -> None:
         "--names", metavar="N=STRUCTURE", nargs="+", default=[], help="structures by value: 1=liver 2=spleen"
     )
     add.add_argument("--comment", default="")
-    add.add_argument("--state", choices=("draft", "submitted", "approved", "rejected"), default="draft")
+    add.add_argument(
+        "--state",
+        choices=("draft", "submitted", "approved", "rejected"),
+        default="draft",
+        help="state of review (default: draft)",
+    )
     add.add_argument("--model", help="model that the labels came from")
     add.add_argument("--model-version")
     add.add_argument("--seconds", type=float, help="time that the person spent")
@@ -151,6 +156,8 @@ def _names(options, labelmap) -> dict[int, str]:
     values = [int(v) for v in np.unique(labelmap) if v]
     if not values:
         raise AIAssistError(f"{options.label} is empty: no voxel is labelled.")
+    if options.name and options.names:
+        raise AIAssistError(f"--name {options.name} and --names {options.names[0]} contradict each other; give one.")
     if options.name:
         if len(values) > 1:
             raise AIAssistError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
@@ -50,15 +51,21 @@ def _in_parallel(structures, plan, workers, progress) -> dict[int, list[Result]]
     found = {}
     with ProcessPoolExecutor(workers, context, _start_worker, (1,)) as pool:
         tasks = {pool.submit(_measure, s, plan): n for n, s in enumerate(structures)}
-        for task in as_completed(tasks):
-            number = tasks[task]
-            found[number] = task.result()
-            progress(len(found), len(structures), structures[number].title)
+        try:
+            for task in as_completed(tasks):
+                number = tasks[task]
+                found[number] = task.result()
+                progress(len(found), len(structures), structures[number].title)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return found
 
 
 def _start_worker(threads: int | None) -> None:
     global _backend
+    if multiprocessing.parent_process() is not None:  # Ctrl+C is the parent's to handle
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if threads is not None:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     _backend = LocalBackend(threaded=False)

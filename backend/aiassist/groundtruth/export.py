@@ -14,6 +14,9 @@ from aiassist.groundtruth.store import GroundTruthStore, LabelVersion, StudyReco
 from aiassist.imaging import Label, Volume, write_volume
 from aiassist.imaging.segmentation_file import write_segmentation
 
+#: Endings that a labelmap of several structures can be written to.
+LABELMAPS = (".nii.gz", ".nii", ".nrrd", ".mha")
+
 
 def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[LabelVersion], path: Path) -> None:
     """Write labels of a study to one file, whole or not at all.

@@ -192,9 +192,16 @@ class GroundTruthStore:
         everything = self.studies()
         found = [s for s in everything if name_or_id in (s.name, s.id)]
         found = found or [s for s in everything if len(name_or_id) >= 4 and s.id.startswith(name_or_id)]
-        if len(found) != 1:
-            what = "is no study" if not found else f"are {len(found)} studies"
-            raise StoreError(f"There {what} called {name_or_id!r} in {self.folder}; see: aiassist truth list.")
+        if not found:
+            raise StoreError(
+                f"There is no study called {name_or_id!r} in {self.folder}; give a name, or at least four digits "
+                "of the hash, as: aiassist truth list --studies shows them."
+            )
+        if len(found) > 1:
+            ids = ", ".join(s.id[:8] for s in found[:5])
+            raise StoreError(
+                f"There are {len(found)} studies called {name_or_id!r} in {self.folder}; give one of {ids}."
+            )
         return found[0]
 
     def geometry(self, study: str) -> Geometry:
@@ -335,7 +342,9 @@ class GroundTruthStore:
         versions = self.history(study, structure)
         chosen = versions[-1:] if number is None else [v for v in versions if v.number == number]
         if not chosen:
-            known = f"its versions are {', '.join(str(v.number) for v in versions)}" if versions else "it has none"
+            known = f"its versions are {', '.join(str(v.number) for v in versions)}"
+            if not versions:
+                known = f"its structures are {', '.join(self.latest(study)) or 'none yet'}"
             wanted = "no label" if number is None else f"no version {number}"
             raise StoreError(f"There is {wanted} of {structure!r} in the study {study}; {known}.")
         return chosen[0]

@@ -135,3 +135,12 @@ class Geometry:
         """Size and spacing in words, for messages."""
         size = "x".join(str(n) for n in self.size)
         return f"{size} voxels of {'x'.join(f'{s:.4g}' for s in self.spacing)} mm"
+
+    def difference(self, other: Geometry) -> str:
+        """How this grid differs from another, in words, for messages."""
+        if self.shape != other.shape or not np.allclose(self.spacing, other.spacing, rtol=1e-3):
+            return f"{self.describe()}, not {other.describe()}"
+        if not np.allclose(self.direction, other.direction, atol=1e-3):
+            return "its axes point in other directions"
+        away = np.linalg.norm(np.subtract(self.origin, other.origin))
+        return f"its first voxel lies {away:.3g} mm away"

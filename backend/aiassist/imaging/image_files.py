@@ -105,8 +105,8 @@ def read_labelmap(path: str | Path, like: Volume | None = None) -> Volume:
         raise ImageError(f"{path} is not a labelmap: its voxels must be whole numbers from 0 to 65535.")
     if like is not None and not volume.geometry.same_grid(like.geometry):
         raise ImageError(
-            f"{path} lies on another grid ({volume.geometry.describe()}) than its image "
-            f"({like.geometry.describe()}); resample it onto the image first."
+            f"{path} lies on another grid than the image: {volume.geometry.difference(like.geometry)}; "
+            "resample it onto the image first."
         )
     return Volume(voxels.astype(np.uint8 if high < 256 else np.uint16, copy=False), volume.geometry)
 

@@ -1,0 +1,80 @@
+"""The command line takes care of people's files, says what it changed, and stops when told to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aiassist import cli
+from aiassist.imaging import read_volume
+
+SAMPLE = Path(__file__).parents[2] / "Resources" / "SampleData" / "ts_ct_torso"
+IMAGE, LABEL = str(SAMPLE / "image.nii.gz"), str(SAMPLE / "label.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--value", "1", "--point", "10,46,102", "43,44,110"], "--value 1"),
+        (["--from-label", LABEL, "--value", "1", "--seed", "-3"], "--seed is -3"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, extra, said):
+    assert cli.main(["annotate", IMAGE, "-o", str(tmp_path / "mask.nii.gz"), *extra]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_input_is_never_overwritten(tmp_path, capsys):
+    image = tmp_path / "mine.nii.gz"
+    image.write_bytes(Path(IMAGE).read_bytes())
+    before = image.read_bytes()
+    assert cli.main(["annotate", str(image), "-o", str(image), "--from-label", LABEL, "--value", "4"]) == 2
+    assert "would be lost" in capsys.readouterr().err
+    assert image.read_bytes() == before
+
+
+def test_a_segmentation_ending_is_not_written_as_a_plain_mask(tmp_path, capsys):
+    out = tmp_path / "mask.seg.nrrd"
+    assert cli.main(["annotate", IMAGE, "-o", str(out), "--from-label", LABEL, "--value", "4"]) == 2
+    assert "truth export" in capsys.readouterr().err and not out.exists()
+
+
+def test_a_correction_says_what_it_changed(tmp_path, capsys):
+    first, second = tmp_path / "first.nii.gz", tmp_path / "second.nii.gz"
+    assert cli.main(["annotate", IMAGE, "-o", str(first), "--from-label", LABEL, "--value", "1"]) == 0
+    capsys.readouterr()
+    assert cli.main(["annotate", IMAGE, "-o", str(second), "--prior", str(first), "--positive", "14,51,86"]) == 0
+    said = capsys.readouterr().out
+    grown = int(read_volume(second).voxels.sum()) - int(read_volume(first).voxels.sum())
+    assert grown > 0 and f"; {grown:,} voxels added, 0 removed" in said
+    assert cli.main(["annotate", IMAGE, "-o", str(second), "--prior", str(second), "--positive", "14,51,86"]) == 2
+    corrected = tmp_path / "third.nii.gz"
+    capsys.readouterr()
+    assert cli.main(["annotate", IMAGE, "-o", str(corrected), "--prior", str(second), "--positive", "14,51,86"]) == 0
+    assert "nothing changed" in capsys.readouterr().out
+
+
+def test_ground_truth_refuses_two_ways_of_naming(tmp_path, capsys):
+    add = ["truth", "add", "--studies", str(tmp_path / "s"), IMAGE, LABEL, "--name", "spleen", "--names", "1=liver"]
+    assert cli.main(add) == 2
+    assert "contradict" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_with_one_word_and_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "aiassist.cli", "evaluate", str(SAMPLE), "--clicks", "5", "--workers", "2"]
+    running = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    time.sleep(6)  # past the imports, in the middle of the work
+    os.killpg(running.pid, signal.SIGINT)
+    out, error = running.communicate(timeout=30)
+    assert running.returncode == 130, error
+    assert error.strip().splitlines()[-1] == "aiassist: Stopped."
+    assert "Traceback" not in error
+    assert out == ""
