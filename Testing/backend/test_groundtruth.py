@@ -133,7 +133,7 @@ def test_a_version_that_does_not_exist_is_refused_by_its_number(store, study):
     store.add(study, "spleen", random_patch(1), author="ann")
     with pytest.raises(StoreError, match=r"no version 9 of 'spleen'.*its versions are 1"):
         store.restore(study, "spleen", 9, "ann")
-    with pytest.raises(StoreError, match=r"no label of 'liver'.*it has none"):
+    with pytest.raises(StoreError, match=r"no label of 'liver'.*its structures are spleen"):
         store.version(study, "liver")
     assert len(store.history(study)) == 1
 

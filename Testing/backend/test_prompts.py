@@ -273,7 +273,9 @@ def test_a_stroke_outside_the_volume_is_refused_by_value():
 
 
 def test_points_on_the_outermost_borders_are_inside():
-    Prompts(extreme_points=[[-0.5, -0.5, -0.5], [39.5, 39.5, 39.5]]).check(CUBE)
+    borders = Prompts(extreme_points=[[-0.5, -0.5, -0.5], [39.5, 39.5, 39.5]])
+    borders.check(CUBE)
+    assert CUBE.contains(borders.extreme_points).all()
 
 
 @pytest.mark.parametrize(("name", "count"), [("extreme_points", 6), ("extreme_points", 2), ("line", 2)])
