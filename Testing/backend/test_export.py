@@ -326,3 +326,10 @@ def test_an_empty_label_alone_becomes_an_empty_segment(series, tmp_path):
     seg = export_seg(tmp_path)
     assert [s.SegmentLabel for s in seg.SegmentSequence] == ["kidney_right"]
     assert not masks_by_volume(seg, tmp_path).any()
+
+
+def test_an_unknown_ending_is_refused_with_the_known_ones(store, tmp_path):
+    study, versions = versions_of(store, "spleen")
+    with pytest.raises(StoreError, match=r"a\.stl has no known ending; use \.seg\.nrrd, \.dcm .*\.nii\.gz"):
+        export(store, study, versions, tmp_path / "a.stl")
+    assert not (tmp_path / "a.stl").exists()

@@ -39,6 +39,8 @@ def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[Label
     if not versions:
         raise StoreError(f"The study {study.name!r} has no labels to export.")
     path = Path(path)
+    if not path.name.lower().endswith((*LABELMAPS, ".seg.nrrd", ".dcm")):
+        raise StoreError(f"{path} has no known ending; use .seg.nrrd, .dcm (DICOM SEG), {', '.join(LABELMAPS)}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
     if path.name.lower().endswith(".dcm"):

@@ -14,7 +14,6 @@ from aiassist.imaging.dicom import read_dicom_folder
 from aiassist.imaging.limits import check_promise
 from aiassist.imaging.volume import Volume
 
-METAIMAGE = (".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif")
 #: The types of voxels that a picture can hold; MetaImage holds all.

@@ -81,10 +81,10 @@ class PromptableNetwork:
             side = "positive" if inside else "negative"
             clicks = Prompts(extreme_points=prompts.extreme_points, box=prompts.box, **{side: voxels[:, ::-1]})
             probability, region = yield from self._look(volume, clicks, centre - half, centre + half, mask)
-            answer = MaskPatch(region, probability > 0.5)
+            answer = MaskPatch(region, (probability > 0.5) == inside)  # what was not looked at stays
 
             def propose(where, _right, _movable, _nearness):
-                return (answer.within(where) == inside) & MaskPatch(region, np.ones(region.shape, bool)).within(where)
+                return answer.within(where)
 
             return propose
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
@@ -18,10 +18,6 @@ class Shape:
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     blocks: int = 1
     inputs: int = len(CHANNELS)
-
-    def as_dict(self) -> dict:
-        """For the weights' metadata."""
-        return asdict(self)
 
 
 class Residual(nn.Module):
