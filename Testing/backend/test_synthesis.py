@@ -14,16 +14,28 @@ from aiassist.errors import ModelError
 from aiassist.imaging import Geometry, MaskPatch, Volume, write_volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Promptable, run
-from aiassist.segmenters.network_input import CHANNELS, CLICKS, SIZES, Cube, Marks, as_channels
+from aiassist.segmenters.geodesic import solve
+from aiassist.segmenters.network_input import (
+    CHANNELS,
+    CLICKS,
+    GUESS_CELLS,
+    SIZES,
+    Cube,
+    Marks,
+    blobs,
+    channels,
+    sample_guess,
+)
 from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.promptable import PromptableNetwork
+from aiassist.segmenters.torch_runner import TorchRunner, load_network
 from aiassist.synthesis.example import STARTS, deepest, example
+from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.shapes import FAMILIES
-from aiassist.synthesis.torch_runner import TorchRunner, export_onnx, load_network
 from aiassist.synthesis.training import Settings, Trainer, orient
 
-TINY = Settings(steps=6, batch=3, fresh=2, cells=16, widths=(4, 8, 8), warmup=1, clicks=2)
+TINY = Settings(steps=6, batch=3, fresh=2, cells=16, widths=(8, 8), warmup=1, clicks=2)
 
 
 @cache
@@ -70,7 +82,7 @@ def test_corrections_carry_a_click_and_a_prior():
     for made in examples():
         if made.kind == "correction":
             clicks = made.channels[CLICKS].amax((1, 2, 3))
-            assert int((clicks > 0.8).sum()) == 1
+            assert int((clicks > 0.8).sum()) >= 1
             assert made.channels[CHANNELS.index("has a prior mask")].min() == 1
 
 
@@ -83,34 +95,78 @@ def test_deepest_lies_in_the_middle_of_a_block():
 # What the network sees
 
 
-def test_numpy_and_torch_make_the_same_channels():
-    rng = np.random.default_rng(0)
-    voxels = rng.normal(size=(30, 40, 50)).astype(np.float32)
-    voxels[10:20, 10:30, 10:40] += 4
-    cube = Cube.around([9.5, 9.5, 9.5], [19.5, 29.5, 39.5], voxels.shape, (2.0, 1.0, 1.0), 32)
-    points = [[10, 20, 20], [19, 20, 20], [15, 10, 20], [15, 29, 20], [15, 20, 10], [15, 20, 39]]
-    marks = Marks(extreme=cube.to_cells(points), positive=cube.to_cells([[15, 15, 15]]))
-    ours, theirs = as_channels(np, voxels, cube, marks), as_channels(torch, torch.from_numpy(voxels), cube, marks)
-    assert np.abs(ours - theirs.numpy()).max() < 1e-4
+class Watcher:
+    """A runner that keeps what it is shown and answers from one channel."""
+
+    cells = 32
+
+    def __call__(self, seen):
+        self.seen = seen
+        return 8 * seen[CHANNELS.index("guess of the classical segmenter")]
+
+
+def test_a_click_shows_the_network_what_training_would():
+    """Training crops from a whole scan, a click from a region of the study; the cells must be the same."""
+    volume, _, points = scene()
+    watcher = Watcher()
+    run(
+        PromptableNetwork(lambda: watcher, ModelCard("watcher", "0", "promptable", "A test.")).annotate(
+            volume, Prompts(extreme_points=points)
+        )
+    )
+    prompts = Prompts(extreme_points=points)
+    low, high = (corner[::-1] for corner in prompts.box_ijk(volume.geometry))
+    cube = Cube.around(low, high, volume.shape, volume.geometry.spacing_kji, watcher.cells)
+    guess = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS)))
+    assert np.abs(watcher.seen - channels(volume.voxels, cube, Marks.of(prompts, cube), None, guess)).max() < 1e-4
+
+
+def test_the_guess_lies_where_the_structure_lies():
+    volume, truth, points = scene()
+    watcher = Watcher()
+    network = PromptableNetwork(lambda: watcher, ModelCard("watcher", "0", "promptable", "A test."))
+    mask = run(network.annotate(volume, Prompts(extreme_points=points))).to_mask(volume.shape)
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.93
 
 
 def test_cells_beyond_the_volume_are_not_valid():
     cube = Cube.around([-5, 2, 2], [5, 12, 12], (20, 20, 20), (1, 1, 1), 20)
-    cells, valid = cube.sample(np, np.ones((20, 20, 20), np.float32))
+    cells, valid = cube.sample(np.ones((20, 20, 20), np.float32))
     assert not valid[:8].any() and valid[10:].all()
     assert np.allclose(cells[valid], 1) and not cells[~valid].any()
 
 
-def test_local_grey_is_near_zero_inside_and_evidence_is_high():
-    rng = np.random.default_rng(0)
-    voxels = rng.normal(0, 1, (40, 40, 40)).astype(np.float32)
+def test_marks_are_gaussians_at_their_places_and_may_lie_beyond_the_cube():
+    marks = blobs(np.array([[10.0, 12.5, 3.0], [-2.0, 5.0, 5.0], [90.0, 5.0, 5.0]]), 32)
+    k, j, i = np.indices(marks.shape)
+    near = np.exp(-0.5 * ((k - 10) ** 2 + (j - 12.5) ** 2 + (i - 3) ** 2) / 1.5**2)
+    beyond = np.exp(-0.5 * ((k + 2) ** 2 + (j - 5) ** 2 + (i - 5) ** 2) / 1.5**2)
+    assert np.abs(marks - np.maximum(near, beyond)).max() < 1e-3
+
+
+def block():
+    """A bright block in noise, the cube over it, and its ends in cells."""
+    voxels = np.random.default_rng(0).normal(0, 1, (40, 40, 40)).astype(np.float32)
     voxels[10:30, 10:30, 10:30] += 10
     cube = Cube.around([9.5] * 3, [29.5] * 3, voxels.shape, (1, 1, 1), 32)
     ends = [[10, 20, 20], [29, 20, 20], [20, 10, 20], [20, 29, 20], [20, 20, 10], [20, 20, 29]]
-    channels = as_channels(np, voxels, cube, Marks(extreme=cube.to_cells(ends)))
+    return voxels, cube, Marks(extreme=cube.to_cells(ends))
+
+
+def test_local_grey_is_near_zero_inside_and_evidence_is_high():
+    voxels, cube, marks = block()
+    seen = channels(voxels, cube, marks)
     inside = (slice(8, 24),) * 3
-    assert abs(channels[0][inside]).mean() < 0.55 < 0.9 < abs(channels[0][:2]).mean()
-    assert channels[2][inside].mean() > 0.6 > -0.1 > channels[2][:2].mean()
+    assert abs(seen[0][inside]).mean() < 0.55 < 0.9 < abs(seen[0][:2]).mean()
+    assert seen[2][inside].mean() > 0.6 > -0.1 > seen[2][:2].mean()
+
+
+def test_with_a_prior_its_grey_levels_are_the_evidence_but_not_around_clicks_that_contradict_it():
+    voxels, cube, _ = block()
+    prior = np.zeros_like(voxels)
+    prior[10:30, 10:30, 10:20] = 1  # half the block
+    seen = channels(voxels, cube, Marks(positive=cube.to_cells([[20, 20, 25]])), prior)
+    assert seen[2][8:24, 8:24, 8:24].mean() > 0.3 > -0.5 > seen[2][:2].mean()
 
 
 # Training
@@ -174,6 +230,8 @@ def test_torch_and_onnx_agree(weights, tmp_path):
     ours, theirs = TorchRunner.from_weights(weights), OnnxRunner(tmp_path / "net.onnx", threads=1)
     assert ours.cells == theirs.cells == 16
     assert np.abs(ours(channels) - theirs(channels)).max() < 1e-3
+    again = TorchRunner.from_weights(tmp_path / "net.onnx")
+    assert np.abs(again(channels) - ours(channels)).max() < 1e-5
 
 
 def test_weights_say_how_they_were_made(weights):
@@ -210,7 +268,9 @@ def scene():
 
 
 def segmenter(weights):
-    return PromptableNetwork(TorchRunner.from_weights(weights), ModelCard("network", "0", "promptable", "A test."))
+    return PromptableNetwork(
+        lambda: TorchRunner.from_weights(weights), ModelCard("network", "0", "promptable", "A test.")
+    )
 
 
 def test_network_segmenter_follows_the_protocol_and_honours_clicks(weights):
@@ -252,7 +312,7 @@ def test_commands_preview_and_train(tmp_path, capsys):
     write_volume(case / "image.nii.gz", scene()[0])
     write_volume(case / "label.nii.gz", Volume(truth, scene()[0].geometry))
     probe = ["--probe", str(tmp_path / "cases"), "--probe-every", "2"]
-    assert cli.main([*train, "--widths", "4", "8", "8", "--workers", "0", *probe]) == 0
+    assert cli.main([*train, "--widths", "8", "8", "--workers", "0", *probe]) == 0
     assert (tmp_path / "run" / "weights.safetensors").exists()
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text(encoding="utf8").splitlines()]
     assert [entry["step"] for entry in log] == [1, 2, 2]
@@ -260,5 +320,5 @@ def test_commands_preview_and_train(tmp_path, capsys):
     capsys.readouterr()
     assert cli.main([*train[:3], "--steps", "0"]) == 2
     assert "--steps is 0" in capsys.readouterr().err
-    assert cli.main([*train, "--widths", "4", "8"]) == 2
-    assert "--widths [4, 8]" in capsys.readouterr().err
+    assert cli.main([*train, "--widths", "8"]) == 2
+    assert "--widths [8]" in capsys.readouterr().err

@@ -8,12 +8,12 @@ from aiassist.errors import AIAssistError
 
 _PACKAGE = Path(__file__).parent
 #: A wheel carries a copy inside the package; a checkout has them at its top level.
-_HOMES = (_PACKAGE / "_resources", _PACKAGE.parent.parent / "Resources")
+HOMES = (_PACKAGE / "_resources", _PACKAGE.parent.parent / "Resources")
 
 
 def resource(*parts: str) -> Path:
     """Path of a file or folder of ``Resources``; `AIAssistError` when this install lacks it."""
-    for home in _HOMES:
+    for home in HOMES:
         path = home.joinpath(*parts)
         if path.exists():
             return path

@@ -15,7 +15,12 @@ def add_to(commands) -> None:
         "evaluate", help="measure models on cases with ground truth, with simulated prompts and clicks"
     )
     parser.add_argument("cases", help="a folder of cases (image.nii.gz, label.nii.gz), or one case")
-    parser.add_argument("--model", metavar="M", action="append", help="which model; may be repeated")
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        action="append",
+        help="which model, or random-walker or grow-from-seeds to compare with; may be repeated",
+    )
     parser.add_argument("--clicks", metavar="N", type=int, default=5, help="corrective clicks (default: 5)")
     parser.add_argument("--draws", metavar="N", type=int, default=3, help="draws of the points (default: 3)")
     parser.add_argument("--jitter", action="store_true", help="move the points as a hand would")
@@ -33,16 +38,17 @@ def add_to(commands) -> None:
 
 def run(options) -> None:
     """Measure and report."""
+    from aiassist.evaluation.baselines import comparable
     from aiassist.evaluation.cases import find_structures
     from aiassist.evaluation.measure import Plan
     from aiassist.evaluation.report import as_json, print_report, write_pictures
     from aiassist.evaluation.run import evaluate
     from aiassist.files import check_writable, whole_file
-    from aiassist.segmenters.registry import DEFAULT, bundled
+    from aiassist.segmenters.registry import DEFAULT
 
     models = tuple(options.model or [DEFAULT])
     for model in models:
-        bundled().get(model)
+        comparable().get(model)
     _check_counts(options)
     if options.json:
         check_writable(options.json)

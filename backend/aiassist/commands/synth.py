@@ -26,9 +26,9 @@ def add_to(commands) -> None:
     train.add_argument("--batch", type=int, default=8)
     train.add_argument("--fresh", type=int, default=4, help="new examples in each batch (default: %(default)s)")
     train.add_argument("--cells", type=int, default=48, help="cells along each side of the cube")
-    train.add_argument("--widths", type=int, nargs="+", default=[8, 24, 48, 96, 192], help="channels, fine to coarse")
+    train.add_argument("--widths", type=int, nargs="+", default=[24, 48, 96, 192], help="channels, fine to coarse")
     train.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
-    train.add_argument("--clicks", type=int, default=2, help="most clicks rolled out before a step")
+    train.add_argument("--clicks", type=int, default=1, help="most clicks rolled out before a step")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin a new run from these weights")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -71,10 +71,10 @@ def train_network(options) -> None:
     for name in ("steps", "batch", "fresh", "cells"):
         if getattr(options, name) < 1:
             raise AIAssistError(f"--{name} is {getattr(options, name)}; use 1 or more.")
-    if len(options.widths) < 3 or any(w < 4 or w % 4 for w in options.widths):
-        raise AIAssistError(f"--widths {options.widths}: give three or more multiples of 4, fine to coarse.")
-    if options.cells % 2 ** (len(options.widths) - 1):
-        raise AIAssistError(f"--cells {options.cells} cannot be halved {len(options.widths) - 1} times.")
+    if len(options.widths) < 2 or any(w < 4 or w % 4 for w in options.widths):
+        raise AIAssistError(f"--widths {options.widths}: give two or more multiples of 4, fine to coarse.")
+    if options.cells % 2 ** len(options.widths):
+        raise AIAssistError(f"--cells {options.cells} cannot be halved {len(options.widths)} times.")
     settings = Settings(
         steps=options.steps,
         batch=options.batch,

@@ -40,7 +40,7 @@ class LocalBackend:
         default: str = DEFAULT,
         threaded: bool = True,
     ):
-        self.registry = registry if registry is not None else bundled()
+        self.registry = registry if registry is not None else bundled(device)
         self.default = default
         self.studies = Studies()
         self.worker = Worker(device, threaded)

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import SimpleITK as sitk
 
 from aiassist.engine import LocalBackend
+from aiassist.evaluation.baselines import comparable
 from aiassist.evaluation.cases import Structure
 from aiassist.evaluation.measure import Plan, Result, measure
 
@@ -68,7 +69,7 @@ def _start_worker(threads: int | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if threads is not None:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    _backend = LocalBackend(threaded=False)
+    _backend = LocalBackend(comparable(threads or 0), threaded=False)
 
 
 def _measure(structure: Structure, plan: Plan) -> list[Result]:

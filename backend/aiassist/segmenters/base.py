@@ -47,6 +47,10 @@ class ModelCard:
     provenance: str = ""
     devices: tuple[str, ...] = ("cpu",)
 
+    def __post_init__(self):
+        for name in ("modalities", "labels", "devices"):  # lists, when they come from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
 
 @dataclass(frozen=True)
 class Step:

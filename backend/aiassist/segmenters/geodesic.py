@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,22 +60,43 @@ class Geodesic:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
         if prompts.prior is not None and prompts.has_clicks:
             return (yield from correct(volume, prompts, by_grey_levels(volume)))
-        yield Step("crop", 0.0)
-        scene = _Scene.of(volume, prompts)
-        yield Step("pass", 0.1)
-        seeds = scene.seeds(prompts)
-        yield Step("pass", 0.4)
-        inside = scene.start(seeds)
-        for turn in range(ROUNDS):
-            yield Step("pass", 0.5 + 0.4 * turn / ROUNDS)
-            inside = scene.refine(inside, seeds, last=turn == ROUNDS - 1)
-        yield Step("paste", 0.9)
-        field = scene.settle(inside, seeds)
-        found = MaskPatch(scene.grid.region, scene.grid.to_voxels(field) > 0.5)
+        grid, field = yield from solve(volume, prompts)
+        found = MaskPatch(grid.region, grid.to_voxels(field) > 0.5)
         region = region_with_clicks(found.region, prompts)
         mask = found.within(region)
         force_clicks(mask, region, prompts)
         return MaskPatch(region, mask)
+
+
+def solve(
+    volume: Volume, prompts: Prompts, cells: int = CELLS
+) -> Generator[Step, None, tuple[WorkingGrid, np.ndarray]]:
+    """Probability of being inside, on a working grid over the prompts' box; yields steps.
+
+    Parameters
+    ----------
+    volume : Volume
+    prompts : Prompts
+    cells : int
+        Along a side of the prompts' box at most.
+
+    Returns
+    -------
+    WorkingGrid
+    numpy.ndarray
+        Float (k, j, i) of the grid's cells; above one half is the segmenter's answer.
+    """
+    yield Step("crop", 0.0)
+    scene = _Scene.of(volume, prompts, cells)
+    yield Step("pass", 0.1)
+    seeds = scene.seeds(prompts)
+    yield Step("pass", 0.4)
+    inside = scene.start(seeds)
+    for turn in range(ROUNDS):
+        yield Step("pass", 0.5 + 0.4 * turn / ROUNDS)
+        inside = scene.refine(inside, seeds, last=turn == ROUNDS - 1)
+    yield Step("paste", 0.9)
+    return scene.grid, scene.settle(inside, seeds)
 
 
 @dataclass
@@ -89,10 +111,10 @@ class _Scene:
     expected: np.ndarray
 
     @classmethod
-    def of(cls, volume: Volume, prompts: Prompts) -> _Scene:
+    def of(cls, volume: Volume, prompts: Prompts, cells: int) -> _Scene:
         low, high = prompts.box_ijk(volume.geometry)
-        grid = WorkingGrid.around(low, high, volume.geometry, CELLS, MARGIN)
-        radius, allowed = _ellipsoid_radius(grid, low, high)
+        grid = WorkingGrid.around(low, high, volume.geometry, cells, MARGIN)
+        radius, allowed = grid.ellipsoid(low, high)
         if not len(prompts.outline_points):
             allowed = np.ones(grid.shape, bool)
         grey = grid.sample(volume)
@@ -229,18 +251,6 @@ def _marked(shape, cells: np.ndarray) -> np.ndarray:
 def _nearness(mask: np.ndarray) -> np.ndarray:
     blurred = ndimage.gaussian_filter(mask.astype(np.float32), 1.0)
     return blurred / max(float(blurred.max()), 1e-9)
-
-
-def _ellipsoid_radius(grid: WorkingGrid, low_ijk, high_ijk) -> tuple[np.ndarray, np.ndarray]:
-    """Radius of each cell, 1 on the ellipsoid in the box, and whether it lies in the box."""
-    low, high = grid.to_cells(low_ijk)[0], grid.to_cells(high_ijk)[0]
-    centre, half = (low + high) / 2, np.maximum((high - low) / 2, 0.5)
-    offsets = np.ix_(*[(np.arange(n) - c) / h for n, c, h in zip(grid.shape, centre, half, strict=True)])
-    radius = np.sqrt(sum(o**2 for o in offsets)).astype(np.float32)
-    inside = np.ones(grid.shape, bool)
-    for offset in offsets:
-        inside &= np.abs(offset) <= 1 + 1e-6
-    return radius, inside
 
 
 def _opposite_pairs(points: np.ndarray):

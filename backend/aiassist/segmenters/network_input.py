@@ -1,32 +1,40 @@
 """What the promptable network sees: a cube of cells around the prompts, in channels.
 
-Training and inference share this file. It works on numpy arrays and on torch tensors alike: ``xp`` is
-the module, numpy or torch. Coordinates here are array order ``(k, j, i)``, continuous voxel indices.
+Training and inference share this file. Coordinates here are array order ``(k, j, i)``, continuous voxel
+indices.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+
+from aiassist.prompts import Prompts
+from aiassist.segmenters.strokes import stroke_points
+from aiassist.segmenters.working_grid import WorkingGrid
 
 #: Share of the box's side that is added on each side of it.
 MARGIN = 0.125
 #: A side is never taken shorter than this share of the longest, in mm.
 MIN_ASPECT = 0.25
+#: Cells along the prompts' box in which the classical segmenter makes its guess.
+GUESS_CELLS = 40
 #: Width of a point's mark, in cells.
 POINT_SIGMA = 1.5
 #: Cells from the points towards their centre at which the structure's grey level is read.
 DEPTHS = (0.0, 1.5, 3.0)
+#: Cells around a click whose grey levels are not taken from the prior mask, which the click contradicts.
+DOUBT = 4.0
 #: Bins of the grey-level histograms, and how they are smoothed.
 BINS = 48
 _SMOOTH = np.exp(-0.5 * ((np.arange(BINS)[:, np.newaxis] - np.arange(BINS)) / 1.6) ** 2).astype(np.float32)
 
 CHANNELS = (
-    "grey, around the level at the prompts",
+    "grey, around the structure's level",
     "grey, whole crop",
-    "evidence of the grey levels common to the prompts",
+    "evidence of the grey levels",
+    "guess of the classical segmenter",
     "extreme points",
     "positive clicks and strokes",
     "negative clicks and strokes",
@@ -39,19 +47,34 @@ CHANNELS = (
     "cell size along i",
 )
 #: Places of some channels.
-CLICKS = [4, 5]
-PRIOR = 7
-SIZES = slice(10, 13)
+CLICKS = [5, 6]
+PRIOR = 8
+SIZES = slice(11, 14)
 
 
 @dataclass
 class Marks:
-    """Prompts in cell coordinates ``(k, j, i)``, arrays (n, 3) of numpy."""
+    """Prompts in cell coordinates ``(k, j, i)``, arrays (n, 3)."""
 
     extreme: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     positive: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     negative: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     box: tuple[np.ndarray, np.ndarray] | None = None
+
+    @classmethod
+    def of(cls, prompts: Prompts, cube: Cube) -> Marks:
+        """The prompts in the cube's cells; strokes are chains of points."""
+        positive = [prompts.positive, *([stroke_points(prompts.line)] if prompts.line is not None else [])]
+        positive += [stroke_points(s.points) for s in prompts.scribbles if s.positive]
+        negative = [prompts.negative, *(stroke_points(s.points) for s in prompts.scribbles if not s.positive)]
+        outline = prompts.extreme_points if prompts.box is None else prompts.box
+        corners = np.stack([outline.min(axis=0) - 0.5, outline.max(axis=0) + 0.5]) if len(outline) else None
+        return cls(
+            extreme=cube.to_cells(prompts.extreme_points[:, ::-1]),
+            positive=cube.to_cells(np.concatenate(positive)[:, ::-1]),
+            negative=cube.to_cells(np.concatenate(negative)[:, ::-1]),
+            box=None if corners is None else tuple(cube.to_cells(corners[:, ::-1])),
+        )
 
 
 @dataclass(frozen=True)
@@ -108,126 +131,142 @@ class Cube:
             found.append((rows / np.where(total > 0, total, 1)).astype(np.float32))
         return found
 
-    def sample(self, xp, voxels):
+    def sample(self, voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cells (c, c, c) of an array of voxels, and which of them lie inside the volume."""
-        rows = [_like(xp, w, voxels) for w in self.weights()]
-        cells = xp.einsum("ak,kji->aji", rows[0], voxels)
-        cells = xp.einsum("bj,aji->abi", rows[1], cells)
-        cells = xp.einsum("ci,abi->abc", rows[2], cells)
-        k, j, i = [(row.sum(1) > 0) for row in rows]
-        return cells, k[:, None, None] & j[None, :, None] & i[None, None, :]
+        rows = self.weights()
+        cells = voxels
+        for axis in range(3):
+            cells = np.moveaxis(np.tensordot(rows[axis], cells, axes=(1, axis)), 0, axis)
+        k, j, i = [row.sum(1) > 0 for row in rows]
+        return np.ascontiguousarray(cells), k[:, None, None] & j[None, :, None] & i[None, None, :]
+
+    def on_grid(self, grid: WorkingGrid) -> Cube:
+        """The same cube in the coordinates of a working grid's cells."""
+        low, high = grid.to_cells([self.low[::-1], self.high[::-1]])
+        return Cube(low, high, grid.shape, tuple(grid.spacing), self.cells)
+
+    def interpolate(self, cells: np.ndarray) -> np.ndarray:
+        """A field of the cells, interpolated linearly at the volume's voxels."""
+        out = cells
+        for axis in range(3):
+            places = np.clip((np.arange(self.shape[axis]) - self.low[axis]) / self.cell[axis] - 0.5, 0, self.cells - 1)
+            weights = np.maximum(1 - np.abs(places[:, np.newaxis] - np.arange(self.cells)), 0).astype(np.float32)
+            out = np.moveaxis(np.tensordot(weights, out, axes=(1, axis)), 0, axis)
+        return out
 
 
-def _like(xp, array: np.ndarray, other):
-    """A numpy array as the kind of `other`."""
-    return array if xp is np else xp.as_tensor(array, dtype=other.dtype, device=other.device)
-
-
-def channels(xp, cells, valid, cube: Cube, marks: Marks, prior=None):
-    """The network's input (channels, c, c, c) of float32; see `CHANNELS`.
+def channels(voxels: np.ndarray, cube: Cube, marks: Marks, prior=None, guess=None) -> np.ndarray:
+    """The network's input (channels, c, c, c), float32; see `CHANNELS`.
 
     Parameters
     ----------
-    xp : module
-        numpy or torch.
-    cells, valid : array
-        From `Cube.sample`.
+    voxels : numpy.ndarray
+        Finite grey values, float32, of the volume that the cube speaks of.
     cube : Cube
     marks : Marks
-    prior : array, optional
-        Share of each cell that the prior mask covers.
+    prior : numpy.ndarray, optional
+        The prior mask on the voxels, 0 or 1 as float32.
+    guess : numpy.ndarray, optional
+        Probability (c, c, c) of each cell by the classical segmenter.
     """
-    ones = cells * 0 + 1
+    cells, valid = cube.sample(voxels)
+    prior = None if prior is None else cube.sample(prior)[0]
+    inside = valid.astype(np.float32)
+    grey, evidence = structure_grey(cells, valid, marks, prior)
     size = np.log2(cube.cell * cube.spacing)
-    inside = valid * ones
-    grey, evidence = prompted_grey(xp, cells, valid, marks)
     stack = [
-        grey * inside,
-        wide_grey(xp, cells, valid) * inside,
-        evidence * inside,
-        blobs(xp, marks.extreme, cells),
-        blobs(xp, marks.positive, cells),
-        blobs(xp, marks.negative, cells),
-        box_mask(xp, marks.box, cells),
-        prior if prior is not None else ones * 0,
-        ones * float(prior is not None),
+        grey,
+        wide_grey(cells, valid),
+        evidence,
+        np.zeros_like(cells) if guess is None else 2 * guess - 1,
+        blobs(marks.extreme, len(cells)),
+        blobs(marks.positive, len(cells)),
+        blobs(marks.negative, len(cells)),
+        box_mask(marks.box, len(cells)),
+        np.zeros_like(cells) if prior is None else prior,
+        np.full_like(cells, prior is not None),
         inside,
-        *[ones * float(s - size.mean()) for s in size],
+        *[np.full_like(cells, s - size.mean()) for s in size],
     ]
-    return xp.stack(stack)
+    stack[:4] = [channel * inside for channel in stack[:4]]
+    return np.stack(stack).astype(np.float32)
 
 
-def wide_grey(xp, cells, valid):
+def sample_guess(cube: Cube, grid: WorkingGrid, probability: np.ndarray) -> np.ndarray:
+    """A field of a working grid's cells as the cube's; 0 beyond the grid."""
+    cells, valid = cube.on_grid(grid).sample(probability.astype(np.float32))
+    return np.where(valid, cells, 0)
+
+
+def wide_grey(cells: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Grey levels mapped from the crop's .5 and 99.5 percentiles to -1 and 1."""
-    low, high = _quantiles(xp, cells[valid], (0.005, 0.995))
-    return xp.clip((cells - low) / (high - low + 1e-6 + 1e-6 * abs(high)) * 2 - 1, -1.5, 1.5)
+    low, high = _quantiles(cells[valid], (0.005, 0.995))
+    return np.clip((cells - low) / (high - low + 1e-6 + 1e-6 * abs(high)) * 2 - 1, -1.5, 1.5)
 
 
-def prompted_grey(xp, cells, valid, marks: Marks):
-    """Two channels that say how like the prompted structure each cell's grey level is.
+def structure_grey(cells: np.ndarray, valid: np.ndarray, marks: Marks, prior=None) -> tuple[np.ndarray, np.ndarray]:
+    """Two channels that say how like the structure each cell's grey level is.
 
-    The grey levels near *every* prompt (the geometric mean of their histograms, so that a point that
-    misses a thin structure by a voxel does no harm) are held against those around the structure.
+    With a prior mask, the grey levels inside it are held against those outside, clicked places left out.
+    Without, the grey levels near *every* prompt (the geometric mean of their histograms, so that a point
+    that misses a thin structure by a voxel does no harm) are held against those around.
 
     Returns
     -------
-    grey : array
+    grey : numpy.ndarray
         Grey levels around the likeliest one: 0 is alike, +-1 far off.
-    evidence : array
-        From -1 (found around the structure, not at the prompts) to 1 (the likeliest level).
+    evidence : numpy.ndarray
+        From -1 (found around the structure only) to 1 (the likeliest level).
     """
-    radius = _radius(xp, cells)
+    radius = _radius(len(cells))
     near = cells[valid & (radius < 1.3)]
-    low, high = _quantiles(xp, near if near.shape[0] else cells.reshape(-1), (0.02, 0.98))
+    low, high = _quantiles(near if near.size else cells, (0.02, 0.98))
     spread = 0.15 * (high - low) + 1e-6 + 1e-6 * abs(high)
-    levels = xp.clip((cells - low + spread) / (high - low + 2 * spread), 0, 1)
-    bins = xp.clip((levels * BINS), 0, BINS - 1)
-    bins = bins.astype(np.int64) if xp is np else bins.long()
-    ratio = xp.log(_common_greys(xp, bins, valid, marks)) - 0.65 * xp.log(_histogram(xp, bins, valid & (radius > 1)))
-    best = xp.argmax(ratio)
-    middle = (best + 0.5) / BINS
-    unit = 0.1 * (xp.quantile(levels[valid].reshape(-1)[::8], 0.9) - xp.quantile(levels[valid].reshape(-1)[::8], 0.1))
-    grey = xp.tanh((levels - middle) / (4 * (unit + 0.02)))
-    return grey, xp.clip(1 + (ratio - ratio[best]) / 3, -1, 1)[bins]
+    levels = np.clip((cells - low + spread) / (high - low + 2 * spread), 0, 1)
+    bins = np.minimum((levels * BINS).astype(np.intp), BINS - 1)
+    if prior is None:
+        ratio = np.log(_common_greys(bins, valid, marks)) - 0.65 * np.log(_histogram(bins, valid & (radius > 1)))
+        best = np.argmax(ratio)
+        evidence = 1 + (ratio - ratio[best]) / 3
+    else:
+        inside = _histogram(bins, prior * valid * (1 - blobs(marks.negative, len(cells), DOUBT)))
+        outside = _histogram(bins, (1 - prior) * valid * (1 - blobs(marks.positive, len(cells), DOUBT)))
+        best = np.argmax(inside)
+        evidence = (np.log(inside) - np.log(outside)) / 3
+    few = levels[valid].ravel()[::8] if valid.any() else levels.ravel()[::8]
+    unit = 0.1 * np.subtract(*np.quantile(few, (0.9, 0.1)))
+    grey = np.tanh((levels - (best + 0.5) / BINS) / (4 * (unit + 0.02)))
+    return grey, np.clip(evidence, -1, 1)[bins]
 
 
-def _radius(xp, cells):
+def _radius(size: int) -> np.ndarray:
     """Radius of each cell: 1 on the ellipsoid in the prompts' box, which the cube surrounds."""
-    half = cells.shape[0] / (1 + 2 * MARGIN) / 2
-    axis = _like(xp, ((np.arange(cells.shape[0]) + 0.5 - cells.shape[0] / 2) / half).astype(np.float32), cells)
-    return xp.sqrt((axis**2)[:, None, None] + (axis**2)[None, :, None] + (axis**2)[None, None, :])
+    half = size / (1 + 2 * MARGIN) / 2
+    square = (((np.arange(size) + 0.5 - size / 2) / half) ** 2).astype(np.float32)
+    return np.sqrt(square[:, None, None] + square[None, :, None] + square[None, None, :])
 
 
-def _common_greys(xp, bins, valid, marks: Marks):
+def _common_greys(bins: np.ndarray, valid: np.ndarray, marks: Marks) -> np.ndarray:
     """Geometric mean of the histograms around each prompt, normalised."""
-    ones = valid * 1.0
     logs = []
-    for chain in _evidence(marks, bins.shape[0]):
-        weight = sum(_ball(xp, place, ones) for place in chain) * ones
-        logs.append(xp.log(_histogram(xp, bins, weight) + 0.004))
-    common = xp.exp(sum(logs) / len(logs))
+    for chain in _evidence(marks, len(bins)):
+        weight = sum(_gaussian(place, bins.shape, 1.0) for place in chain)
+        logs.append(np.log(_histogram(bins, weight * valid) + 0.004))
+    common = np.exp(sum(logs) / len(logs))
     return common / common.sum()
 
 
-def _ball(xp, place: np.ndarray, like):
-    """A Gaussian of one cell's width at a place."""
-    axis = np.arange(like.shape[0])
-    k, j, i = [_like(xp, np.exp(-0.5 * (axis - c) ** 2).astype(np.float32), like) for c in place]
-    return k[:, None, None] * j[None, :, None] * i[None, None, :]
-
-
-def _histogram(xp, bins, weight):
+def _histogram(bins: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Smoothed, normalised histogram of the bins, nowhere zero."""
-    counts = xp.bincount(bins.reshape(-1), (weight * 1.0).reshape(-1), BINS)
-    counts = _like(xp, _SMOOTH, counts) @ counts + 1e-6
+    counts = _SMOOTH @ np.bincount(bins.ravel(), weight.ravel(), BINS) + 1e-6
     counts = counts / counts.sum() + 1e-5
     return counts / counts.sum()
 
 
-def _quantiles(xp, values, shares):
-    """Quantiles of every eighth value (enough for a window)."""
-    some = values.reshape(-1)[::8] if values.shape[0] > 4096 else values
-    return [xp.quantile(some, share) for share in shares]
+def _quantiles(values: np.ndarray, shares) -> np.ndarray:
+    """Quantiles of every eighth value (enough for a window); zeros when there are none."""
+    some = values.ravel()[::8] if values.size > 4096 else values.ravel()
+    return np.quantile(some, shares) if some.size else np.zeros(len(shares))
 
 
 def _evidence(marks: Marks, size: int) -> list[np.ndarray]:
@@ -245,29 +284,27 @@ def _evidence(marks: Marks, size: int) -> list[np.ndarray]:
     return [np.clip(chain, 0, size - 1) for chain in found or [np.full((1, 3), size / 2)]]
 
 
-def blobs(xp, points: np.ndarray, like):
+def _gaussian(place: np.ndarray, shape, sigma: float) -> np.ndarray:
+    """A Gaussian of height 1 at a place."""
+    axes = zip(shape, place, strict=True)
+    k, j, i = [np.exp(-0.5 * ((np.arange(n) - c) / sigma) ** 2).astype(np.float32) for n, c in axes]
+    return k[:, None, None] * j[None, :, None] * i[None, None, :]
+
+
+def blobs(points: np.ndarray, size: int, sigma: float = POINT_SIGMA) -> np.ndarray:
     """Gaussian marks of height 1 at cell coordinates (n, 3), merged by their maximum."""
-    out = like * 0
-    axis = np.arange(like.shape[0])
+    out = np.zeros((size,) * 3, np.float32)
     for point in points:
-        k, j, i = [_like(xp, np.exp(-0.5 * ((axis - c) / POINT_SIGMA) ** 2).astype(np.float32), like) for c in point]
-        out = xp.maximum(out, k[:, None, None] * j[None, :, None] * i[None, None, :])
+        start, stop = np.floor(point - 4 * sigma).astype(int), np.ceil(point + 4 * sigma).astype(int) + 1
+        window = out[tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(start, stop, strict=True))]
+        np.maximum(window, _gaussian(point - np.maximum(start, 0), window.shape, sigma), out=window)
     return out
 
 
-def box_mask(xp, box, like):
+def box_mask(box, size: int) -> np.ndarray:
     """1 inside a box of cell coordinates (low, high), 0 outside or without a box."""
-    if box is None:
-        return like * 0
-    axis = np.arange(like.shape[0])
-    k, j, i = [
-        _like(xp, ((axis >= low) & (axis <= high)).astype(np.float32), like) for low, high in zip(*box, strict=True)
-    ]
-    return (like * 0 + 1) * k[:, None, None] * j[None, :, None] * i[None, None, :]
-
-
-def as_channels(xp, voxels, cube: Cube, marks: Marks, prior_voxels=None) -> Any:
-    """`Cube.sample` and `channels` in one: the input for a volume's finite float32 voxels."""
-    cells, valid = cube.sample(xp, voxels)
-    prior = None if prior_voxels is None else cube.sample(xp, prior_voxels)[0]
-    return channels(xp, cells, valid, cube, marks, prior)
+    out = np.zeros((size,) * 3, np.float32)
+    if box is not None:
+        start, stop = np.ceil(box[0]).astype(int), np.floor(box[1]).astype(int) + 1
+        out[tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(start, stop, strict=True))] = 1
+    return out

@@ -8,6 +8,9 @@ import numpy as np
 
 from aiassist.errors import MissingExtraError, ModelError
 
+#: Ending of the names of weights that are stored in half precision.
+HALF = ".half"
+
 
 class OnnxRunner:
     """Runs an ONNX file; see `aiassist.segmenters.promptable.Runner`.

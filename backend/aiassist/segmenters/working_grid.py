@@ -65,6 +65,17 @@ class WorkingGrid:
         """Whole cell indices (n, 3) inside the grid nearest to voxel indices ``(i, j, k)``."""
         return np.clip(np.rint(self.to_cells(points_ijk)), 0, np.array(self.shape) - 1).astype(int)
 
+    def ellipsoid(self, low_ijk, high_ijk) -> tuple[np.ndarray, np.ndarray]:
+        """Radius of each cell, 1 on the ellipsoid in a box of voxel indices, and whether it lies in the box."""
+        low, high = self.to_cells(low_ijk)[0], self.to_cells(high_ijk)[0]
+        centre, half = (low + high) / 2, np.maximum((high - low) / 2, 0.5)
+        offsets = np.ix_(*[(np.arange(n) - c) / h for n, c, h in zip(self.shape, centre, half, strict=True)])
+        radius = np.sqrt(sum(o**2 for o in offsets)).astype(np.float32)
+        inside = np.ones(self.shape, bool)
+        for offset in offsets:
+            inside &= np.abs(offset) <= 1 + 1e-6
+        return radius, inside
+
     def sample(self, volume: Volume) -> np.ndarray:
         """Grey values of the cells, float32; what is not finite takes the median of what is."""
         return resample(finite(volume.voxels[self.region.slices]), self.shape)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from aiassist.segmenters.network_input import CLICKS, PRIOR, Cube, Marks, as_channels, blobs
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume
+from aiassist.prompts import Prompts
+from aiassist.segmenters.base import run
+from aiassist.segmenters.geodesic import solve
+from aiassist.segmenters.network_input import (
+    CLICKS,
+    GUESS_CELLS,
+    PRIOR,
+    Cube,
+    Marks,
+    blobs,
+    channels,
+    sample_guess,
+)
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.scanner import Scan, scan
 
@@ -20,7 +33,7 @@ CORRECTIONS = 0.3
 
 @dataclass
 class Example:
-    """``channels`` (12, c, c, c), ``truth`` share (c, c, c), ``valid`` bool (c, c, c), ``kind`` of prompts."""
+    """``channels`` (14, c, c, c), ``truth`` share (c, c, c), ``valid`` bool (c, c, c), ``kind`` of prompts."""
 
     channels: torch.Tensor
     truth: torch.Tensor
@@ -42,26 +55,29 @@ def example(seed: int, cells: int, device: torch.device | str = "cpu") -> Exampl
 def _present(draw: Draw, scanned: Scan, cells: int) -> Example | None:
     inside = scanned.truth.nonzero().cpu().numpy()
     points = _extreme_points(draw, inside, scanned.truth.shape)
+    volume = Volume(scanned.voxels.cpu().numpy(), Geometry.from_spacing(scanned.truth.shape, scanned.spacing[::-1]))
     if draw.chance(CORRECTIONS):
-        return _correction(draw, scanned, points, cells)
+        return _correction(draw, scanned, volume, points, cells)
     kind = draw.choice(list(STARTS), list(STARTS.values()))
-    prior = spoil(draw, scanned.truth) if kind == "prior" else None
-    low, high, voxels = _prompts(draw, kind, inside, points, scanned)
-    cube = Cube.around(low, high, scanned.truth.shape, scanned.spacing, cells)
-    return _finish(scanned, cube, voxels, prior, kind)
+    low, high, prompts = _prompts(draw, kind, inside, points, scanned)
+    if kind == "prior":
+        prompts = replace(prompts, prior=_patch(_prior(draw, scanned, volume, points)))
+    cube = Cube.around(low, high, volume.shape, scanned.spacing, cells)
+    guess = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS)))
+    return _finish(scanned, cube, volume, prompts, guess, kind)
 
 
-def _finish(scanned: Scan, cube: Cube, voxels: dict, prior, kind: str) -> Example:
-    box = voxels.get("box")
-    marks = Marks(
-        extreme=cube.to_cells(voxels.get("extreme", ())),
-        positive=cube.to_cells(voxels.get("positive", ())),
-        negative=cube.to_cells(voxels.get("negative", ())),
-        box=None if box is None else tuple(cube.to_cells(np.stack(box))),
-    )
-    channels = as_channels(torch, scanned.voxels, cube, marks, None if prior is None else prior.float())
-    truth, valid = cube.sample(torch, scanned.truth.float())
-    return Example(channels, truth, valid, kind, scanned.family)
+def _finish(scanned: Scan, cube: Cube, volume: Volume, prompts: Prompts, guess, kind: str) -> Example:
+    prior = None if prompts.prior is None else prompts.prior.mask.astype(np.float32)
+    seen = channels(volume.voxels, cube, Marks.of(prompts, cube), prior, guess)
+    truth, valid = cube.sample(scanned.truth.cpu().numpy().astype(np.float32))
+    seen, truth, valid = (torch.from_numpy(a) for a in (seen, truth, valid))
+    return Example(seen, truth, valid, kind, scanned.family)
+
+
+def _patch(mask: torch.Tensor) -> MaskPatch:
+    """A mask of the whole scan as a patch."""
+    return MaskPatch(Region((0, 0, 0), tuple(mask.shape)), mask.cpu().numpy())
 
 
 def _extreme_points(draw: Draw, inside: np.ndarray, shape) -> np.ndarray:
@@ -79,24 +95,26 @@ def _extreme_points(draw: Draw, inside: np.ndarray, shape) -> np.ndarray:
 
 
 def _prompts(draw: Draw, kind: str, inside: np.ndarray, points: np.ndarray, scanned: Scan):
-    """Box of the cube (low, high, border to border) and the prompts, in voxels ``(k, j, i)``."""
+    """Box of the cube (low, high, border to border, ``(k, j, i)``) and the prompts."""
     if kind == "few points":
         keep = torch.randperm(6, generator=draw.generator)[: draw.integer(2, 5)].numpy()
         points = points[keep]
     low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
     if kind in ("points", "few points", "prior"):
         low, high = _fill_flat(low, high, scanned.spacing)
-        return low, high, {"extreme": points, "box": (low, high)}
+        return low, high, Prompts(extreme_points=points[:, ::-1])
     if kind == "box":
-        return low, high, {"box": (low, high)}
+        return low, high, Prompts(box=[low[::-1] + 0.5, high[::-1] - 0.5])
     middle = inside[draw.integer(0, len(inside) - 1)].astype(float)
     if kind == "line":
         plane = inside[inside[:, 0] == int(middle[0])].astype(float)
         first = plane[np.argmax(np.linalg.norm(plane - plane.mean(0), axis=1))]
         last = plane[np.argmax(np.linalg.norm(plane - first, axis=1))]
-        stroke = first + (last - first) * np.linspace(0, 1, 24)[:, None]
-        radius = np.linalg.norm((last - first) * scanned.spacing) / 2 / np.array(scanned.spacing)
-        return stroke.mean(0) - radius, stroke.mean(0) + radius, {"positive": stroke}
+        middle = (first + last) / 2
+        radius = max(np.linalg.norm((last - first) * scanned.spacing) / 2, min(scanned.spacing)) / np.array(
+            scanned.spacing
+        )
+        return middle - radius - 0.5, middle + radius + 0.5, Prompts(line=[first[::-1], last[::-1]])
     # A click or scribble says little of the size: the cube's size is a guess around the true one.
     stroke = middle[None]
     if kind == "scribble":
@@ -104,7 +122,7 @@ def _prompts(draw: Draw, kind: str, inside: np.ndarray, points: np.ndarray, scan
         chosen = inside[order[torch.randperm(len(order), generator=draw.generator)[:12].numpy()]]
         stroke = np.concatenate([stroke, chosen.astype(float)])
     size = (high - low).max() * draw.log_uniform(0.7, 1.8) / 2
-    return middle - size, middle + size, {"positive": stroke}
+    return middle - size, middle + size, Prompts(positive=stroke[:, ::-1])
 
 
 def _fill_flat(low, high, spacing):
@@ -119,24 +137,35 @@ def _fill_flat(low, high, spacing):
     return low, high
 
 
-def _correction(draw: Draw, scanned: Scan, points: np.ndarray, cells: int) -> Example | None:
-    """A zoom on a click in the largest error of a spoiled prior."""
-    prior = spoil(draw, scanned.truth)
+def _correction(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray, cells: int) -> Example | None:
+    """A zoom on a click in an error of a faulty prior, with clicks elsewhere that it obeys."""
+    prior = _prior(draw, scanned, volume, points)
     missing, surplus = scanned.truth & ~prior, prior & ~scanned.truth
-    positive = bool(missing.sum() >= surplus.sum())
+    positive = draw.chance(float(missing.sum()) / max(1.0, float(missing.sum() + surplus.sum())))
     error = missing if positive else surplus
     if int(error.sum()) < 4:
         return None
     click = deepest(draw, error) if draw.chance(0.6) else _any(draw, error)
-    side = np.maximum(np.ptp(points, axis=0) + 1, 4.0)
-    half = 0.25 * side * draw.uniform(0.7, 1.6)
-    cube = Cube.around(click - half, click + half, scanned.truth.shape, scanned.spacing, cells)
-    voxels = {
-        "positive" if positive else "negative": click[None],
-        "extreme": points,
-        "box": (points.min(axis=0) - 0.5, points.max(axis=0) + 0.5),
-    }
-    return _finish(scanned, cube, voxels, prior, "correction")
+    clicks = {True: [], False: []}
+    clicks[positive].append(click)
+    for side, right in ((True, scanned.truth & prior), (False, ~scanned.truth & ~prior)):
+        if draw.chance(0.3) and right.any():
+            clicks[side].append(_any(draw, right))
+    low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
+    half = 0.25 * (high - low) * draw.uniform(0.8, 1.25)
+    cube = Cube.around(click - half, click + half, volume.shape, scanned.spacing, cells)
+    positive, negative = (np.reshape(clicks[side], (-1, 3))[:, ::-1] for side in (True, False))
+    prompts = Prompts(extreme_points=points[:, ::-1], positive=positive, negative=negative, prior=_patch(prior))
+    return _finish(scanned, cube, volume, prompts, None, "correction")
+
+
+def _prior(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray) -> torch.Tensor:
+    """A faulty mask: the truth spoiled, or what the classical segmenter made of the points."""
+    if draw.chance(0.5):
+        return spoil(draw, scanned.truth)
+    grid, field = run(solve(volume, Prompts(extreme_points=points[:, ::-1]), GUESS_CELLS))
+    mask = MaskPatch(grid.region, grid.to_voxels(field) > 0.5).within(Region((0, 0, 0), volume.shape))
+    return torch.from_numpy(mask).to(scanned.truth.device)
 
 
 def deepest(draw: Draw, error: torch.Tensor) -> np.ndarray:
@@ -184,6 +213,7 @@ def _any_normal(draw: Draw) -> list[float]:
 def add_click(channels: torch.Tensor, cell: np.ndarray, positive: bool, prior: torch.Tensor) -> None:
     """Mark a click at a cell ``(k, j, i)`` and set the prior, in place."""
     number = CLICKS[0] if positive else CLICKS[1]
-    channels[number] = torch.maximum(channels[number], blobs(torch, cell[None], channels[number]))
+    mark = torch.from_numpy(blobs(cell[None], channels.shape[-1])).to(channels)
+    channels[number] = torch.maximum(channels[number], mark)
     channels[PRIOR] = prior
     channels[PRIOR + 1] = 1.0

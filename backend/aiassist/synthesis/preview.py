@@ -30,7 +30,7 @@ def contact_sheet(path: Path, seed: int = 0, count: int = 48, cells: int = 64) -
         axis.imshow(grey, cmap="gray", vmin=-1, vmax=1)
         if (truth[plane] > 0.5).any():
             axis.contour(truth[plane], [0.5], colors="#40ff40", linewidths=0.8)
-        for channel, colour in ((3, "#ffd040"), (4, "#40a0ff"), (5, "#ff4040")):
+        for channel, colour in ((4, "#ffd040"), (5, "#40a0ff"), (6, "#ff4040")):
             marks = made.channels[channel].numpy().max(axis=0)
             if marks.max() > 0.5:
                 axis.contour(marks, [0.6], colors=colour, linewidths=0.8)

@@ -9,10 +9,10 @@ from aiassist.evaluation.cases import Structure
 from aiassist.evaluation.measure import Plan, measure
 from aiassist.evaluation.summary import macro
 from aiassist.segmenters.base import ModelCard
+from aiassist.segmenters.network import PromptableNet, Shape
 from aiassist.segmenters.promptable import PromptableNetwork
 from aiassist.segmenters.registry import bundled
-from aiassist.synthesis.network import PromptableNet, Shape
-from aiassist.synthesis.torch_runner import TorchRunner
+from aiassist.segmenters.torch_runner import TorchRunner
 from aiassist.synthesis.training import Trainer
 
 
@@ -33,12 +33,12 @@ def probe(trainer: Trainer, structures: list[Structure], clicks: int = 1, seed: 
         ``probe/dice`` and ``probe/dice N clicks``.
     """
     settings = trainer.settings
-    net = PromptableNet(Shape(settings.widths, settings.blocks))
+    net = PromptableNet(Shape(settings.widths, settings.blocks, settings.fine))
     net.load_state_dict(trainer.ema)
     device = str(trainer.device)
     card = ModelCard("probe", str(trainer.step), "promptable", "The run's present average.", devices=("cpu",))
     registry = bundled()
-    registry.add("probe", lambda: PromptableNetwork(TorchRunner(net, settings.cells, device), card))
+    registry.add("probe", lambda: PromptableNetwork(lambda: TorchRunner(net, settings.cells, device), card))
     plan = Plan(("probe",), clicks=clicks, draws=1, seed=seed, other_starts=False)
     with LocalBackend(registry, threaded=False) as backend, torch.no_grad():
         results = [result for structure in structures for result in measure(structure, plan, backend)]

@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from aiassist.files import whole_file
+from aiassist.segmenters.network import PromptableNet, Shape
 from aiassist.segmenters.network_input import CLICKS, SIZES
 from aiassist.synthesis.example import add_click, deepest, example
 from aiassist.synthesis.fields import Draw
-from aiassist.synthesis.network import PromptableNet, Shape
 
 #: Examples kept for another showing, flipped and turned.
-BUFFER = 256
+BUFFER = 512
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,14 @@ class Settings:
     batch: int = 8
     fresh: int = 4
     cells: int = 48
-    widths: tuple[int, ...] = (8, 24, 48, 96, 192)
+    widths: tuple[int, ...] = (24, 48, 96, 192)
     blocks: int = 1
+    fine: int = 8
     rate: float = 2e-3
     warmup: int = 100
     decay: float = 1e-4
     ema: float = 0.999
-    clicks: int = 2
+    clicks: int = 1
     seed: int = 0
 
 
@@ -144,7 +145,7 @@ class Trainer:
         self.world = world
         self._writer = _tensorboard(self.folder)
         torch.manual_seed(settings.seed)
-        shape = Shape(settings.widths, settings.blocks)
+        shape = Shape(settings.widths, settings.blocks, settings.fine)
         self.net = PromptableNet(shape).to(self.device, memory_format=torch.channels_last_3d)
         if start is not None:
             from safetensors.torch import load_file
@@ -290,11 +291,11 @@ class Trainer:
 
     @torch.no_grad()
     def _roll_out(self, channels, truth, valid, corrections) -> None:
-        """Add corrective clicks, with the network's own answer as the prior, in place."""
+        """Add clicks to the corrections, with the network's own answer as the prior, in place."""
         draw = Draw(self.settings.seed * 1_000_003 + self.step)
         clicks = max(0, draw.integer(-1, self.settings.clicks)) if self.step > self.settings.warmup else 0
         self.net.eval()
-        chosen = [n for n, correction in enumerate(corrections) if not correction]
+        chosen = [n for n, correction in enumerate(corrections) if correction]
         for _ in range(clicks if chosen else 0):
             with torch.autocast(self.device.type, torch.bfloat16):
                 logits = self.net(channels[chosen].contiguous(memory_format=torch.channels_last_3d))
