@@ -29,6 +29,8 @@ MARGIN = 0.2
 ROUNDS = 4
 #: Weight of the neighbours' agreement, in logits.
 STRENGTH = 6.0
+#: Cells around the points' box in which paths may run.
+RIM = 3
 #: Logits in favour of inside: cells on the border mix with what lies outside and would be lost.
 BORDER = 0.5
 #: Occupancy of the middle of the ellipsoid that is expected before looking.
@@ -147,11 +149,14 @@ class _Scene:
         ends = self.grid.nearest_cells(points_ijk)
         cost = self._path_cost(self.grid.to_cells(points_ijk))
         sampling = tuple(self.grid.spacing / self.grid.spacing.min())
+        # Paths rarely leave the box that the points span, and searching is dear: a rim of cells around it will do.
+        low, high = np.maximum(ends.min(axis=0) - RIM, 0), ends.max(axis=0) + RIM + 1
+        cost = cost[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
         cells = [ends]
-        for start, stop in _opposite_pairs(ends):
-            search = MCP_Geometric(cost, sampling=sampling)
+        for start, stop in _opposite_pairs(ends - low):
+            search = MCP_Geometric(cost, fully_connected=False, sampling=sampling)
             search.find_costs([tuple(start)], [tuple(stop)])
-            cells.append(np.array(search.traceback(tuple(stop))))
+            cells.append(np.array(search.traceback(tuple(stop))) + low)
         return np.concatenate(cells)
 
     def _path_cost(self, points: np.ndarray) -> np.ndarray:
@@ -201,7 +206,7 @@ class _Scene:
         ratio = evidence(histogram_inside, histogram(self.bins, 1 - inside))
         votes = BORDER + ratio[self.bins] + logit(self.expected) + 4 * seeds.nearness - 8 * seeds.nearness_outside
         votes[~self.allowed] = -8
-        return agree_with_neighbours(votes, inside, STRENGTH, rounds=8 if last else 3)
+        return agree_with_neighbours(votes.astype(np.float32), inside, STRENGTH, rounds=8 if last else 3)
 
     def settle(self, inside: np.ndarray, seeds: _Seeds) -> np.ndarray:
         """Keep what hangs together with the seeds, fill holes; above one half is inside."""

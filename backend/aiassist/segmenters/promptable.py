@@ -59,15 +59,14 @@ class PromptableNetwork:
         yield Step("guess", 0.0)
         guess = run(solve(volume, prompts, GUESS_CELLS))
         low, high = prompts.box_ijk(volume.geometry)
-        probability, region = yield from self._look(volume, prompts, low, high, guess)
-        yield Step("settle", 0.8)
-        reached = region_with_clicks(region, prompts)
-        mask = MaskPatch(region, probability > 0.5).within(reached)
-        force_clicks(mask, reached, prompts)
-        return MaskPatch(reached, _whole(mask, reached, prompts))
+        found = yield from self._look(volume, prompts, low, high, guess)
+        region = region_with_clicks(found.region, prompts)
+        mask = found.within(region)
+        force_clicks(mask, region, prompts)
+        return MaskPatch(region, mask)
 
     def _look(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, guess=None):
-        """One pass over a box; probabilities of the voxels of a region."""
+        """One pass over a box: the mask of its region. A first look, with a guess, drops stray pieces."""
         yield Step("crop", 0.3)
         geometry = volume.geometry
         cube = Cube.around(low_ijk[::-1], high_ijk[::-1], volume.shape, geometry.spacing_kji, self.runner.cells)
@@ -75,12 +74,15 @@ class PromptableNetwork:
         region = region.clip(volume.shape)
         local = replace(cube, low=cube.low - region.start, high=cube.high - region.start, shape=region.shape)
         prior = None if prompts.prior is None else prompts.prior.within(region).astype(np.float32)
-        guess = None if guess is None else sample_guess(cube, *guess)
-        seen = channels(finite(volume.voxels[region.slices]), local, Marks.of(prompts, cube), prior, guess)
+        marks = Marks.of(prompts, cube)
+        sampled = None if guess is None else sample_guess(cube, *guess)
+        seen = channels(finite(volume.voxels[region.slices]), local, marks, prior, sampled)
         yield Step("pass", 0.4)
         logits = self.runner(seen)
         yield Step("paste", 0.7)
-        return 1 / (1 + np.exp(-np.clip(local.interpolate(logits), -30, 30))), region
+        if guess is not None:
+            logits = _without_stray(logits, marks)
+        return MaskPatch(region, local.interpolate(logits) > 0)
 
     def _zoom(self, volume: Volume, prompts: Prompts) -> Look:
         """Corrections by a pass over a smaller box around the click."""
@@ -90,8 +92,8 @@ class PromptableNetwork:
         def look(voxels, inside, mask):
             centre = voxels.mean(axis=0)[::-1]
             now = replace(prompts, prior=mask)
-            probability, region = yield from self._look(volume, now, centre - half, centre + half)
-            answer = MaskPatch(region, (probability > 0.5) == inside)  # what was not looked at stays
+            found = yield from self._look(volume, now, centre - half, centre + half)
+            answer = MaskPatch(found.region, found.mask == inside)  # what was not looked at stays
 
             def propose(where, _right, _movable, _nearness):
                 return answer.within(where)
@@ -101,15 +103,15 @@ class PromptableNetwork:
         return look
 
 
-def _whole(mask: np.ndarray, region: Region, prompts: Prompts) -> np.ndarray:
-    """The mask without small stray pieces that no prompt marks."""
-    parts, count = ndimage.label(mask)
+def _without_stray(logits: np.ndarray, marks: Marks) -> np.ndarray:
+    """The logits with small pieces, which no click marks, turned to outside."""
+    parts, count = ndimage.label(logits > 0)
     if count < 2:
-        return mask
+        return logits
     sizes = np.bincount(parts.ravel())
     keep = sizes >= SMALL * sizes[1:].max()
-    marked = np.zeros_like(mask)
-    force_clicks(marked, region, prompts)
-    keep[np.unique(parts[marked])] = True
-    keep[0] = False
-    return keep[parts]
+    clicked = np.rint(marks.positive).astype(int)
+    clicked = clicked[((clicked >= 0) & (clicked < logits.shape)).all(axis=1)]
+    keep[parts[tuple(clicked.T)]] = True
+    keep[0] = True
+    return np.where(keep[parts], logits, -np.abs(logits))
