@@ -16,9 +16,8 @@ from aiassist.evaluation.annotator import jitter
 from aiassist.evaluation.cases import Structure
 from aiassist.evaluation.measure import BASELINE, Plan
 from aiassist.evaluation.metrics import dice
-from aiassist.imaging import Geometry, MaskPatch, Region, Volume
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume, finite
 from aiassist.prompts import Prompts, extreme_points
-from aiassist.segmenters.working_grid import finite
 
 #: Views as (title, axis of the (k, j, i) array that is cut).
 VIEWS = (("axial", 0), ("coronal", 1), ("sagittal", 2))

@@ -9,7 +9,7 @@ from aiassist.imaging.image_files import read_labelmap, read_volume, write_volum
 from aiassist.imaging.labels import Code, Label, describe_structure
 from aiassist.imaging.patch import MaskPatch
 from aiassist.imaging.region import Region
-from aiassist.imaging.volume import DicomSeries, Volume
+from aiassist.imaging.volume import DicomSeries, Volume, finite
 
 __all__ = [
     "Code",
@@ -20,6 +20,7 @@ __all__ = [
     "Region",
     "Volume",
     "describe_structure",
+    "finite",
     "read_labelmap",
     "read_volume",
     "write_volume",

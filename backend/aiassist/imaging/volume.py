@@ -12,6 +12,9 @@ import SimpleITK as sitk
 from aiassist.errors import ImageError
 from aiassist.imaging.geometry import Geometry
 
+#: Grey values beyond this are no measurements, and would overflow on the way.
+HUGE = 1e30
+
 
 @dataclass(frozen=True)
 class DicomSeries:
@@ -148,3 +151,14 @@ def luminance(colour: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(colour[..., 0])
     grey = colour[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     return np.rint(grey).astype(colour.dtype) if colour.dtype.kind in "ui" else grey
+
+
+def finite(voxels: np.ndarray) -> np.ndarray:
+    """Float32 copy in which NaN, infinities and what is beyond `HUGE` take the median of the other voxels."""
+    with np.errstate(over="ignore"):
+        grey = voxels.astype(np.float32)
+    if voxels.dtype.kind == "f":
+        bad = ~(np.abs(grey) < HUGE)
+        if bad.any():
+            grey[bad] = np.median(grey[~bad]) if not bad.all() else 0.0
+    return grey

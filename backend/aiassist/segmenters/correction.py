@@ -12,12 +12,11 @@ from collections.abc import Callable, Generator
 import numpy as np
 from scipy import ndimage
 
-from aiassist.imaging import MaskPatch, Region, Volume
+from aiassist.imaging import MaskPatch, Region, Volume, finite
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import Step, Work
 from aiassist.segmenters.grey_model import agree_with_neighbours, binned, evidence, grey_levels, histogram
 from aiassist.segmenters.strokes import clicked_voxels, force_clicks, stroke_points
-from aiassist.segmenters.working_grid import finite
 
 #: A click never changes a voxel farther away than this, in mm.
 MAX_REACH = 30.0

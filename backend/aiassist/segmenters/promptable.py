@@ -10,14 +10,13 @@ from typing import Protocol
 import numpy as np
 from scipy import ndimage
 
-from aiassist.imaging import MaskPatch, Region, Volume
+from aiassist.imaging import MaskPatch, Region, Volume, finite
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work, run
 from aiassist.segmenters.correction import Look, correct
 from aiassist.segmenters.geodesic import solve
 from aiassist.segmenters.network_input import GUESS_CELLS, Cube, Marks, channels, sample_guess
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks
-from aiassist.segmenters.working_grid import finite
 
 #: A correction looks at this share of the structure's box around the click.
 ZOOM = 0.5

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiassist.imaging import Geometry, MaskPatch, Region, Volume
-
-#: Grey values beyond this are no measurements, and would overflow on the way.
-HUGE = 1e30
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume, finite
 
 
 @dataclass(frozen=True)
@@ -87,17 +84,6 @@ class WorkingGrid:
     def to_voxels(self, field: np.ndarray) -> np.ndarray:
         """A float field of the cells, interpolated to the region's voxels."""
         return resample(field.astype(np.float32), self.region.shape)
-
-
-def finite(voxels: np.ndarray) -> np.ndarray:
-    """Float32 copy in which NaN, infinities and what is beyond `HUGE` take the median of the other voxels."""
-    with np.errstate(over="ignore"):
-        grey = voxels.astype(np.float32)
-    if voxels.dtype.kind == "f":
-        bad = ~(np.abs(grey) < HUGE)
-        if bad.any():
-            grey[bad] = np.median(grey[~bad]) if not bad.all() else 0.0
-    return grey
 
 
 def resample(array: np.ndarray, shape) -> np.ndarray:

@@ -1,0 +1,435 @@
+"""The smart contour: outlines round-trip, pulls are exact, local and valid, and settle on real borders."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from aiassist.contour import ContourSession, Plane, Ring, delete_vertex, insert_vertex, pull_vertex, rasterise, trace
+from aiassist.contour.ring import crossings, is_simple, segment_lengths, segments, signed_area
+from aiassist.contour.snap import Pull, follow
+from aiassist.evaluation.metrics import dice
+from aiassist.imaging import Geometry, MaskPatch, Volume, finite, read_labelmap, read_volume
+from aiassist.resources import resource
+
+#: Structures of the bundled CT with a slice that shows them well.
+STRUCTURES = {"spleen": 1, "kidney_right": 2, "liver": 5, "stomach": 6, "urinary_bladder": 21}
+
+
+@cache
+def torso() -> tuple[Volume, np.ndarray]:
+    """The bundled CT and its labelmap."""
+    volume = read_volume(resource("SampleData", "ts_ct_torso", "image.nii.gz"))
+    return volume, read_labelmap(resource("SampleData", "ts_ct_torso", "label.nii.gz"), like=volume).voxels
+
+
+def largest(mask: np.ndarray) -> np.ndarray:
+    parts, count = ndimage.label(mask)
+    return mask if count < 2 else parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+
+
+def real_slice(name: str, axis: int = 0):
+    """Grey values, the largest part of the structure without holes, and spacing, where it is largest."""
+    volume, labels = torso()
+    mask = labels == STRUCTURES[name]
+    index = int(np.argmax(mask.sum(axis=tuple(a for a in range(3) if a != axis))))
+    plane = Plane(volume.geometry, axis, index)
+    return finite(plane.of(volume.voxels)), ndimage.binary_fill_holes(largest(plane.of(mask))), plane.spacing
+
+
+def blobs(seed: int, rows: int = 50, columns: int = 60) -> np.ndarray:
+    """Random smooth parts with holes, some of which touch the edge."""
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.normal(size=(rows, columns)), rng.uniform(1.5, 6))
+    return field > rng.uniform(-0.3, 0.6) * field.std()
+
+
+def disc(radius: float = 20, centre=(40, 40), shape=(80, 80)) -> np.ndarray:
+    row, column = np.indices(shape)
+    return (row - centre[0]) ** 2 + (column - centre[1]) ** 2 <= radius**2
+
+
+def all_valid(rings) -> bool:
+    """Whether no ring crosses itself or another."""
+    for number, ring in enumerate(rings):
+        if not is_simple(ring.points):
+            return False
+        for other in rings[number + 1 :]:
+            if crossings(segments(ring.points), segments(other.points)).any():
+                return False
+    return True
+
+
+# Trace and rasterise
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(1.0, 1.0), (0.4, 2.5), (3.0, 0.8)]), st.sampled_from([1.0, 3.0, 8.0]))
+@settings(max_examples=60, deadline=None)
+def test_tracing_and_rasterising_returns_the_mask(seed, spacing, distance):
+    mask = blobs(seed)
+    found = rasterise(trace(mask, spacing, distance), mask.shape)
+    parts, count = ndimage.label(mask)
+    for part in range(1, count + 1):
+        pixels = parts == part
+        if pixels.sum() >= 100:
+            around = ndimage.binary_dilation(pixels)
+            assert dice(found & around, pixels) >= 0.995
+    assert dice(found, mask) >= 0.99 or not mask.any()
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_real_outlines_keep_mask_and_area(name, axis):
+    _, mask, spacing = real_slice(name, axis)
+    (ring,) = trace(mask, spacing)
+    assert dice(rasterise([ring], mask.shape), mask) >= 0.995
+    assert abs(ring.area - mask.sum()) <= 0.01 * mask.sum()
+
+
+def test_vertices_lie_as_far_apart_as_asked_on_a_smooth_outline():
+    for distance in (2.0, 4.0):
+        (ring,) = trace(disc(60, (100, 100), (200, 200)), (0.8, 0.8), distance)
+        assert segment_lengths(ring.points * 0.8).mean() == pytest.approx(distance, rel=0.1)
+
+
+def test_vertices_lie_closer_where_the_outline_bends():
+    mask = np.zeros((120, 220), bool)
+    mask[40:80, 40:180] = True
+    (ring,) = trace(mask, (1, 1), 10.0)
+    corner = np.array([[40, 40], [179, 40], [40, 79], [179, 79]])
+    near = np.linalg.norm(ring.points[:, np.newaxis] - corner, axis=2).min(axis=1) < 8
+    lengths = segment_lengths(ring.points)
+    assert lengths[near].mean() < 0.7 * lengths[~near].mean()
+
+
+def test_holes_and_parts_are_told_apart():
+    mask = disc(30) & ~disc(12) | disc(5, (8, 8))
+    rings = trace(mask)
+    assert [ring.hole for ring in rings] == [False, True, False]
+    assert (rasterise(rings, mask.shape) == mask).mean() > 0.995
+
+
+def test_tracing_is_deterministic():
+    first, second = trace(blobs(3)), trace(blobs(3))
+    assert all(np.array_equal(a.points, b.points) for a, b in zip(first, second, strict=True))
+
+
+def test_parts_of_one_pixel_and_at_the_edge_are_kept():
+    mask = np.zeros((12, 15), bool)
+    mask[5, 7] = mask[0, 0] = mask[11, 14] = True
+    mask[3:9, 0:2] = True
+    assert np.array_equal(rasterise(trace(mask), mask.shape), mask)
+    full = np.ones((6, 7), bool)
+    assert np.array_equal(rasterise(trace(full), full.shape), full)
+    assert trace(np.zeros((5, 5), bool)) == []
+
+
+def test_a_pixel_centre_on_an_outline_belongs_to_one_of_two_neighbours():
+    left = Ring([[1, 1], [4, 1], [4, 5], [1, 5]])
+    right = Ring([[4, 1], [8, 1], [8, 5], [4, 5]])
+    one, other = (rasterise([ring], (8, 10)) for ring in (left, right))
+    assert not (one & other).any()
+    assert (one | other)[1:5, 1:8].all() and (one | other).sum() == 4 * 7
+
+
+@pytest.mark.parametrize(
+    ("mask", "spacing", "distance", "said"),
+    [
+        (np.zeros((3, 3, 3), bool), (1, 1), 3.0, "rows and columns"),
+        (disc(), (0, 1), 3.0, "spacing"),
+        (disc(), (1, np.inf), 3.0, "spacing"),
+        (disc(), (1e-9, 1), 3.0, "spacing"),
+        (disc(), (1, 1), -1.0, "distance -1.0"),
+        (disc(), (1, 1), float("nan"), "distance nan"),
+    ],
+)
+def test_bad_slices_are_refused(mask, spacing, distance, said):
+    with pytest.raises(ValueError, match=said):
+        trace(mask, spacing, distance)
+
+
+def test_bad_rings_are_refused():
+    with pytest.raises(ValueError, match="three or more"):
+        Ring([[0, 0], [1, 1]])
+    with pytest.raises(ValueError, match="not finite"):
+        Ring([[0, 0], [1, 1], [np.nan, 3]])
+
+
+def test_crossing_touching_and_folding_outlines_are_not_simple():
+    assert is_simple(np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float))
+    assert not is_simple(np.array([[0, 0], [4, 4], [4, 0], [0, 4]], float))
+    assert not is_simple(np.array([[0, 0], [4, 0], [2, 0], [2, 4]], float))
+    assert not is_simple(np.array([[0, 0], [4, 0], [4, 4], [2, 0], [0, 4]], float))
+    assert signed_area(np.array([[0, 0], [4, 0], [4, 4], [0, 4]], float)) == 16
+
+
+# Pulling
+
+
+def pulled(mask, grey, spacing, vertex, target, radius, strength=1.0):
+    rings = tuple(trace(mask, spacing))
+    return rings, pull_vertex(rings, 0, vertex % len(rings[0]), target, grey, spacing, radius, strength)
+
+
+@given(
+    seed=st.integers(0, 500),
+    vertex=st.integers(0, 500),
+    step=st.tuples(st.floats(-25, 25), st.floats(-25, 25)),
+    radius=st.floats(0, 300),
+    strength=st.sampled_from([0.0, 0.5, 1.0]),
+    spacing=st.sampled_from([(1.0, 1.0), (0.5, 2.0)]),
+)
+@settings(max_examples=120, deadline=None)
+def test_any_pull_is_valid_local_and_exact_or_stops_on_its_way(seed, vertex, step, radius, strength, spacing):
+    mask = blobs(seed)
+    rings = tuple(trace(mask, spacing))
+    if not rings:
+        return
+    rng = np.random.default_rng(seed)
+    grey = np.where(mask, 100.0, 0.0) + rng.normal(0, 30, mask.shape)
+    number = seed % len(rings)
+    vertex %= len(rings[number])
+    start = rings[number].points[vertex]
+    after = pull_vertex(rings, number, vertex, start + step, grey, spacing, radius, strength)
+    if all_valid(rings):
+        assert all_valid(after)
+    assert [len(ring) for ring in after] == [len(ring) for ring in rings]
+    for other, (old, new) in enumerate(zip(rings, after, strict=True)):
+        if other != number:
+            assert new is old
+    away = np.abs(Pull(rings[number].points * np.array(spacing), vertex, start, radius).away)
+    far = away >= max(radius, 1e-9)
+    far[vertex] = False
+    assert np.array_equal(after[number].points[far], rings[number].points[far])
+    goal = np.clip(start + step, -0.5, np.array(mask.shape)[::-1] - 0.5)
+    way, whole = after[number].points[vertex] - start, goal - start
+    share = float(way @ whole / max(whole @ whole, 1e-12))
+    assert np.allclose(way, share * whole, atol=1e-6) and -1e-9 <= share <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("name", ["spleen", "kidney_right", "urinary_bladder"])
+def test_a_sensible_pull_puts_the_vertex_exactly_there(name):
+    grey, truth, spacing = real_slice(name)
+    mask = ndimage.binary_erosion(truth, iterations=2)
+    rings = tuple(trace(mask, spacing))
+    for vertex in range(0, len(rings[0]), 7):
+        along = rings[0].points[(vertex + 2) % len(rings[0])] - rings[0].points[vertex - 2]
+        outward = np.sign(signed_area(rings[0].points)) * np.array([along[1], -along[0]])
+        target = rings[0].points[vertex] + 1.5 * outward / np.linalg.norm(outward)
+        after = pull_vertex(rings, 0, vertex, target, grey, spacing, 15.0)
+        assert np.allclose(after[0].points[vertex], target, atol=1e-9)
+
+
+def border_distance(points: np.ndarray, truth: np.ndarray, spacing) -> float:
+    """Mean distance in mm of a ring's outline to the truth's."""
+
+    def dense(ring):
+        following = np.roll(ring, -1, axis=0)
+        return (ring + np.linspace(0, 1, 8, endpoint=False)[:, None, None] * (following - ring)).reshape(-1, 2)
+
+    right = dense(max(trace(truth, spacing, 1.0), key=lambda r: r.area).points * spacing)
+    return float(cKDTree(right).query(dense(points * spacing))[0].mean())
+
+
+@pytest.mark.parametrize("name", ["spleen", "kidney_right", "urinary_bladder"])
+def test_one_pull_out_of_a_leak_brings_the_outline_closer_to_the_border_than_following_does(name):
+    grey, truth, spacing = real_slice(name)
+    rows, columns = np.nonzero(truth)
+    centre = rows[np.argmax(columns)], columns.max()
+    mask = truth | disc(0.35 * np.sqrt(truth.sum()), centre, truth.shape)
+    rings = tuple(r for r in trace(mask, spacing) if not r.hole)[:1]
+    vertex = int(np.argmax(rings[0].points[:, 0]))
+    target = np.array([centre[1] + 0.5, rings[0].points[vertex, 1]])
+    after = pull_vertex(rings, 0, vertex, target, grey, spacing, 30.0)[0].points
+    smooth = follow(Pull(rings[0].points * spacing, vertex, target * spacing, 30.0)) / spacing
+    left = border_distance(after, truth, spacing)
+    assert left < 0.6 * border_distance(rings[0].points, truth, spacing)
+    assert left < border_distance(smooth, truth, spacing)
+
+
+def test_without_grey_values_to_go_by_the_outline_moves_smoothly():
+    mask = disc()
+    (old,), (new,) = pulled(mask, np.full(mask.shape, 7.0), (1, 1), 0, [75.0, 40.0], 20.0)
+    turns = np.abs(np.diff(np.unwrap(np.arctan2(*np.diff(new.points, axis=0).T))))
+    assert np.array_equal(rasterise([new], mask.shape) & mask, mask) or new.area > 0.8 * old.area
+    assert np.isfinite(new.points).all() and np.median(turns) < 0.5
+
+
+def test_strength_zero_is_smooth_dragging_and_full_strength_is_not():
+    grey, truth, spacing = real_slice("spleen")
+    mask = ndimage.binary_erosion(truth, iterations=3)
+    rings = tuple(trace(mask, spacing))[:1]
+    vertex = int(np.argmin(rings[0].points[:, 1]))
+    target = rings[0].points[vertex] - [0, 3]
+    pull = Pull(rings[0].points * spacing, vertex, target * spacing, 25.0)
+    smooth = pull_vertex(rings, 0, vertex, target, grey, spacing, 25.0, 0.0)[0].points
+    assert np.allclose(smooth, follow(pull, pull.share_of_ring) / spacing)
+    assert not np.allclose(smooth, pull_vertex(rings, 0, vertex, target, grey, spacing, 25.0, 1.0)[0].points)
+
+
+@pytest.mark.parametrize(
+    ("target", "radius", "strength", "said"),
+    [
+        ([np.nan, 1], 5, 1, "point"),
+        ([1, 2, 3], 5, 1, "point"),
+        ([1, 2], -1, 1, "radius -1"),
+        ([1, 2], float("nan"), 1, "radius nan"),
+        ([1, 2], 5, 2, "strength 2"),
+    ],
+)
+def test_bad_pulls_are_refused(target, radius, strength, said):
+    with pytest.raises(ValueError, match=said):
+        pulled(disc(), disc() * 1.0, (1, 1), 0, target, radius, strength)
+
+
+def test_inserting_keeps_the_outline_and_deleting_undoes_it():
+    rings = tuple(trace(disc()))
+    more, vertex = insert_vertex(rings, 0, [60.3, 41.0])
+    assert len(more[0]) == len(rings[0]) + 1
+    assert more[0].area == pytest.approx(rings[0].area)
+    less = delete_vertex(more, 0, vertex)
+    assert np.array_equal(less[0].points, rings[0].points)
+
+
+def test_deleting_of_three_vertices_deletes_the_ring():
+    triangle = Ring([[1, 1], [9, 1], [5, 8]])
+    assert delete_vertex((triangle, Ring([[20, 20], [30, 20], [25, 30]])), 0, 1)[0].points[0].tolist() == [20, 20]
+
+
+# The session
+
+
+def session(name: str = "spleen", axis: int = 0):
+    """A session on the bundled CT with the structure eroded on one side, its slice opened; the truth's slice."""
+    volume, labels = torso()
+    truth = labels == STRUCTURES[name]
+    mask = truth & ndimage.shift(truth, [0, 0, 3], order=0)
+    index = int(np.argmax(truth.sum(axis=tuple(a for a in range(3) if a != axis))))
+    made = ContourSession(volume, MaskPatch.of_mask(mask))
+    made.open(axis, index)
+    return made, mask, truth
+
+
+def pull_out(made: ContourSession, pixels: float = 3.0):
+    """Pull the leftmost vertex outwards."""
+    ring = made.rings[0]
+    vertex = ring.points[np.argmin(ring.points[:, 0])]
+    made.press(vertex)
+    made.drag(vertex - [pixels / 2, 0], 20.0)
+    made.drag(vertex - [pixels, 0], 20.0)
+    return made.release()
+
+
+def test_a_drag_changes_its_slice_only_and_undo_restores_it():
+    made, mask, truth = session()
+    index = made.plane.index
+    start = made.rings
+    edit = pull_out(made)
+    assert edit.slices == (index,)
+    patch = made.result()
+    assert patch.region.start[0] == index and patch.region.stop[0] == index + 1
+    after = patch.over(MaskPatch.of_mask(mask)).to_mask(mask.shape)
+    assert dice(after[index], truth[index]) > dice(mask[index], truth[index]) + 0.005
+    made.undo()
+    assert made.result().region.is_empty
+    assert all(np.array_equal(a.points, b.points) for a, b in zip(start, made.rings, strict=True))
+    made.redo()
+    assert np.array_equal(made.result().mask, patch.mask)
+
+
+def test_drags_start_from_the_press_and_nothing_is_kept_before_release():
+    made, _, _ = session()
+    vertex = made.rings[0].points[0]
+    made.press(vertex)
+    made.drag(vertex + np.array([9, 9]))
+    once = made.drag(vertex + np.array([2, 1]))
+    assert made.result().region.is_empty
+    made.press(vertex)
+    made.open(made.plane.axis, made.plane.index)
+    made.press(vertex)
+    again = made.drag(vertex + np.array([2, 1]))
+    assert np.array_equal(once[0].points, again[0].points)
+
+
+@given(st.lists(st.sampled_from(["pull", "insert", "delete", "undo", "redo", "slice"]), min_size=1, max_size=8))
+@settings(max_examples=15, deadline=None)
+def test_undoing_everything_restores_the_mask(steps):
+    made, _, _ = session("kidney_right")
+    axis, index = made.plane.axis, made.plane.index
+    for number, step in enumerate(steps):
+        if not made.rings:
+            break
+        if step == "pull":
+            pull_out(made, 1.0 + number)
+        elif step == "insert":
+            made.insert(made.rings[0].points[number % len(made.rings[0])] + 0.3)
+        elif step == "delete":
+            made.delete(0, number % len(made.rings[0]))
+        elif step == "undo":
+            made.undo()
+        elif step == "redo":
+            made.redo()
+        else:
+            made.open(axis, index + number % 2)
+    while made.undo() is not None:
+        pass
+    assert made.result().region.is_empty
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_propagation_says_which_slices_changed_and_can_be_undone(axis):
+    made, mask, _ = session("spleen", axis)
+    if pull_out(made, 3.0) is None:
+        pytest.fail("the pull changed nothing")
+    edit = made.propagate(3, 20.0)
+    index = made.plane.index
+    assert set(edit.slices) <= set(range(index - 3, index + 4)) - {index} and len(edit.slices) >= 2
+    after = made.result().over(MaskPatch.of_mask(mask)).to_mask(mask.shape)
+    changed = {int(n) for n in np.unique(np.argwhere(after != mask)[:, axis])}
+    assert changed - {index} <= set(edit.slices)
+    made.undo()
+    assert {int(n) for n in np.unique(np.argwhere(made.result().to_mask(mask.shape))[:, axis])} <= {index}
+
+
+def test_propagation_needs_a_move():
+    made, _, _ = session()
+    with pytest.raises(ValueError, match="no move"):
+        made.propagate(3)
+
+
+def test_an_empty_slice_has_nothing_to_hold():
+    made, _, _ = session()
+    assert made.open(0, 0) == ()
+    assert made.press([5, 5]) is None and made.release() is None and made.insert([5, 5]) is None
+    with pytest.raises(ValueError, match="press"):
+        made.drag([5, 5])
+
+
+def test_not_finite_pixels_and_constant_slices_do_no_harm():
+    volume, mask = np.full((3, 80, 80), np.nan, np.float32), np.stack([disc()] * 3)
+    for grey in (volume, np.zeros_like(volume)):
+        made = ContourSession(Volume(grey, Geometry.from_spacing(grey.shape)), MaskPatch.of_mask(mask))
+        made.open(0, 1)
+        assert pull_out(made) is not None
+        assert all_valid(made.rings)
+
+
+def test_slices_convert_points_there_and_back():
+    geometry = Geometry.from_spacing((10, 20, 30), (0.5, 0.6, 4.0))
+    for axis, index in ((0, 3), (1, 7), (2, 9)):
+        plane = Plane(geometry, axis, index)
+        xy = np.array([[1.5, 2.5], [4.0, 3.0]])
+        ijk = plane.to_ijk(xy)
+        assert (ijk[:, 2 - axis] == index).all()
+        assert np.array_equal(plane.to_xy(ijk), xy)
+    assert Plane(geometry, 1, 0).spacing.tolist() == [0.5, 4.0]
+    with pytest.raises(ValueError, match="slice 10"):
+        Plane(geometry, 0, 10)
+    with pytest.raises(ValueError, match="axes"):
+        Plane(geometry, 3, 0)

@@ -1,0 +1,151 @@
+"""Changes of the rings of one slice, each of which leaves them valid: no crossings, three vertices or more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aiassist.contour.ring import Ring, crossings, is_simple, segments
+from aiassist.contour.snap import Pull, drag, follow
+
+#: Halvings of the way to the target when the target itself would make the outline cross.
+HALVINGS = 10
+
+
+def pull_vertex(
+    rings: Sequence[Ring],
+    ring: int,
+    vertex: int,
+    target,
+    grey: np.ndarray,
+    spacing,
+    radius: float,
+    strength: float = 1.0,
+) -> tuple[Ring, ...]:
+    """Put a vertex somewhere else; its neighbours within the radius follow and settle on the border.
+
+    When outlines would cross, the neighbours do less: they follow smoothly, or stay. When even then
+    they would, the vertex stops on its way, just before.
+
+    Parameters
+    ----------
+    rings : sequence of Ring
+    ring, vertex : int
+        Which vertex of which ring.
+    target : array_like
+        Where it goes, ``(x, y)`` in pixels; beyond the slice's edge it stops at the edge.
+    grey : numpy.ndarray
+        Finite grey values (rows, columns).
+    spacing : array_like
+        ``(x, y)`` in mm.
+    radius : float
+        In mm along the ring.
+    strength : float
+        0 (smooth dragging) to 1 (settle fully).
+
+    Returns
+    -------
+    tuple of Ring
+
+    Raises
+    ------
+    ValueError
+        When the target is not finite, the radius is negative or no number, or strength is not within 0 and 1.
+    """
+    target = _checked(target, grey.shape)
+    if not radius >= 0:
+        raise ValueError(f"The radius {radius} is not a length in mm.")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"The strength {strength} is not between 0 and 1.")
+    spacing = np.asarray(spacing, dtype=float)
+    old = rings[ring].points
+    pull = Pull(old * spacing, vertex, target * spacing, float(radius))
+    if pull.length == 0:
+        return tuple(rings)
+    for points in _tries(pull, grey, spacing, strength):
+        if is_valid(rings, ring, points / spacing, pull.moves):
+            return _with(rings, ring, _exact(points / spacing, old, pull))
+    return _with(rings, ring, _stopped(rings, ring, pull, spacing))
+
+
+def _checked(target, shape) -> np.ndarray:
+    target = np.asarray(target, dtype=float)
+    if target.shape != (2,) or not np.isfinite(target).all():
+        raise ValueError(f"The place {target.tolist()} is not a point (x, y).")
+    return np.clip(target, -0.5, np.array(shape)[::-1] - 0.5)
+
+
+def _tries(pull: Pull, grey: np.ndarray, spacing: np.ndarray, strength: float):
+    """What to do, from best to least."""
+    yield drag(pull, grey, spacing, strength)
+    for share in (pull.share_of_ring, 0.5 * pull.share_of_ring, 0.0):
+        yield follow(pull, share)
+
+
+def _exact(points: np.ndarray, old: np.ndarray, pull: Pull) -> np.ndarray:
+    """The points with those that must not move exactly where they were."""
+    return np.where(pull.moves[:, np.newaxis], points, old)
+
+
+def _stopped(rings, ring: int, pull: Pull, spacing: np.ndarray) -> np.ndarray:
+    """The ring with the vertex alone moved as far towards the target as nothing crosses."""
+    old = rings[ring].points
+    low, high, best = 0.0, 1.0, old
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        points = old.copy()
+        points[pull.vertex] += share * (pull.target / spacing - old[pull.vertex])
+        if is_valid(rings, ring, points, pull.moves):
+            low, best = share, points
+        else:
+            high = share
+    return best
+
+
+def is_valid(rings: Sequence[Ring], ring: int, points: np.ndarray, moved: np.ndarray) -> bool:
+    """Whether a ring with these vertices crosses neither itself nor the other rings."""
+    if not is_simple(points, moved):
+        return False
+    mine = segments(points)[moved | np.roll(moved, -1)]
+    low, high = mine.min(axis=(0, 1)), mine.max(axis=(0, 1))
+    for number, other in enumerate(rings):
+        near = segments(other.points)
+        near = near[((near.max(axis=1) >= low) & (near.min(axis=1) <= high)).all(axis=1)]
+        if number != ring and len(near) and crossings(mine, near).any():
+            return False
+    return True
+
+
+def insert_vertex(rings: Sequence[Ring], ring: int, point) -> tuple[tuple[Ring, ...], int]:
+    """A new vertex on the outline where it comes nearest to `point` ``(x, y)``; the rings, and its number.
+
+    The outline does not change. `ValueError` when the point is not finite.
+    """
+    point = np.asarray(point, dtype=float)
+    if point.shape != (2,) or not np.isfinite(point).all():
+        raise ValueError(f"The place {point.tolist()} is not a point (x, y).")
+    parts = segments(rings[ring].points)
+    along = parts[:, 1] - parts[:, 0]
+    share = ((point - parts[:, 0]) * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-12)
+    share = share.clip(0.05, 0.95)  # not on top of a vertex
+    places = parts[:, 0] + share[:, np.newaxis] * along
+    after = int(np.argmin(np.linalg.norm(places - point, axis=1)))
+    points = np.insert(rings[ring].points, after + 1, places[after], axis=0)
+    return _with(rings, ring, points), after + 1
+
+
+def delete_vertex(rings: Sequence[Ring], ring: int, vertex: int) -> tuple[Ring, ...]:
+    """The rings without a vertex; a ring of three loses the whole ring. `ValueError` when outlines would cross."""
+    if len(rings[ring]) == 3:
+        return tuple(r for number, r in enumerate(rings) if number != ring)
+    points = np.delete(rings[ring].points, vertex, axis=0)
+    moved = np.zeros(len(points), bool)
+    moved[[vertex - 1, vertex % len(points)]] = True
+    if not is_valid(rings, ring, points, moved):
+        raise ValueError(f"Without the vertex {vertex} the outline would cross itself; move it instead.")
+    return _with(rings, ring, points)
+
+
+def _with(rings: Sequence[Ring], ring: int, points: np.ndarray) -> tuple[Ring, ...]:
+    return tuple(r.moved(points) if number == ring else r for number, r in enumerate(rings))

@@ -1,0 +1,123 @@
+"""A closed outline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Ring:
+    """A closed polygon on a slice. Immutable.
+
+    Parameters
+    ----------
+    points : array_like
+        Vertices (n, 2), ``(x, y)`` in pixels, n of three or more.
+    hole : bool
+        Whether it bounds a hole of the mask rather than a part of it.
+
+    Raises
+    ------
+    ValueError
+        With fewer than three vertices, or a vertex that is not finite.
+    """
+
+    points: np.ndarray
+    hole: bool = False
+
+    def __post_init__(self):
+        points = np.array(self.points, dtype=float)
+        if points.ndim != 2 or points.shape[1:] != (2,) or len(points) < 3:
+            raise ValueError(f"A ring needs three or more vertices (x, y), not an array of shape {points.shape}.")
+        if not np.isfinite(points).all():
+            raise ValueError(f"The vertex {points[~np.isfinite(points).all(axis=1)][0].tolist()} is not finite.")
+        points.flags.writeable = False
+        object.__setattr__(self, "points", points)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def moved(self, points: np.ndarray) -> Ring:
+        """The same ring with other vertices."""
+        return Ring(points, self.hole)
+
+    @property
+    def area(self) -> float:
+        """Enclosed area in square pixels, never negative."""
+        return abs(signed_area(self.points))
+
+
+def signed_area(points: np.ndarray) -> float:
+    """Area of a closed polygon (n, 2); positive when it runs from x towards y."""
+    x, y = points[:, 0], points[:, 1]
+    return 0.5 * float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+
+
+def segment_lengths(points: np.ndarray) -> np.ndarray:
+    """Length of the segment that starts at each vertex of a closed polygon."""
+    return np.linalg.norm(np.roll(points, -1, axis=0) - points, axis=1)
+
+
+def crossings(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Whether segments (n, 2, 2) touch or cross segments (m, 2, 2): bool (n, m).
+
+    Segments that share an end count as touching; callers leave out neighbours.
+    """
+    p, r = first[:, np.newaxis, 0], first[:, np.newaxis, 1] - first[:, np.newaxis, 0]
+    q, s = second[np.newaxis, :, 0], second[np.newaxis, :, 1] - second[np.newaxis, :, 0]
+    between = q - p
+    across = _cross(r, s)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t, u = _cross(between, s) / across, _cross(between, r) / across
+    slack = 1e-9
+    proper = (across != 0) & (t >= -slack) & (t <= 1 + slack) & (u >= -slack) & (u <= 1 + slack)
+    return proper | _overlapping(p, r, q, s, between, across) if (across == 0).any() else proper
+
+
+def _overlapping(p, r, q, s, between, across) -> np.ndarray:
+    """Parallel segments on one line that share a place."""
+    on_line = (across == 0) & (np.abs(_cross(between, r)) <= 1e-12 * np.maximum((r**2).sum(-1), 1))
+    length = np.maximum((r**2).sum(-1), 1e-30)
+    start = (between * r).sum(-1) / length
+    stop = start + (s * r).sum(-1) / length
+    return on_line & (np.minimum(start, stop) <= 1) & (np.maximum(start, stop) >= 0)
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def segments(points: np.ndarray) -> np.ndarray:
+    """Segments (n, 2, 2) of a closed polygon, the one that starts at each vertex."""
+    return np.stack([points, np.roll(points, -1, axis=0)], axis=1)
+
+
+def is_simple(points: np.ndarray, changed: np.ndarray | None = None) -> bool:
+    """Whether a closed polygon neither crosses nor touches itself.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Vertices (n, 2).
+    changed : numpy.ndarray, optional
+        Bool (n,): vertices that moved; segments between others are taken as good.
+    """
+    count = len(points)
+    mine = segments(points)
+    if (np.abs(mine[:, 0] - mine[:, 1]).max(axis=1) == 0).any():
+        return False
+    chosen = np.arange(count) if changed is None else np.flatnonzero(changed | np.roll(changed, -1))
+    hits = crossings(mine[chosen], mine)
+    gap = (np.arange(count)[np.newaxis] - chosen[:, np.newaxis]) % count
+    hits &= (gap != 0) & (gap != 1) & (gap != count - 1)
+    return not hits.any() and not _folds_back(points)
+
+
+def _folds_back(points: np.ndarray) -> bool:
+    """Whether a segment runs back over the one before it."""
+    step = np.roll(points, -1, axis=0) - points
+    before = np.roll(step, 1, axis=0)
+    scale = np.linalg.norm(step, axis=1) * np.linalg.norm(before, axis=1)
+    return bool(((np.abs(_cross(before, step)) <= 1e-9 * scale) & ((before * step).sum(axis=1) < 0)).any())

@@ -1,0 +1,238 @@
+"""What a front end drives: open a slice, press, drag, release, undo; the result as a patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aiassist.contour.edit import delete_vertex, insert_vertex, pull_vertex
+from aiassist.contour.plane import Plane
+from aiassist.contour.rasterise import rasterise
+from aiassist.contour.ring import Ring
+from aiassist.contour.snap import Pull, drag
+from aiassist.contour.trace import DISTANCE, trace
+from aiassist.imaging import MaskPatch, Region, Volume, finite
+
+#: Neighbours within this many mm along the outline follow, unless asked otherwise.
+RADIUS = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class SliceChange:
+    """One slice before and after an edit."""
+
+    plane: Plane
+    rings: tuple[tuple[Ring, ...], tuple[Ring, ...]]
+    masks: tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What was done, in words, and the slices that it changed; can be undone and redone."""
+
+    name: str
+    changes: tuple[SliceChange, ...]
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """Indices of the slices that changed."""
+        return tuple(change.plane.index for change in self.changes)
+
+
+class ContourSession:
+    """Corrects one structure's mask by its outlines.
+
+    Pixels change only where an outline was moved over them. All points are ``(x, y)`` in pixels of the
+    open slice, see `Plane`.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image.
+    mask : MaskPatch
+        The structure; it stays as it is.
+    distance : float
+        Mean distance of vertices in mm.
+    """
+
+    def __init__(self, volume: Volume, mask: MaskPatch, distance: float = DISTANCE):
+        self.volume = volume
+        self.distance = distance
+        self._before = mask
+        self._mask = mask.to_mask(volume.shape).copy()
+        self._done: list[Edit] = []
+        self._undone: list[Edit] = []
+        self._drag: tuple[int, int, tuple[Ring, ...]] | None = None
+        self.plane: Plane | None = None
+        self.rings: tuple[Ring, ...] = ()
+
+    def open(self, axis: int, index: int) -> tuple[Ring, ...]:
+        """Show a slice across array axis 0, 1 or 2 (k, j, i); its rings. A drag that was under way is dropped."""
+        self.plane = Plane(self.volume.geometry, axis, index)
+        self._grey = finite(self.plane.of(self.volume.voxels))
+        self._drag = None
+        self.rings = self._trace(self.plane)
+        return self.rings
+
+    def _trace(self, plane: Plane) -> tuple[Ring, ...]:
+        return tuple(trace(plane.of(self._mask), plane.spacing, self.distance))
+
+    def nearest(self, point) -> tuple[int, int] | None:
+        """Ring and vertex nearest to a point in mm; None on a slice without outlines."""
+        spacing, point = self._open().spacing, np.asarray(point, dtype=float)
+        gaps = [np.linalg.norm((ring.points - point) * spacing, axis=1) for ring in self.rings]
+        if not gaps:
+            return None
+        ring = int(np.argmin([gap.min() for gap in gaps]))
+        return ring, int(np.argmin(gaps[ring]))
+
+    def press(self, point) -> tuple[int, int] | None:
+        """Take hold of the vertex nearest to a point; None, and nothing is held, on a slice without outlines."""
+        held = self.nearest(point)
+        self._drag = (*held, self.rings) if held is not None else None
+        return held
+
+    def drag(self, point, radius: float = RADIUS, strength: float = 1.0) -> tuple[Ring, ...]:
+        """Show the rings with the held vertex at a point; each call starts from the rings at `press`.
+
+        Radius in mm along the outline, strength from 0 (smooth) to 1 (settles on the border).
+        `ValueError` when nothing is held.
+        """
+        if self._drag is None:
+            raise ValueError("No vertex is held; press on one first.")
+        ring, vertex, start = self._drag
+        self.rings = pull_vertex(start, ring, vertex, point, self._grey, self.plane.spacing, radius, strength)
+        return self.rings
+
+    def release(self) -> Edit | None:
+        """Keep what the drag showed; None when nothing changed."""
+        if self._drag is None:
+            return None
+        start, self._drag = self._drag[2], None
+        return self._keep("move vertex", start, self.rings)
+
+    def insert(self, point) -> Edit | None:
+        """Add a vertex to the outline where it comes nearest to a point."""
+        held = self.nearest(point)
+        if held is None:
+            return None
+        # The nearest vertex may belong to another ring than the nearest stretch of outline; its ring is meant.
+        rings, _ = insert_vertex(self.rings, held[0], point)
+        return self._keep("insert vertex", self.rings, rings)
+
+    def delete(self, ring: int, vertex: int) -> Edit | None:
+        """Remove a vertex."""
+        return self._keep("delete vertex", self.rings, delete_vertex(self.rings, ring, vertex))
+
+    def _keep(self, name: str, before: tuple[Ring, ...], after: tuple[Ring, ...]) -> Edit | None:
+        change = self._change(self._open(), before, after)
+        if change is None:
+            return None
+        return self._do(Edit(name, (change,)))
+
+    def _change(self, plane: Plane, before, after) -> SliceChange | None:
+        """A slice's change: only pixels that an outline passed over."""
+        if before is after:
+            return None
+        passed = rasterise(before, plane.shape) ^ rasterise(after, plane.shape)
+        old = plane.of(self._mask).copy()
+        new = np.where(passed, rasterise(after, plane.shape), old)
+        return SliceChange(plane, (tuple(before), tuple(after)), (old, new))
+
+    def _do(self, edit: Edit) -> Edit:
+        self._done.append(edit)
+        self._undone.clear()
+        self._show(edit, 1)
+        return edit
+
+    def _show(self, edit: Edit, side: int) -> None:
+        """Set the slices of an edit to how they were before (0) or after (1) it."""
+        for change in edit.changes:
+            change.plane.of(self._mask)[...] = change.masks[side]
+            if change.plane == self.plane:
+                self.rings = change.rings[side]
+        self._drag = None
+
+    def undo(self) -> Edit | None:
+        """Take the latest edit back; None when there is none."""
+        return self._step(self._done, self._undone, 0)
+
+    def redo(self) -> Edit | None:
+        """Do again what was taken back last."""
+        return self._step(self._undone, self._done, 1)
+
+    def _step(self, source: list[Edit], target: list[Edit], side: int) -> Edit | None:
+        if not source:
+            return None
+        edit = source.pop()
+        target.append(edit)
+        self._show(edit, side)
+        open_changed = any(change.plane == self.plane for change in edit.changes)
+        if self.plane is not None and not open_changed:
+            self.rings = self._trace(self.plane)
+        return edit
+
+    def propagate(self, slices: int, radius: float = RADIUS, strength: float = 1.0) -> Edit | None:
+        """Carry the latest move of a vertex on the open slice to neighbours on both sides, fading with distance.
+
+        On each, the vertex nearest to where the moved one was is pulled the same way, by less the farther
+        the slice is, and settles with its neighbours on that slice's own border. A side ends at the first slice
+        without an outline there.
+
+        Returns
+        -------
+        Edit or None
+            Says which slices changed; None when none did. `ValueError` without a move to carry on.
+        """
+        plane = self._open()
+        latest = self._done[-1] if self._done else None
+        if latest is None or latest.name != "move vertex" or latest.changes[0].plane != plane:
+            raise ValueError("There is no move of a vertex on this slice to carry on; move one first.")
+        place, step = _moved(latest.changes[0].rings)
+        changes = []
+        for direction in (-1, 1):
+            for away in range(1, slices + 1):
+                index = plane.index + direction * away
+                if not 0 <= index < self.volume.shape[plane.axis]:
+                    break
+                share = 1 - away / (slices + 1)
+                other = Plane(self.volume.geometry, plane.axis, index)
+                change = self._carry(other, place, share * step, radius * np.sqrt(share), strength)
+                if change is None:
+                    break
+                changes.append(change)
+        return self._do(Edit("propagate", tuple(changes))) if changes else None
+
+    def _carry(self, plane: Plane, place, step, radius: float, strength: float) -> SliceChange | None:
+        rings = self._trace(plane)
+        gaps = [np.linalg.norm((ring.points - place) * plane.spacing, axis=1) for ring in rings]
+        most = max(2 * self.distance, float(np.linalg.norm(step * plane.spacing)))
+        if not gaps or min(gap.min() for gap in gaps) > most:
+            return None
+        ring = int(np.argmin([gap.min() for gap in gaps]))
+        vertex = int(np.argmin(gaps[ring]))
+        grey, start = finite(plane.of(self.volume.voxels)), rings[ring].points[vertex]
+        pull = Pull(rings[ring].points * plane.spacing, vertex, (start + step) * plane.spacing, radius, pinned=False)
+        settled = drag(pull, grey, plane.spacing, strength)[vertex] / plane.spacing
+        after = pull_vertex(rings, ring, vertex, settled, grey, plane.spacing, radius, strength)
+        return self._change(plane, rings, after)
+
+    def _open(self) -> Plane:
+        if self.plane is None:
+            raise ValueError("No slice is open; open one first.")
+        return self.plane
+
+    def result(self) -> MaskPatch:
+        """What changed since the session began, as a patch over the box around it; empty when nothing did."""
+        before = self._before.to_mask(self.volume.shape)
+        region = Region.of_mask(self._mask != before)
+        return MaskPatch(region, self._mask[region.slices]) if not region.is_empty else MaskPatch.empty()
+
+
+def _moved(rings) -> tuple[np.ndarray, np.ndarray]:
+    """Where the vertex that moved farthest was, and its step, in pixels."""
+    before, after = (np.concatenate([ring.points for ring in side]) for side in rings)
+    steps = after - before
+    farthest = int(np.argmax(np.linalg.norm(steps, axis=1)))
+    return before[farthest], steps[farthest]
