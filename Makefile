@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SOURCES := setup.py pyproject.toml constraints.txt
 DEMO_OUT ?= demo-output
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all lint format bench bench-contour clean
 
 demo: $(VENV)/.demo
 	$(BIN)/aiassist demo --output $(DEMO_OUT)
@@ -28,6 +28,9 @@ format: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/bench_core.py
 
+bench-contour: $(VENV)/.peers
+	$(BIN)/python Testing/benchmarks/bench_contour.py
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -38,6 +41,11 @@ $(VENV)/.demo: $(VENV)/bin/python $(SOURCES)
 $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	$(PIP) -e '.[test]'
 	touch $@ $(VENV)/.demo
+
+# Slicer's and OpenCV's own tools, to compare with: large, and no test needs them.
+$(VENV)/.peers: $(VENV)/.test
+	$(PIP) -e '.[peers]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build backend/aiassist.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -21,6 +21,10 @@ class ModelError(AIAssistError):
     """A model is unknown, or cannot do what was asked of it."""
 
 
+class ContourError(AIAssistError):
+    """A slice, an outline, or what should be done with it cannot be used."""
+
+
 class PatchError(AIAssistError):
     """Bytes or arrays do not form a valid mask patch."""
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from aiassist.contour.ring import Ring, crossings, is_simple, segments
 from aiassist.contour.snap import Pull, drag, follow
+from aiassist.errors import ContourError
 
 #: Halvings of the way to the target when the target itself would make the outline cross.
 HALVINGS = 10
@@ -50,14 +51,14 @@ def pull_vertex(
 
     Raises
     ------
-    ValueError
+    ContourError
         When the target is not finite, the radius is negative or no number, or strength is not within 0 and 1.
     """
     target = _checked(target, grey.shape)
     if not radius >= 0:
-        raise ValueError(f"The radius {radius} is not a length in mm.")
+        raise ContourError(f"The radius {radius} is not a length in mm.")
     if not 0 <= strength <= 1:
-        raise ValueError(f"The strength {strength} is not between 0 and 1.")
+        raise ContourError(f"The strength {strength} is not between 0 and 1.")
     spacing = np.asarray(spacing, dtype=float)
     old = rings[ring].points
     pull = Pull(old * spacing, vertex, target * spacing, float(radius))
@@ -72,7 +73,7 @@ def pull_vertex(
 def _checked(target, shape) -> np.ndarray:
     target = np.asarray(target, dtype=float)
     if target.shape != (2,) or not np.isfinite(target).all():
-        raise ValueError(f"The place {target.tolist()} is not a point (x, y).")
+        raise ContourError(f"The place {target.tolist()} is not a point (x, y).")
     return np.clip(target, -0.5, np.array(shape)[::-1] - 0.5)
 
 
@@ -120,11 +121,11 @@ def is_valid(rings: Sequence[Ring], ring: int, points: np.ndarray, moved: np.nda
 def insert_vertex(rings: Sequence[Ring], ring: int, point) -> tuple[tuple[Ring, ...], int]:
     """A new vertex on the outline where it comes nearest to `point` ``(x, y)``; the rings, and its number.
 
-    The outline does not change. `ValueError` when the point is not finite.
+    The outline does not change. `ContourError` when the point is not finite.
     """
     point = np.asarray(point, dtype=float)
     if point.shape != (2,) or not np.isfinite(point).all():
-        raise ValueError(f"The place {point.tolist()} is not a point (x, y).")
+        raise ContourError(f"The place {point.tolist()} is not a point (x, y).")
     parts = segments(rings[ring].points)
     along = parts[:, 1] - parts[:, 0]
     share = ((point - parts[:, 0]) * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-12)
@@ -136,14 +137,14 @@ def insert_vertex(rings: Sequence[Ring], ring: int, point) -> tuple[tuple[Ring, 
 
 
 def delete_vertex(rings: Sequence[Ring], ring: int, vertex: int) -> tuple[Ring, ...]:
-    """The rings without a vertex; a ring of three loses the whole ring. `ValueError` when outlines would cross."""
+    """The rings without a vertex; a ring of three loses the whole ring. `ContourError` when outlines would cross."""
     if len(rings[ring]) == 3:
         return tuple(r for number, r in enumerate(rings) if number != ring)
     points = np.delete(rings[ring].points, vertex, axis=0)
     moved = np.zeros(len(points), bool)
     moved[[vertex - 1, vertex % len(points)]] = True
     if not is_valid(rings, ring, points, moved):
-        raise ValueError(f"Without the vertex {vertex} the outline would cross itself; move it instead.")
+        raise ContourError(f"Without the vertex {vertex} the outline would cross itself; move it instead.")
     return _with(rings, ring, points)
 
 

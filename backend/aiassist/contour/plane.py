@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aiassist.errors import ContourError
 from aiassist.imaging import Geometry
 
 #: Names of the slices across the array's axes k, j and i, for a volume whose axes are the body's.
@@ -21,7 +22,7 @@ class Plane:
 
     Raises
     ------
-    ValueError
+    ContourError
         When there is no such axis or slice in `geometry`.
     """
 
@@ -31,10 +32,10 @@ class Plane:
 
     def __post_init__(self):
         if self.axis not in (0, 1, 2):
-            raise ValueError(f"A volume has the axes 0, 1 and 2 (k, j, i), not {self.axis!r}.")
+            raise ContourError(f"A volume has the axes 0, 1 and 2 (k, j, i), not {self.axis!r}.")
         if not 0 <= self.index < self.geometry.shape[self.axis]:
             last = self.geometry.shape[self.axis] - 1
-            raise ValueError(f"There is no slice {self.index} across axis {self.axis}; they run from 0 to {last}.")
+            raise ContourError(f"There is no slice {self.index} across axis {self.axis}; they run from 0 to {last}.")
 
     @property
     def spacing(self) -> np.ndarray:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aiassist.errors import ContourError
+
 
 @dataclass(frozen=True, eq=False)
 class Ring:
@@ -20,7 +22,7 @@ class Ring:
 
     Raises
     ------
-    ValueError
+    ContourError
         With fewer than three vertices, or a vertex that is not finite.
     """
 
@@ -30,9 +32,9 @@ class Ring:
     def __post_init__(self):
         points = np.array(self.points, dtype=float)
         if points.ndim != 2 or points.shape[1:] != (2,) or len(points) < 3:
-            raise ValueError(f"A ring needs three or more vertices (x, y), not an array of shape {points.shape}.")
+            raise ContourError(f"A ring needs three or more vertices (x, y), not an array of shape {points.shape}.")
         if not np.isfinite(points).all():
-            raise ValueError(f"The vertex {points[~np.isfinite(points).all(axis=1)][0].tolist()} is not finite.")
+            raise ContourError(f"The vertex {points[~np.isfinite(points).all(axis=1)][0].tolist()} is not finite.")
         points.flags.writeable = False
         object.__setattr__(self, "points", points)
 

@@ -12,6 +12,7 @@ from aiassist.contour.rasterise import rasterise
 from aiassist.contour.ring import Ring
 from aiassist.contour.snap import Pull, drag
 from aiassist.contour.trace import DISTANCE, trace
+from aiassist.errors import ContourError
 from aiassist.imaging import MaskPatch, Region, Volume, finite
 
 #: Neighbours within this many mm along the outline follow, unless asked otherwise.
@@ -97,10 +98,10 @@ class ContourSession:
         """Show the rings with the held vertex at a point; each call starts from the rings at `press`.
 
         Radius in mm along the outline, strength from 0 (smooth) to 1 (settles on the border).
-        `ValueError` when nothing is held.
+        `ContourError` when nothing is held.
         """
         if self._drag is None:
-            raise ValueError("No vertex is held; press on one first.")
+            raise ContourError("No vertex is held; press on one first.")
         ring, vertex, start = self._drag
         self.rings = pull_vertex(start, ring, vertex, point, self._grey, self.plane.spacing, radius, strength)
         return self.rings
@@ -183,12 +184,12 @@ class ContourSession:
         Returns
         -------
         Edit or None
-            Says which slices changed; None when none did. `ValueError` without a move to carry on.
+            Says which slices changed; None when none did. `ContourError` without a move to carry on.
         """
         plane = self._open()
         latest = self._done[-1] if self._done else None
         if latest is None or latest.name != "move vertex" or latest.changes[0].plane != plane:
-            raise ValueError("There is no move of a vertex on this slice to carry on; move one first.")
+            raise ContourError("There is no move of a vertex on this slice to carry on; move one first.")
         place, step = _moved(latest.changes[0].rings)
         changes = []
         for direction in (-1, 1):
@@ -220,7 +221,7 @@ class ContourSession:
 
     def _open(self) -> Plane:
         if self.plane is None:
-            raise ValueError("No slice is open; open one first.")
+            raise ContourError("No slice is open; open one first.")
         return self.plane
 
     def result(self) -> MaskPatch:

@@ -356,7 +356,7 @@ def _calmed(offsets: np.ndarray, middle: int) -> np.ndarray:
 
 def _cost(points: np.ndarray, smooth: np.ndarray, pull: Pull, view: _View) -> float:
     """How badly a ring explains the evidence; infinite when it crosses itself."""
-    if points is not smooth and not is_simple(points, pull.moves):
+    if not is_simple(points, pull.moves):
         return np.inf
     changed = _between(points, pull.points, pull, view)
     gain = np.where(view.old, -view.seen.values, view.seen.values)[changed].sum()

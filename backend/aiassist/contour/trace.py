@@ -8,6 +8,7 @@ from skimage.measure import find_contours
 
 from aiassist.contour.rasterise import toggle_inside
 from aiassist.contour.ring import Ring, is_simple, segment_lengths, signed_area
+from aiassist.errors import ContourError
 
 #: Vertices are this many mm apart in the mean, unless asked otherwise.
 DISTANCE = 3.0
@@ -43,12 +44,12 @@ def trace(mask: np.ndarray, spacing=(1.0, 1.0), distance: float = DISTANCE) -> l
 
     Raises
     ------
-    ValueError
+    ContourError
         When the mask is not 2D, or spacing or distance are not positive lengths.
     """
     mask, spacing = check_slice(mask, spacing)
     if not (np.isfinite(distance) and distance > 0):
-        raise ValueError(f"The distance {distance} between vertices is not a length in mm.")
+        raise ContourError(f"The distance {distance} between vertices is not a length in mm.")
     padded = np.pad(mask.astype(bool), 1).astype(float)
     rings = []
     for outline in find_contours(padded, 0.5, fully_connected="low"):
@@ -59,12 +60,12 @@ def trace(mask: np.ndarray, spacing=(1.0, 1.0), distance: float = DISTANCE) -> l
 
 
 def check_slice(image: np.ndarray, spacing) -> tuple[np.ndarray, np.ndarray]:
-    """The slice as a 2D array and the spacing as two positive lengths, or `ValueError`."""
+    """The slice as a 2D array and the spacing as two positive lengths, or `ContourError`."""
     image, spacing = np.asarray(image), np.asarray(spacing, dtype=float)
     if image.ndim != 2:
-        raise ValueError(f"A slice has rows and columns, not the shape {image.shape}.")
+        raise ContourError(f"A slice has rows and columns, not the shape {image.shape}.")
     if spacing.shape != (2,) or not (np.isfinite(spacing).all() and (spacing > 1e-6).all() and (spacing < 1e6).all()):
-        raise ValueError(f"The spacing {np.asarray(spacing).tolist()} is not two lengths (x, y) in mm.")
+        raise ContourError(f"The spacing {np.asarray(spacing).tolist()} is not two lengths (x, y) in mm.")
     return image, spacing
 
 
