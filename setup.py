@@ -13,7 +13,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-BUNDLED = ["SampleData"]
+BUNDLED = ["SampleData", "Models"]
 
 
 class BuildWithResources(build_py):

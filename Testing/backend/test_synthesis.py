@@ -136,6 +136,17 @@ def test_cells_beyond_the_volume_are_not_valid():
     assert np.allclose(cells[valid], 1) and not cells[~valid].any()
 
 
+def test_averaging_fewer_voxels_of_large_structures_changes_little():
+    k, j, i = np.meshgrid(*[np.linspace(0, 6, 200)] * 3, indexing="ij")
+    voxels = (np.sin(k) + np.cos(j + i)).astype(np.float32)
+    cube = Cube.around([10, 20, 30], [190, 180, 170], voxels.shape, (1, 1, 1), 32)
+    thin, few = cube.thinned()
+    assert voxels[few].size < voxels.size / 6
+    (whole, valid), (part, still_valid) = cube.sample(voxels), thin.sample(voxels[few])
+    assert np.mean(valid != still_valid) < 0.02
+    assert np.abs(whole - part)[valid & still_valid].max() < 0.06
+
+
 def test_marks_are_gaussians_at_their_places_and_may_lie_beyond_the_cube():
     marks = blobs(np.array([[10.0, 12.5, 3.0], [-2.0, 5.0, 5.0], [90.0, 5.0, 5.0]]), 32)
     k, j, i = np.indices(marks.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -39,6 +40,15 @@ def add_to(commands) -> None:
     train.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after this long")
     train.add_argument("--save-every", type=int, default=250, metavar="STEPS")
     train.set_defaults(run=train_network)
+
+    export = actions.add_parser("export", help="make a model of a finished run: weights for ONNX Runtime and a card")
+    export.add_argument("folder", type=Path, help="the run's folder")
+    export.add_argument("-o", "--output", type=Path, required=True, help="the model's folder")
+    export.add_argument("--name", default="network", help="of the model (default: %(default)s)")
+    export.add_argument("--model-version", required=True, metavar="V")
+    export.add_argument("--machine", required=True, help="what it was trained on, in words")
+    export.add_argument("--results", type=Path, metavar="JSON", help="what aiassist evaluate --json measured")
+    export.set_defaults(run=export_model)
 
 
 def _need_torch() -> None:
@@ -104,6 +114,23 @@ def train_network(options) -> None:
 
         trainer.run(save_every=options.save_every, on_step=show, max_seconds=60 * options.minutes)
     print(options.folder / "weights.safetensors")
+
+
+def export_model(options) -> None:
+    """Write ``weights.onnx`` and ``card.json``."""
+    _need_torch()
+    from aiassist.synthesis.export import export_folder
+
+    results = json.loads(options.results.read_text(encoding="utf8")) if options.results else None
+    export_folder(
+        options.folder / "weights.safetensors",
+        options.output,
+        name=options.name,
+        version=options.model_version,
+        machine=options.machine,
+        results=results,
+    )
+    print(options.output)
 
 
 def _dev_structures(cases: str):

@@ -140,6 +140,13 @@ class Cube:
         k, j, i = [row.sum(1) > 0 for row in rows]
         return np.ascontiguousarray(cells), k[:, None, None] & j[None, :, None] & i[None, None, :]
 
+    def thinned(self) -> tuple[Cube, tuple[slice, slice, slice]]:
+        """The cube over fewer voxels, and which those are: two along a cell's side are enough to average."""
+        steps = np.maximum(self.cell // 2, 1).astype(int)
+        shape = tuple(-(-n // step) for n, step in zip(self.shape, steps, strict=True))
+        cube = Cube(self.low / steps, self.high / steps, shape, tuple(np.array(self.spacing) * steps), self.cells)
+        return cube, tuple(slice(None, None, step) for step in steps)
+
     def on_grid(self, grid: WorkingGrid) -> Cube:
         """The same cube in the coordinates of a working grid's cells."""
         low, high = grid.to_cells([self.low[::-1], self.high[::-1]])

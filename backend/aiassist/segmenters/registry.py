@@ -6,17 +6,15 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from aiassist.errors import ModelError
-from aiassist.resources import HOMES, resource
+from aiassist.errors import MissingExtraError, ModelError
+from aiassist.resources import resource
 from aiassist.segmenters.base import ModelCard, Promptable
 from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.geodesic import Geodesic
 from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.promptable import PromptableNetwork, Runner
 
-#: Whether this checkout holds the network's weights.
-SHIPPED = any((home / "Models" / "network" / "weights.onnx").exists() for home in HOMES)
-DEFAULT = "network" if SHIPPED else "geodesic"
+DEFAULT = "network"
 
 
 class Registry:
@@ -55,22 +53,39 @@ def bundled(device: str = "cpu", threads: int = 0) -> Registry:
         Threads of the network on the CPU; 0 lets ONNX Runtime choose.
     """
     registry = Registry()
-    if SHIPPED:
-        registry.add("network", lambda: _network(resource("Models", "network"), device, threads))
+    registry.add("network", lambda: load_network_folder(resource("Models", "network"), device, threads))
     registry.add("geodesic", Geodesic)
     registry.add("ellipsoid", Ellipsoid)
     return registry
 
 
-def _network(folder: Path, device: str, threads: int) -> PromptableNetwork:
-    """The promptable network of a folder with ``card.json`` and ``weights.onnx``, loaded at its first use."""
-    card = ModelCard(**json.loads((folder / "card.json").read_text(encoding="utf8")))
+def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> PromptableNetwork:
+    """The promptable network of a folder with ``card.json`` and ``weights.onnx``; its weights load at the first use.
 
-    def runner() -> Runner:
-        if device == "cpu":
-            return OnnxRunner(folder / "weights.onnx", threads)
-        from aiassist.segmenters.torch_runner import TorchRunner
+    Raises
+    ------
+    ModelError
+        When the card is missing or is none. Missing or damaged weights are said at the first use.
+    """
+    try:
+        card = ModelCard(**json.loads((folder / "card.json").read_text(encoding="utf8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{folder / 'card.json'} is missing or no model card; reinstall the model.") from error
 
-        return TorchRunner.from_weights(folder / "weights.onnx", device)
+    weights = folder / "weights.onnx"
+    return PromptableNetwork(
+        lambda: OnnxRunner(weights, threads) if device == "cpu" else _torch_runner(weights, device), card
+    )
 
-    return PromptableNetwork(runner, card)
+
+def _torch_runner(weights: Path, device: str) -> Runner:
+    try:
+        import onnx  # noqa: F401 - reads the weights
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "learning", f"Running on {device}") from error
+    if not torch.cuda.is_available():
+        raise ModelError(f"There is no {device} device that torch could use here; run on the cpu.")
+    from aiassist.segmenters.torch_runner import TorchRunner
+
+    return TorchRunner.from_weights(weights, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import onnx
@@ -11,6 +12,59 @@ from onnx import TensorProto, helper, numpy_helper
 from aiassist.files import whole_file
 from aiassist.segmenters.onnx_runner import HALF
 from aiassist.segmenters.torch_runner import load_network
+
+
+def export_folder(
+    weights: Path, folder: Path, name: str, version: str, machine: str, results: dict | None = None
+) -> None:
+    """Write a model folder: ``weights.onnx``, and ``card.json`` that says where the weights come from.
+
+    Parameters
+    ----------
+    weights : Path
+        ``weights.safetensors`` of a run.
+    folder : Path
+        Made when missing.
+    name, version : str
+        Of the model.
+    machine : str
+        What it was trained on, in words.
+    results : dict, optional
+        What ``aiassist evaluate --json`` wrote; the numbers of model `name` go into the card.
+    """
+    from safetensors import safe_open
+
+    folder.mkdir(parents=True, exist_ok=True)
+    export_onnx(weights, folder / "weights.onnx")
+    with safe_open(weights, "pt") as file:
+        meta = file.metadata()
+    settings = json.loads(meta["settings"])
+    metrics = {"steps": int(meta["step"]), "batch": settings["batch"], "seed": settings["seed"]}
+    metrics["hours"] = float(meta["hours"])
+    if results is not None:
+        metrics |= _metrics(results["models"][name]["all"])
+    card = {
+        "name": name,
+        "version": version,
+        "kind": "promptable",
+        "description": "Any structure in any modality, from a few points; a small 3D network.",
+        "licence": "Apache-2.0",
+        "metrics": metrics,
+        "provenance": f"Trained by aiassist synth train on synthetic volumes only, on {machine}; has seen no patient.",
+        "devices": ["cpu", "cuda"],
+    }
+    with whole_file(folder / "card.json") as temporary:
+        temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf8")
+
+
+def _metrics(summary: dict) -> dict[str, float]:
+    """The headline numbers of a summary of results."""
+    dice, median = ({int(n): v for n, v in summary["oracle"][name].items()} for name in ("dice", "dice_median"))
+    found = {"dice, mean over strata": dice[0], "dice, median": median[0]}
+    most = max(dice)
+    if most > 0:
+        found[f"dice after {most} clicks, mean over strata"] = dice[most]
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def export_onnx(weights: Path, path: Path) -> None:
