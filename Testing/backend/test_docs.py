@@ -32,8 +32,8 @@ def test_tutorial_commands_run_in_order(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     cli.main(shlex.split(history)[1:])
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("spleen v1 draft") and "from geodesic 1" in first
-    assert second.startswith("spleen v2 draft") and second.endswith("upper pole by click")
+    assert first.startswith("spleen v1 draft") and "from network 1" in first
+    assert second.startswith("spleen v2 draft") and second.endswith("lower pole by click")
 
 
 def test_python_page_runs(tmp_path, monkeypatch):

@@ -150,8 +150,8 @@ def test_the_same_inputs_give_the_same_result_in_another_backend(backend, study)
 
 
 def test_the_default_model_comes_first_and_answers(backend, study, registry):
-    assert backend.models()[0].name == "geodesic"
-    assert backend.annotate(AnnotateRequest(study, BALL)).model == "geodesic"
+    assert backend.models()[0].name == "network"
+    assert backend.annotate(AnnotateRequest(study, BALL)).model == "network"
     with LocalBackend(registry, default="ellipsoid") as other:
         assert other.models()[0].name == "ellipsoid"
         assert other.annotate(AnnotateRequest(other.open_study(make_volume()), BALL)).model == "ellipsoid"
@@ -187,7 +187,7 @@ def test_a_model_that_cannot_run_on_the_device_is_refused_at_submit(registry):
     with LocalBackend(registry, device="cuda") as backend:
         study = backend.open_study(make_volume())
         with pytest.raises(ModelError, match="'geodesic' runs on cpu, not on cuda"):
-            backend.submit(AnnotateRequest(study, BALL))
+            backend.submit(AnnotateRequest(study, BALL, model="geodesic"))
 
 
 def test_an_automatic_model_takes_no_prompts(backend, study, registry):
@@ -298,7 +298,8 @@ def test_progress_reports_phases_with_a_fraction_that_never_falls(backend, study
         fractions = [step.fraction for step in seen]
         assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
         phases = list(dict.fromkeys(step.phase for step in seen))
-        assert phases == ["crop", "pass", "paste", "version"] == list(answer.seconds)
+        assert [p for p in phases if p != "guess"] == ["crop", "pass", "paste", "version"]
+        assert phases == list(answer.seconds)
 
 
 def test_a_segmenter_that_fails_fails_its_own_job_only(backend, study, steps):

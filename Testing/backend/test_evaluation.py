@@ -210,11 +210,31 @@ def test_command_prints_tables_and_writes_json_and_pictures(tmp_path, capsys):
     arguments = ["evaluate", str(tmp_path / "cases"), "--clicks", "1", "--draws", "1", "--workers", "1"]
     assert cli.main([*arguments, "--json", str(out), "--pictures", str(pictures)]) == 0
     text = capsys.readouterr().out
-    assert "mean over strata" in text and "geodesic" in text and "worse than the ellipsoid" in text
+    assert "mean over strata" in text and "network" in text and "worse than the ellipsoid" in text
     numbers = json.loads(out.read_text(encoding="utf8"))
-    assert numbers["models"]["geodesic"]["all"]["oracle"]["dice"]["0"] > 0.9
+    assert numbers["models"]["network"]["all"]["oracle"]["dice"]["0"] > 0.9
     assert numbers["structures"][0]["voxels"] == 10 * 11 * 12
-    assert len(list(pictures.glob("geodesic-*.png"))) == 2
+    assert len(list(pictures.glob("network-*.png"))) == 2
+
+
+def test_a_random_walker_can_be_measured_beside_ours(tmp_path, capsys):
+    make_case(tmp_path / "cases" / "one", [(1, (5, 5, 5), (15, 16, 17))])
+    out = tmp_path / "numbers.json"
+    arguments = [
+        "evaluate",
+        str(tmp_path / "cases"),
+        "--clicks",
+        "1",
+        "--draws",
+        "1",
+        "--workers",
+        "1",
+        "--points-only",
+    ]
+    assert cli.main([*arguments, "--model", "random-walker", "--json", str(out)]) == 0
+    found = json.loads(out.read_text(encoding="utf8"))["models"]["random-walker"]["all"]["oracle"]["dice"]
+    assert found["0"] > 0.8
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(

@@ -270,14 +270,14 @@ def run_models(capsys, *arguments):
 def test_models_list_begins_with_the_default(capsys):
     status, out, err = run_models(capsys, "list")
     assert (status, err) == (0, "")
-    assert out.splitlines()[0].startswith("geodesic ") and "(default)" in out.splitlines()[0]
+    assert out.splitlines()[0].startswith("network ") and "(default)" in out.splitlines()[0]
     assert out.count("(default)") == 1
     assert any(line.startswith("ellipsoid ") for line in out.splitlines())
 
 
 def test_models_list_as_json_holds_every_card(capsys):
     cards = json.loads(run_models(capsys, "list", "--json")[1])
-    assert cards[0]["name"] == "geodesic"
+    assert cards[0]["name"] == "network"
     for card in cards:
         assert card["kind"] in ("promptable", "automatic")
         assert card["licence"] and card["version"] and "cpu" in card["devices"]

@@ -26,7 +26,7 @@ def run(options) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     organs, picture = run_demo(options.output, options.model)
     table = Table(title="Six points an organ, on the bundled CT")
-    for name in ("organ", "Dice", "Dice, ellipsoid", "ms", "saved as"):
+    for name in ("organ", "Dice", "ellipsoid", "ms", "saved as"):
         table.add_column(name, justify="left" if name in ("organ", "saved as") else "right", overflow="fold")
     for organ in organs:
         where = f"{organ.saved.path.parent.name}/{organ.saved.path.name}"

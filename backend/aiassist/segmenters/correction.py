@@ -46,14 +46,25 @@ def correct(volume: Volume, prompts: Prompts, look: Look) -> Work:
     mask = prompts.prior.within(region)
     before = mask.copy()
     for number, (voxels, inside) in enumerate(wrong):
-        yield Step("pass", 0.1 + 0.8 * number / len(wrong))
+        share = 0.8 / len(wrong)
+        yield Step("pass", 0.1 + number * share)
         so_far = MaskPatch(region, mask).over(prompts.prior)
-        propose = yield from look(voxels, inside, so_far)
+        propose = yield from _part(look(voxels, inside, so_far), 0.1 + number * share, share)
         _flip(mask, region, voxels, inside, volume.geometry.spacing_kji, propose)
     yield Step("paste", 0.9)
     force_clicks(mask, region, prompts)
     changed = Region.of_mask(mask != before)
     return MaskPatch(changed.shift(region.start), mask[changed.slices])
+
+
+def _part(steps: Generator[Step, None, Propose], start: float, share: float) -> Generator[Step, None, Propose]:
+    """Steps whose fractions are those of a share of the work that begins at `start`."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield Step(step.phase, start + share * step.fraction)
 
 
 def by_grey_levels(volume: Volume) -> Look:
