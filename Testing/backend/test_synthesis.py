@@ -212,6 +212,15 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path):
         assert torch.equal(value, second.ema[name]), name
 
 
+def test_a_run_may_start_from_the_weights_of_another(weights, tmp_path):
+    export_onnx(weights, tmp_path / "net.onnx")
+    for number, start in enumerate((weights, tmp_path / "net.onnx")):
+        trainer = Trainer(tmp_path / str(number), replace(TINY, steps=2), workers=0, start=start)
+        wanted = load_network(start)[0].state_dict()
+        for name, value in trainer.net.state_dict().items():
+            assert name.startswith("half_head") or torch.equal(value, wanted[name])  # for training only, not exported
+
+
 def test_turning_an_example_turns_all_of_it():
     made = examples()[0]
     held = (made.channels, made.truth, made.valid, False)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from aiassist.files import whole_file
 from aiassist.segmenters.network import PromptableNet, Shape
 from aiassist.segmenters.network_input import CLICKS, SIZES
+from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.example import add_click, deepest, example
 from aiassist.synthesis.fields import Draw
 
@@ -128,7 +129,7 @@ class Trainer:
     world : str
         Device on which the examples are made; with "cuda" each worker shares the GPU.
     start : Path, optional
-        Weights to start a new run from.
+        Weights to start a new run from, ``.safetensors`` or ``.onnx``.
     """
 
     def __init__(
@@ -148,9 +149,7 @@ class Trainer:
         shape = Shape(settings.widths, settings.blocks, settings.fine)
         self.net = PromptableNet(shape).to(self.device, memory_format=torch.channels_last_3d)
         if start is not None:
-            from safetensors.torch import load_file
-
-            self.net.load_state_dict(load_file(start))
+            self.net.load_state_dict(load_network(start)[0].state_dict())
         self.ema = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.net.parameters(), settings.rate, weight_decay=settings.decay)
         self.step = 0
