@@ -247,7 +247,7 @@ def correct(task: Task, way, radius_px: float) -> dict:
     rng = np.random.default_rng(task.seed)
     befores, afters, plains, seconds = [], [], [], []
     for number in range(MOST + 1):
-        if _good(points, truth, tree, task, pixel):
+        if _good(points, truth, task, pixel):
             break
         if number == MOST:
             break
@@ -292,12 +292,11 @@ def _apart(mine, truth) -> float:
     return float(cKDTree(truth).query(mine)[0].mean() + cKDTree(mine).query(truth)[0].mean()) / 2
 
 
-def _good(points, truth, tree, task, pixel) -> bool:
+def _good(points, truth, task, pixel) -> bool:
     found = rasterise([Ring(points / task.spacing)], task.truth.shape)
     if dice(found, task.truth) >= 0.95:
         return True
-    mine = dense(points, 0.25 * pixel)
-    return (tree.query(mine)[0].mean() + cKDTree(mine).query(truth)[0].mean()) / 2 < pixel
+    return _apart(dense(points, 0.25 * pixel), truth) < pixel
 
 
 def measure(work) -> list[dict]:

@@ -9,9 +9,6 @@ import numpy as np
 from aiassist.errors import ContourError
 from aiassist.imaging import Geometry
 
-#: Names of the slices across the array's axes k, j and i, for a volume whose axes are the body's.
-AXES = ("axial", "coronal", "sagittal")
-
 
 @dataclass(frozen=True)
 class Plane:
