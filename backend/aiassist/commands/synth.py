@@ -29,7 +29,6 @@ def add_to(commands) -> None:
     train.add_argument("--cells", type=int, default=48, help="cells along each side of the cube")
     train.add_argument("--widths", type=int, nargs="+", default=[24, 48, 96, 192], help="channels, fine to coarse")
     train.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
-    train.add_argument("--clicks", type=int, default=1, help="most clicks rolled out before a step")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin a new run from these weights")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -92,7 +91,6 @@ def train_network(options) -> None:
         cells=options.cells,
         widths=tuple(options.widths),
         rate=options.rate,
-        clicks=options.clicks,
         seed=options.seed,
     )
     trainer = Trainer(options.folder, settings, options.device, options.workers, options.world, options.start)

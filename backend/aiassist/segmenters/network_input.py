@@ -24,8 +24,9 @@ GUESS_CELLS = 40
 POINT_SIGMA = 1.5
 #: Cells from the points towards their centre at which the structure's grey level is read.
 DEPTHS = (0.0, 1.5, 3.0)
-#: Cells around a click whose grey levels are not taken from the prior mask, which the click contradicts.
-DOUBT = 4.0
+#: Above this height of its mark, a click's surroundings (4 cells) say nothing of the grey levels inside or
+#: outside a prior mask, which the click contradicts.
+DOUBT = 0.03
 #: Bins of the grey-level histograms, and how they are smoothed.
 BINS = 48
 _SMOOTH = np.exp(-0.5 * ((np.arange(BINS)[:, np.newaxis] - np.arange(BINS)) / 1.6) ** 2).astype(np.float32)
@@ -47,8 +48,12 @@ CHANNELS = (
     "cell size along i",
 )
 #: Places of some channels.
+GREY = 0
+WIDE = 1
+EVIDENCE = 2
 CLICKS = [5, 6]
 PRIOR = 8
+INSIDE = 10
 SIZES = slice(11, 14)
 
 
@@ -177,9 +182,8 @@ def channels(voxels: np.ndarray, cube: Cube, marks: Marks, prior=None, guess=Non
         Probability (c, c, c) of each cell by the classical segmenter.
     """
     cells, valid = cube.sample(voxels)
-    prior = None if prior is None else cube.sample(prior)[0]
     inside = valid.astype(np.float32)
-    grey, evidence = structure_grey(cells, valid, marks, prior)
+    grey, evidence = prompted_grey(cells, valid, marks) if prior is None else (cells, cells)
     size = np.log2(cube.cell * cube.spacing)
     stack = [
         grey,
@@ -190,13 +194,32 @@ def channels(voxels: np.ndarray, cube: Cube, marks: Marks, prior=None, guess=Non
         blobs(marks.positive, len(cells)),
         blobs(marks.negative, len(cells)),
         box_mask(marks.box, len(cells)),
-        np.zeros_like(cells) if prior is None else prior,
-        np.full_like(cells, prior is not None),
+        np.zeros_like(cells),
+        np.zeros_like(cells),
         inside,
         *[np.full_like(cells, s - size.mean()) for s in size],
     ]
     stack[:4] = [channel * inside for channel in stack[:4]]
-    return np.stack(stack).astype(np.float32)
+    seen = np.stack(stack).astype(np.float32)
+    if prior is not None:
+        show_prior(seen, cube.sample(prior)[0])
+    return seen
+
+
+def show_prior(seen: np.ndarray, prior: np.ndarray) -> None:
+    """Show the network a prior mask, in place: the mask, and grey levels inside it against those outside.
+
+    Parameters
+    ----------
+    seen : numpy.ndarray
+        The network's input (channels, c, c, c), changed in place.
+    prior : numpy.ndarray
+        Share (c, c, c) of each cell that the prior mask covers.
+    """
+    inside = seen[INSIDE]
+    seen[PRIOR], seen[PRIOR + 1] = prior, 1.0
+    grey, evidence = prior_grey(seen[WIDE], inside > 0, prior, *(seen[n] > DOUBT for n in CLICKS))
+    seen[GREY], seen[EVIDENCE] = grey * inside, evidence * inside
 
 
 def sample_guess(cube: Cube, grid: WorkingGrid, probability: np.ndarray) -> np.ndarray:
@@ -211,12 +234,11 @@ def wide_grey(cells: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.clip((cells - low) / (high - low + 1e-6 + 1e-6 * abs(high)) * 2 - 1, -1.5, 1.5)
 
 
-def structure_grey(cells: np.ndarray, valid: np.ndarray, marks: Marks, prior=None) -> tuple[np.ndarray, np.ndarray]:
-    """Two channels that say how like the structure each cell's grey level is.
+def prompted_grey(cells: np.ndarray, valid: np.ndarray, marks: Marks) -> tuple[np.ndarray, np.ndarray]:
+    """Two channels that say how like the structure each cell's grey level is, by the prompts.
 
-    With a prior mask, the grey levels inside it are held against those outside, clicked places left out.
-    Without, the grey levels near *every* prompt (the geometric mean of their histograms, so that a point
-    that misses a thin structure by a voxel does no harm) are held against those around.
+    The grey levels near *every* prompt (the geometric mean of their histograms, so that a point that
+    misses a thin structure by a voxel does no harm) are held against those around the prompts' ellipsoid.
 
     Returns
     -------
@@ -225,25 +247,42 @@ def structure_grey(cells: np.ndarray, valid: np.ndarray, marks: Marks, prior=Non
     evidence : numpy.ndarray
         From -1 (found around the structure only) to 1 (the likeliest level).
     """
-    radius = _radius(len(cells))
-    near = cells[valid & (radius < 1.3)]
+    levels, bins = _levels(cells, valid)
+    ratio = np.log(_common_greys(bins, valid, marks)) - 0.65 * np.log(
+        _histogram(bins, valid & (_radius(len(cells)) > 1))
+    )
+    best = np.argmax(ratio)
+    return _around(levels, valid, best), np.clip(1 + (ratio - ratio[best]) / 3, -1, 1)[bins]
+
+
+def prior_grey(
+    cells: np.ndarray, valid: np.ndarray, prior: np.ndarray, positive: np.ndarray, negative: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The channels of `prompted_grey` by a prior mask: grey levels inside it against those outside.
+
+    `positive` and `negative` are the surroundings of clicks: left out where the mask contradicts them.
+    """
+    levels, bins = _levels(cells, valid)
+    inside = _histogram(bins, prior * (valid & ~negative))
+    outside = _histogram(bins, (1 - prior) * (valid & ~positive))
+    evidence = (np.log(inside) - np.log(outside)) / 3
+    return _around(levels, valid, np.argmax(inside)), np.clip(evidence, -1, 1)[bins]
+
+
+def _levels(cells: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Grey values from 0 to 1 over what is found near the prompts' box, and their bins."""
+    near = cells[valid & (_radius(len(cells)) < 1.3)]
     low, high = _quantiles(near if near.size else cells, (0.02, 0.98))
     spread = 0.15 * (high - low) + 1e-6 + 1e-6 * abs(high)
     levels = np.clip((cells - low + spread) / (high - low + 2 * spread), 0, 1)
-    bins = np.minimum((levels * BINS).astype(np.intp), BINS - 1)
-    if prior is None:
-        ratio = np.log(_common_greys(bins, valid, marks)) - 0.65 * np.log(_histogram(bins, valid & (radius > 1)))
-        best = np.argmax(ratio)
-        evidence = 1 + (ratio - ratio[best]) / 3
-    else:
-        inside = _histogram(bins, prior * valid * (1 - blobs(marks.negative, len(cells), DOUBT)))
-        outside = _histogram(bins, (1 - prior) * valid * (1 - blobs(marks.positive, len(cells), DOUBT)))
-        best = np.argmax(inside)
-        evidence = (np.log(inside) - np.log(outside)) / 3
+    return levels, np.minimum((levels * BINS).astype(np.intp), BINS - 1)
+
+
+def _around(levels: np.ndarray, valid: np.ndarray, best: int) -> np.ndarray:
+    """Levels around a bin's: 0 is alike, +-1 far off."""
     few = levels[valid].ravel()[::8] if valid.any() else levels.ravel()[::8]
     unit = 0.1 * np.subtract(*np.quantile(few, (0.9, 0.1)))
-    grey = np.tanh((levels - (best + 0.5) / BINS) / (4 * (unit + 0.02)))
-    return grey, np.clip(evidence, -1, 1)[bins]
+    return np.tanh((levels - (best + 0.5) / BINS) / (4 * (unit + 0.02)))
 
 
 def _radius(size: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work, run
 from aiassist.segmenters.correction import Look, correct
 from aiassist.segmenters.geodesic import solve
-from aiassist.segmenters.network_input import GUESS_CELLS, Cube, Marks, channels, sample_guess
+from aiassist.segmenters.network_input import GUESS_CELLS, Cube, Marks, channels, sample_guess, show_prior
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks
 
 #: A correction looks at this share of the structure's box around the click.
@@ -79,9 +79,11 @@ class PromptableNetwork:
         seen = channels(finite(volume.voxels[region.slices][few]), thin, marks, prior, sampled)
         yield Step("pass", 0.4)
         logits = self.runner(seen)
-        yield Step("paste", 0.7)
         if guess is not None:
-            logits = _without_stray(logits, marks)
+            yield Step("second pass", 0.6)
+            show_prior(seen, (logits > 0).astype(np.float32))
+            logits = _without_stray(self.runner(seen), marks)
+        yield Step("paste", 0.8)
         return MaskPatch(region, local.interpolate(logits) > 0)
 
     def _zoom(self, volume: Volume, prompts: Prompts) -> Look:

@@ -15,7 +15,6 @@ from aiassist.segmenters.geodesic import solve
 from aiassist.segmenters.network_input import (
     CLICKS,
     GUESS_CELLS,
-    PRIOR,
     Cube,
     Marks,
     blobs,
@@ -28,7 +27,7 @@ from aiassist.synthesis.scanner import Scan, scan
 #: How examples begin, and how often.
 STARTS = {"points": 0.62, "few points": 0.08, "box": 0.08, "line": 0.04, "click": 0.05, "scribble": 0.05, "prior": 0.08}
 #: Share of examples that show a correction: a zoom on a click, with a spoiled prior.
-CORRECTIONS = 0.3
+CORRECTIONS = 0.35
 
 
 @dataclass
@@ -152,7 +151,7 @@ def _correction(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray, c
         if draw.chance(0.3) and right.any():
             clicks[side].append(_any(draw, right))
     low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
-    half = 0.25 * (high - low) * draw.uniform(0.8, 1.25)
+    half = (high - low) * draw.log_uniform(0.2, 0.6)
     cube = Cube.around(click - half, click + half, volume.shape, scanned.spacing, cells)
     positive, negative = (np.reshape(clicks[side], (-1, 3))[:, ::-1] for side in (True, False))
     prompts = Prompts(extreme_points=points[:, ::-1], positive=positive, negative=negative, prior=_patch(prior))
@@ -210,10 +209,14 @@ def _any_normal(draw: Draw) -> list[float]:
     return torch.randn(3, generator=draw.generator).tolist()
 
 
-def add_click(channels: torch.Tensor, cell: np.ndarray, positive: bool, prior: torch.Tensor) -> None:
-    """Mark a click at a cell ``(k, j, i)`` and set the prior, in place."""
+def add_click(draw: Draw, channels: torch.Tensor, answer, truth, valid) -> bool:
+    """Mark a click deep in the larger error of an answer, in place; False when the answer has no error to speak of."""
+    missing, surplus = truth & ~answer & valid, answer & ~truth & valid
+    positive = bool(missing.sum() >= surplus.sum())
+    error = missing if positive else surplus
+    if int(error.sum()) < 8:
+        return False
     number = CLICKS[0] if positive else CLICKS[1]
-    mark = torch.from_numpy(blobs(cell[None], channels.shape[-1])).to(channels)
+    mark = torch.from_numpy(blobs(deepest(draw, error)[None], channels.shape[-1])).to(channels)
     channels[number] = torch.maximum(channels[number], mark)
-    channels[PRIOR] = prior
-    channels[PRIOR + 1] = 1.0
+    return True

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from aiassist.files import whole_file
 from aiassist.segmenters.network import PromptableNet, Shape
-from aiassist.segmenters.network_input import CLICKS, SIZES
+from aiassist.segmenters.network_input import CLICKS, SIZES, show_prior
 from aiassist.segmenters.torch_runner import load_network
-from aiassist.synthesis.example import add_click, deepest, example
+from aiassist.synthesis.example import add_click, example
 from aiassist.synthesis.fields import Draw
 
 #: Examples kept for another showing, flipped and turned.
@@ -34,7 +34,7 @@ class Settings:
     """What a run is; two runs of the same settings are the same on one machine.
 
     ``fresh`` examples of each ``batch`` are new, the others are shown again in another orientation.
-    ``clicks`` is the most corrective clicks that are rolled out before a step.
+    ``second`` is the share of steps that show the network its own answer as the prior.
     """
 
     steps: int = 3000
@@ -48,7 +48,7 @@ class Settings:
     warmup: int = 100
     decay: float = 1e-4
     ema: float = 0.999
-    clicks: int = 1
+    second: float = 0.5
     seed: int = 0
 
 
@@ -290,21 +290,19 @@ class Trainer:
 
     @torch.no_grad()
     def _roll_out(self, channels, truth, valid, corrections) -> None:
-        """Add clicks to the corrections, with the network's own answer as the prior, in place."""
+        """In some steps, show the network its own answer as the prior, in place: corrections get a click."""
         draw = Draw(self.settings.seed * 1_000_003 + self.step)
-        clicks = max(0, draw.integer(-1, self.settings.clicks)) if self.step > self.settings.warmup else 0
+        if self.step < self.settings.warmup or not draw.chance(self.settings.second):
+            return
         self.net.eval()
-        chosen = [n for n, correction in enumerate(corrections) if correction]
-        for _ in range(clicks if chosen else 0):
-            with torch.autocast(self.device.type, torch.bfloat16):
-                logits = self.net(channels[chosen].contiguous(memory_format=torch.channels_last_3d))
-            for n, answer in zip(chosen, logits[:, 0].float() > 0, strict=True):
-                inside = truth[n, 0] > 0.5
-                missing, surplus = inside & ~answer & valid[n, 0], answer & ~inside & valid[n, 0]
-                positive = bool(missing.sum() >= surplus.sum())
-                error = missing if positive else surplus
-                if int(error.sum()) >= 8:
-                    add_click(channels[n], deepest(draw, error), positive, answer.float())
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
+        answers = (logits[:, 0] > 0) & valid[:, 0]
+        for n, answer in enumerate(answers):
+            if not corrections[n] or add_click(draw, channels[n], answer, truth[n, 0] > 0.5, valid[n, 0]):
+                seen = channels[n].cpu().numpy()
+                show_prior(seen, answer.float().cpu().numpy())
+                channels[n] = torch.from_numpy(seen)
 
 
 def _tensorboard(folder: Path):
