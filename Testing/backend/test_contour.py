@@ -63,7 +63,7 @@ def all_valid(rings) -> bool:
         if not is_simple(ring.points):
             return False
         for other in rings[number + 1 :]:
-            if crossings(segments(ring.points), segments(other.points)).any():
+            if len(crossings(segments(ring.points), segments(other.points))):
                 return False
     return True
 

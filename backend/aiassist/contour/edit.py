@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aiassist.contour.ring import Ring, crossings, is_simple, segments
+from aiassist.contour.ring import Ring, crossings, following, is_simple, segments
 from aiassist.contour.snap import Pull, drag, follow
 from aiassist.errors import ContourError
 
@@ -108,14 +108,9 @@ def is_valid(rings: Sequence[Ring], ring: int, points: np.ndarray, moved: np.nda
     """Whether a ring with these vertices crosses neither itself nor the other rings."""
     if not is_simple(points, moved):
         return False
-    mine = segments(points)[moved | np.roll(moved, -1)]
-    low, high = mine.min(axis=(0, 1)), mine.max(axis=(0, 1))
-    for number, other in enumerate(rings):
-        near = segments(other.points)
-        near = near[((near.max(axis=1) >= low) & (near.min(axis=1) <= high)).all(axis=1)]
-        if number != ring and len(near) and crossings(mine, near).any():
-            return False
-    return True
+    mine = segments(points)[moved | following(moved)]
+    others = [segments(other.points) for number, other in enumerate(rings) if number != ring]
+    return not any(len(crossings(mine, other)) for other in others)
 
 
 def insert_vertex(rings: Sequence[Ring], ring: int, point) -> tuple[tuple[Ring, ...], int]:

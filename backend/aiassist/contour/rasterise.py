@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from aiassist.contour.ring import Ring
+from aiassist.contour.ring import Ring, following
 
 
 def rasterise(rings: Iterable[Ring], shape: tuple[int, int]) -> np.ndarray:
@@ -23,20 +23,21 @@ def rasterise(rings: Iterable[Ring], shape: tuple[int, int]) -> np.ndarray:
 
 def toggle_inside(mask: np.ndarray, points: np.ndarray, corner: tuple[float, float] = (0.0, 0.0)) -> None:
     """Flip, in place, the pixels whose centres lie inside a closed polygon; `corner` is pixel (0, 0)'s (x, y)."""
-    points = points - corner
+    x, y = (points - corner).T
     rows, columns = mask.shape
-    first = max(int(np.ceil(points[:, 1].min())), 0)
-    last = min(int(np.ceil(points[:, 1].max())), rows)  # half open: a vertex on a row counts below it
-    if first >= last:
+    x_next, y_next = following(x), following(y)
+    # Rows that an edge crosses, half open: a vertex on a row counts below it.
+    first, last = (np.clip(np.ceil(end(y, y_next)), 0, rows).astype(int) for end in (np.minimum, np.maximum))
+    count = last - first
+    edge = np.repeat(np.arange(len(x)), count)
+    if not len(edge):
         return
-    x, y = points[:, 0], points[:, 1]
-    x_next, y_next = np.roll(x, -1), np.roll(y, -1)
-    row = np.arange(first, last)[:, np.newaxis]
-    crosses = (y <= row) != (y_next <= row)
-    rise = np.where(y_next == y, 1.0, y_next - y)
-    at = np.where(crosses, x + (row - y) * (x_next - x) / rise, np.inf)
-    start = np.clip(np.ceil(at), 0, columns)  # the first pixel centre at or right of each crossing
-    which, _ = np.nonzero(crosses)
-    flips = np.zeros((last - first, columns + 1), np.int32)
-    np.add.at(flips, (which, start[crosses].astype(int)), 1)
-    mask[first:last] ^= (np.cumsum(flips, axis=1)[:, :columns] % 2).astype(bool)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
+    rise = y_next[edge] - y[edge]
+    at = x[edge] + (row - y[edge]) * (x_next[edge] - x[edge]) / rise
+    start = np.clip(np.ceil(at), 0, columns).astype(int)  # the first pixel centre at or right of each crossing
+    top, bottom = row.min(), row.max() + 1
+    left, right = start.min(), start.max()
+    flips = np.bincount((row - top) * (right - left + 1) + start - left, minlength=(bottom - top) * (right - left + 1))
+    odd = np.cumsum(flips.reshape(bottom - top, -1)[:, :-1], axis=1, dtype=np.int32) % 2
+    mask[top:bottom, left:right] ^= odd.astype(bool)

@@ -54,28 +54,42 @@ class Ring:
 def signed_area(points: np.ndarray) -> float:
     """Area of a closed polygon (n, 2); positive when it runs from x towards y."""
     x, y = points[:, 0], points[:, 1]
-    return 0.5 * float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    return 0.5 * float(np.dot(x, following(y)) - np.dot(y, following(x)))
+
+
+def following(points: np.ndarray) -> np.ndarray:
+    """For each vertex of a closed polygon (n, ...), the next one."""
+    return np.concatenate([points[1:], points[:1]])
 
 
 def segment_lengths(points: np.ndarray) -> np.ndarray:
     """Length of the segment that starts at each vertex of a closed polygon."""
-    return np.linalg.norm(np.roll(points, -1, axis=0) - points, axis=1)
+    return np.linalg.norm(following(points) - points, axis=1)
 
 
 def crossings(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Whether segments (n, 2, 2) touch or cross segments (m, 2, 2): bool (n, m).
+    """Which segments (n, 2, 2) touch or cross which segments (m, 2, 2): pairs of indices (c, 2).
 
     Segments that share an end count as touching; callers leave out neighbours.
     """
-    p, r = first[:, np.newaxis, 0], first[:, np.newaxis, 1] - first[:, np.newaxis, 0]
-    q, s = second[np.newaxis, :, 0], second[np.newaxis, :, 1] - second[np.newaxis, :, 0]
+    (low, high), (low_2, high_2) = ((part.min(axis=1).T, part.max(axis=1).T) for part in (first, second))
+    near = (low[0][:, np.newaxis] <= high_2[0]) & (high[0][:, np.newaxis] >= low_2[0])
+    near &= (low[1][:, np.newaxis] <= high_2[1]) & (high[1][:, np.newaxis] >= low_2[1])
+    mine, other = np.nonzero(near)
+    return np.column_stack([mine, other])[_touch(first[mine], second[other])]
+
+
+def _touch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Whether each segment (n, 2, 2) touches or crosses its partner (n, 2, 2)."""
+    p, r = first[:, 0], first[:, 1] - first[:, 0]
+    q, s = second[:, 0], second[:, 1] - second[:, 0]
     between = q - p
     across = _cross(r, s)
     with np.errstate(divide="ignore", invalid="ignore"):
         t, u = _cross(between, s) / across, _cross(between, r) / across
     slack = 1e-9
     proper = (across != 0) & (t >= -slack) & (t <= 1 + slack) & (u >= -slack) & (u <= 1 + slack)
-    return proper | _overlapping(p, r, q, s, between, across) if (across == 0).any() else proper
+    return proper | _overlapping(p, r, q, s, between, across)
 
 
 def _overlapping(p, r, q, s, between, across) -> np.ndarray:
@@ -93,7 +107,7 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def segments(points: np.ndarray) -> np.ndarray:
     """Segments (n, 2, 2) of a closed polygon, the one that starts at each vertex."""
-    return np.stack([points, np.roll(points, -1, axis=0)], axis=1)
+    return np.stack([points, following(points)], axis=1)
 
 
 def is_simple(points: np.ndarray, changed: np.ndarray | None = None) -> bool:
@@ -110,16 +124,15 @@ def is_simple(points: np.ndarray, changed: np.ndarray | None = None) -> bool:
     mine = segments(points)
     if (np.abs(mine[:, 0] - mine[:, 1]).max(axis=1) == 0).any():
         return False
-    chosen = np.arange(count) if changed is None else np.flatnonzero(changed | np.roll(changed, -1))
-    hits = crossings(mine[chosen], mine)
-    gap = (np.arange(count)[np.newaxis] - chosen[:, np.newaxis]) % count
-    hits &= (gap != 0) & (gap != 1) & (gap != count - 1)
-    return not hits.any() and not _folds_back(points)
+    chosen = np.arange(count) if changed is None else np.flatnonzero(changed | following(changed))
+    one, other = crossings(mine[chosen], mine).T
+    gap = (other - chosen[one]) % count
+    return bool((np.minimum(gap, count - gap) <= 1).all()) and not _folds_back(points)
 
 
 def _folds_back(points: np.ndarray) -> bool:
     """Whether a segment runs back over the one before it."""
-    step = np.roll(points, -1, axis=0) - points
-    before = np.roll(step, 1, axis=0)
+    before = following(points) - points
+    step = following(before)
     scale = np.linalg.norm(step, axis=1) * np.linalg.norm(before, axis=1)
     return bool(((np.abs(_cross(before, step)) <= 1e-9 * scale) & ((before * step).sum(axis=1) < 0)).any())

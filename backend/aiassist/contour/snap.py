@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
 from aiassist.contour.evidence import Window, evidence, inside_window, signed_depth
@@ -155,8 +156,8 @@ def snap(pull: Pull, grey: np.ndarray, corner, spacing, strength: float = 1.0) -
     for _ in range(ROUNDS):
         view = _View.of(pull, best, grey, corner, spacing)
         proposals = [smooth, *_settle(arcs, view, pull)]
-        costs = [_cost(points, smooth, pull, view) for points in proposals]
-        best = proposals[int(np.argmin(costs))]
+        proposals.sort(key=lambda points: _cost(points, smooth, pull, view))
+        best = next((points for points in proposals if is_simple(points, pull.moves)), smooth)
         arcs = [_arc(pull, points, pixel) for points in (best, smooth)]
     return smooth + strength * (best - smooth)
 
@@ -323,23 +324,26 @@ def _cheapest(cost: np.ndarray, offsets: np.ndarray, way: np.ndarray, pixel: flo
     """Index of the offset, for each arc and place along it, that makes the cheapest smooth border."""
     arcs, count, width = cost.shape
     step = offsets[1] - offsets[0]
-    best, origin = cost[:, 0], np.zeros((arcs, count, width), np.int8)
+    gaps = np.diff(way)[:, np.newaxis]
+    allowed = np.clip(np.ceil(SLOPE * gaps / step), 1, 6)
+    most = int(allowed.max())
+    moves = np.arange(-most, most + 1)
+    bend = np.where(np.abs(moves) <= allowed, BEND * (moves * step / gaps) ** 2 * gaps / pixel, np.inf)
+    padded = np.full((arcs, width + 2 * most), np.inf)
+    best = padded[:, most : most + width]
+    reachable = sliding_window_view(padded, 2 * most + 1, axis=1)
+    best[...] = cost[:, 0]
+    origin = np.zeros((count, arcs, width), np.intp)
     for place in range(1, count):
-        gap = way[place] - way[place - 1]
-        most = int(np.clip(np.ceil(SLOPE * gap / step), 1, 6))
-        moves = np.arange(-most, most + 1)
-        padded = np.full((arcs, width + 2 * most), np.inf)
-        padded[:, most : most + width] = best
-        bend = BEND * (moves * step / gap) ** 2 * gap / pixel
-        options = np.stack([padded[:, most + m : most + m + width] + b for m, b in zip(moves, bend, strict=True)])
-        pick = np.argmin(options, axis=0)
-        origin[:, place] = moves[pick]
-        best = options.min(axis=0) + cost[:, place]
+        options = reachable + bend[place - 1]
+        options.argmin(axis=2, out=origin[place])
+        np.add(options.min(axis=2), cost[:, place], out=best)
+    origin -= most
     chosen = np.empty((arcs, count), int)
     chosen[:, -1] = np.argmin(best, axis=1)
     rows = np.arange(arcs)
     for place in range(count - 1, 0, -1):
-        chosen[:, place - 1] = chosen[:, place] + origin[rows, place, chosen[:, place]]
+        chosen[:, place - 1] = chosen[:, place] + origin[place, rows, chosen[:, place]]
     return chosen
 
 
@@ -355,9 +359,7 @@ def _calmed(offsets: np.ndarray, middle: int) -> np.ndarray:
 
 
 def _cost(points: np.ndarray, smooth: np.ndarray, pull: Pull, view: _View) -> float:
-    """How badly a ring explains the evidence; infinite when it crosses itself."""
-    if not is_simple(points, pull.moves):
-        return np.inf
+    """How badly a ring explains the evidence."""
     changed = _between(points, pull.points, pull, view)
     gain = np.where(view.old, -view.seen.values, view.seen.values)[changed].sum()
     length = segment_lengths(points).sum() - segment_lengths(pull.points).sum()
