@@ -29,6 +29,7 @@ bench: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/bench_core.py
 
 bench-contour: $(VENV)/.peers
+	$(BIN)/python Testing/benchmarks/bench_contour_speed.py
 	$(BIN)/python Testing/benchmarks/bench_contour.py
 
 $(VENV)/bin/python:

@@ -294,11 +294,25 @@ def test_bad_pulls_are_refused(target, radius, strength, said):
 
 def test_inserting_keeps_the_outline_and_deleting_undoes_it():
     rings = tuple(trace(disc()))
-    more, vertex = insert_vertex(rings, 0, [60.3, 41.0])
-    assert len(more[0]) == len(rings[0]) + 1
+    more, ring, vertex = insert_vertex(rings, [60.3, 41.0])
+    assert ring == 0 and len(more[0]) == len(rings[0]) + 1
     assert more[0].area == pytest.approx(rings[0].area)
     less = delete_vertex(more, 0, vertex)
     assert np.array_equal(less[0].points, rings[0].points)
+
+
+def test_a_vertex_goes_to_the_nearest_stretch_of_outline_not_to_the_ring_of_the_nearest_vertex():
+    long, small = Ring([[0, 0], [100, 0], [100, 20], [0, 20]]), Ring([[48, -12], [52, -12], [50, -8]])
+    rings, ring, vertex = insert_vertex((long, small), [50, -3])
+    assert (ring, vertex) == (0, 1) and rings[0].points[1].tolist() == [50, 0]
+
+
+def test_what_settles_stays_on_the_slice():
+    mask = np.zeros((40, 40), bool)
+    mask[10:, 15:25] = True  # cut by the slice's lower edge
+    grey = np.random.default_rng(0).normal(mask * 50.0, 5)
+    (old,), (new,) = pulled(mask, grey, (1, 1), 0, [8.0, 34.0], 60.0)
+    assert new.points.max() <= 39.5 and not np.array_equal(old.points, new.points)
 
 
 def test_deleting_of_three_vertices_deletes_the_ring():

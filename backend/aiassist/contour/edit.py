@@ -23,6 +23,7 @@ def pull_vertex(
     spacing,
     radius: float,
     strength: float = 1.0,
+    pinned: bool = True,
 ) -> tuple[Ring, ...]:
     """Put a vertex somewhere else; its neighbours within the radius follow and settle on the border.
 
@@ -44,6 +45,8 @@ def pull_vertex(
         In mm along the ring.
     strength : float
         0 (smooth dragging) to 1 (settle fully).
+    pinned : bool
+        Whether the vertex stays exactly where it is put, or settles like its neighbours.
 
     Returns
     -------
@@ -61,12 +64,13 @@ def pull_vertex(
         raise ContourError(f"The strength {strength} is not between 0 and 1.")
     spacing = np.asarray(spacing, dtype=float)
     old = rings[ring].points
-    pull = Pull(old * spacing, vertex, target * spacing, float(radius))
+    pull = Pull(old * spacing, vertex, target * spacing, float(radius), pinned)
     if pull.length == 0:
         return tuple(rings)
     for points in _tries(pull, grey, spacing, strength):
-        if is_valid(rings, ring, points / spacing, pull.moves):
-            return _with(rings, ring, _exact(points / spacing, old, pull))
+        points = np.where(pull.moves[:, np.newaxis], _within(points / spacing, grey.shape), old)
+        if is_valid(rings, ring, points, pull.moves):
+            return _with(rings, ring, points)
     return _with(rings, ring, _stopped(rings, ring, pull, spacing))
 
 
@@ -74,7 +78,12 @@ def _checked(target, shape) -> np.ndarray:
     target = np.asarray(target, dtype=float)
     if target.shape != (2,) or not np.isfinite(target).all():
         raise ContourError(f"The place {target.tolist()} is not a point (x, y).")
-    return np.clip(target, -0.5, np.array(shape)[::-1] - 0.5)
+    return _within(target, shape)
+
+
+def _within(points: np.ndarray, shape) -> np.ndarray:
+    """The points ``(x, y)``, those beyond the slice's edge put on it."""
+    return np.clip(points, -0.5, np.array(shape)[::-1] - 0.5)
 
 
 def _tries(pull: Pull, grey: np.ndarray, spacing: np.ndarray, strength: float):
@@ -82,11 +91,6 @@ def _tries(pull: Pull, grey: np.ndarray, spacing: np.ndarray, strength: float):
     yield drag(pull, grey, spacing, strength)
     for share in (pull.share_of_ring, 0.5 * pull.share_of_ring, 0.0):
         yield follow(pull, share)
-
-
-def _exact(points: np.ndarray, old: np.ndarray, pull: Pull) -> np.ndarray:
-    """The points with those that must not move exactly where they were."""
-    return np.where(pull.moves[:, np.newaxis], points, old)
 
 
 def _stopped(rings, ring: int, pull: Pull, spacing: np.ndarray) -> np.ndarray:
@@ -113,22 +117,30 @@ def is_valid(rings: Sequence[Ring], ring: int, points: np.ndarray, moved: np.nda
     return not any(len(crossings(mine, other)) for other in others)
 
 
-def insert_vertex(rings: Sequence[Ring], ring: int, point) -> tuple[tuple[Ring, ...], int]:
-    """A new vertex on the outline where it comes nearest to `point` ``(x, y)``; the rings, and its number.
+def insert_vertex(rings: Sequence[Ring], point) -> tuple[tuple[Ring, ...], int, int]:
+    """A new vertex where the outlines come nearest to `point` ``(x, y)``; the rings, which ring, and its vertex.
 
-    The outline does not change. `ContourError` when the point is not finite.
+    No outline changes. `ContourError` when the point is not finite or there is no ring.
     """
     point = np.asarray(point, dtype=float)
     if point.shape != (2,) or not np.isfinite(point).all():
         raise ContourError(f"The place {point.tolist()} is not a point (x, y).")
-    parts = segments(rings[ring].points)
+    if not rings:
+        raise ContourError("There is no outline to add a vertex to.")
+    found = [_nearest_place(ring, point) for ring in rings]
+    ring = int(np.argmin([np.linalg.norm(place - point) for _, place in found]))
+    vertex, place = found[ring]
+    return _with(rings, ring, np.insert(rings[ring].points, vertex, place, axis=0)), ring, vertex
+
+
+def _nearest_place(ring: Ring, point: np.ndarray) -> tuple[int, np.ndarray]:
+    """Where an outline comes nearest to a point, but not on top of a vertex, and the number of the next vertex."""
+    parts = segments(ring.points)
     along = parts[:, 1] - parts[:, 0]
     share = ((point - parts[:, 0]) * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-12)
-    share = share.clip(0.05, 0.95)  # not on top of a vertex
-    places = parts[:, 0] + share[:, np.newaxis] * along
-    after = int(np.argmin(np.linalg.norm(places - point, axis=1)))
-    points = np.insert(rings[ring].points, after + 1, places[after], axis=0)
-    return _with(rings, ring, points), after + 1
+    places = parts[:, 0] + share.clip(0.05, 0.95)[:, np.newaxis] * along
+    nearest = int(np.argmin(np.linalg.norm(places - point, axis=1)))
+    return nearest + 1, places[nearest]
 
 
 def delete_vertex(rings: Sequence[Ring], ring: int, vertex: int) -> tuple[Ring, ...]:

@@ -10,7 +10,6 @@ from aiassist.contour.edit import delete_vertex, insert_vertex, pull_vertex
 from aiassist.contour.plane import Plane
 from aiassist.contour.rasterise import rasterise
 from aiassist.contour.ring import Ring
-from aiassist.contour.snap import Pull, drag
 from aiassist.contour.trace import DISTANCE, trace
 from aiassist.errors import ContourError
 from aiassist.imaging import MaskPatch, Region, Volume, finite
@@ -115,11 +114,10 @@ class ContourSession:
 
     def insert(self, point) -> Edit | None:
         """Add a vertex to the outline where it comes nearest to a point."""
-        held = self.nearest(point)
-        if held is None:
+        self._open()
+        if not self.rings:
             return None
-        # The nearest vertex may belong to another ring than the nearest stretch of outline; its ring is meant.
-        rings, _ = insert_vertex(self.rings, held[0], point)
+        rings, _, _ = insert_vertex(self.rings, point)
         return self._keep("insert vertex", self.rings, rings)
 
     def delete(self, ring: int, vertex: int) -> Edit | None:
@@ -213,10 +211,8 @@ class ContourSession:
             return None
         ring = int(np.argmin([gap.min() for gap in gaps]))
         vertex = int(np.argmin(gaps[ring]))
-        grey, start = finite(plane.of(self.volume.voxels)), rings[ring].points[vertex]
-        pull = Pull(rings[ring].points * plane.spacing, vertex, (start + step) * plane.spacing, radius, pinned=False)
-        settled = drag(pull, grey, plane.spacing, strength)[vertex] / plane.spacing
-        after = pull_vertex(rings, ring, vertex, settled, grey, plane.spacing, radius, strength)
+        grey, target = finite(plane.of(self.volume.voxels)), rings[ring].points[vertex] + step
+        after = pull_vertex(rings, ring, vertex, target, grey, plane.spacing, radius, strength, pinned=False)
         return self._change(plane, rings, after)
 
     def _open(self) -> Plane:

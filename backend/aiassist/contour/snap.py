@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,8 @@ SURE, SURER = 3.0, 1.5
 MARGIN = 14
 #: Cost of a pixel that changes against the smoothly moved ring, and of a pixel's length of outline.
 LEAVE, LENGTH = 0.25, 0.3
+#: Cost of a pixel that changes against the pull: that leaves when the outline is pulled out, or joins.
+CONTRARY = 0.15
 #: Shares of the radius within which neighbours follow, and over which arcs forget the old outline.
 FOLLOW, BRIDGE = (1.0, 0.5, 0.2), (1.0, 0.5)
 
@@ -238,6 +240,7 @@ class _View:
     seen: Window
     strayed: Window
     old: np.ndarray
+    outward: bool
     trust: float
 
     @classmethod
@@ -250,8 +253,9 @@ class _View:
         doubt = (np.abs(depth) < 0.35 * drag + pixel) & (np.abs(depth - depth_old) > 0.25 * pixel)
         logits = evidence(grey, depth, doubt, pixel)
         seen = Window(logits, np.asarray(corner, dtype=float), np.asarray(spacing, dtype=float))
-        strayed = replace(seen, values=_strayed(pull, depth_old, seen, pixel, drag))
-        return cls(seen, strayed, old, _trust(old ^ inside, inside, logits))
+        outward = bool(seen.replaced(depth_old).at(pull.target[np.newaxis])[0] < 0)
+        strayed = seen.replaced(_strayed(depth_old, outward, pixel, drag))
+        return cls(seen, strayed, old, outward, _trust(old ^ inside, inside, logits))
 
     @property
     def pixel(self) -> float:
@@ -259,15 +263,14 @@ class _View:
         return float(np.sqrt(np.prod(self.seen.spacing)))
 
 
-def _strayed(pull: Pull, depth: np.ndarray, seen: Window, pixel: float, drag: float) -> np.ndarray:
+def _strayed(depth: np.ndarray, outward: bool, pixel: float, drag: float) -> np.ndarray:
     """How many pixels each place lies beyond where a pull may bring the border: 0 within.
 
     The border goes from the old outline the way that the vertex was pulled, hardly back, and not much
     farther than the vertex.
     """
-    inward = np.sign(seen.replaced(depth).at(pull.target[np.newaxis])[0]) or 1.0
-    slack, forth = BACK * pixel, 1.25 * drag + BACK * pixel
-    return (np.maximum(-slack - inward * depth, 0) + np.maximum(inward * depth - forth, 0)) / pixel
+    ahead = -depth if outward else depth
+    return (np.maximum(-BACK * pixel - ahead, 0) + np.maximum(ahead - 1.25 * drag - BACK * pixel, 0)) / pixel
 
 
 def _trust(turned: np.ndarray, inside: np.ndarray, logits: np.ndarray) -> float:
@@ -364,7 +367,8 @@ def _cost(points: np.ndarray, smooth: np.ndarray, pull: Pull, view: _View) -> fl
     gain = np.where(view.old, -view.seen.values, view.seen.values)[changed].sum()
     length = segment_lengths(points).sum() - segment_lengths(pull.points).sum()
     left = LEAVE * (1 - view.trust) * _between(points, smooth, pull, view).sum()
-    return float(-2 * EVIDENCE * view.trust * gain + left + LENGTH * length / view.pixel)
+    contrary = CONTRARY * (view.old[changed] == view.outward).sum()
+    return float(-2 * EVIDENCE * view.trust * gain + left + contrary + LENGTH * length / view.pixel)
 
 
 def _between(first: np.ndarray, second: np.ndarray, pull: Pull, view: _View) -> np.ndarray:
