@@ -9,12 +9,22 @@ import numpy as np
 import pytest
 
 from aiassist.engine import AnnotateRequest, JobState, LocalBackend
-from aiassist.engine.studies import MASKS
-from aiassist.errors import AIAssistError, Cancelled, ModelError, PromptError, StudyError
+from aiassist.engine.studies import Studies
+from aiassist.errors import (
+    AIAssistError,
+    BusyError,
+    Cancelled,
+    DeviceMemoryError,
+    ModelError,
+    PromptError,
+    StudyError,
+    UnknownStudyError,
+)
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Promptable, Step
-from aiassist.segmenters.registry import bundled
+from aiassist.segmenters.ellipsoid import Ellipsoid
+from aiassist.segmenters.registry import Registry, bundled
 
 SHAPE = (20, 24, 28)
 WAIT = 20
@@ -298,7 +308,7 @@ def test_progress_reports_phases_with_a_fraction_that_never_falls(backend, study
         fractions = [step.fraction for step in seen]
         assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
         phases = list(dict.fromkeys(step.phase for step in seen))
-        assert [p for p in phases if p != "guess"] == ["crop", "pass", "paste", "version"]
+        assert [p for p in phases if p not in ("guess", "prior")] == ["crop", "pass", "paste", "version"]
         assert phases == list(answer.seconds)
 
 
@@ -384,10 +394,11 @@ def test_a_mask_that_is_put_is_known_by_its_hash(backend, study):
         backend.put_mask(study, MaskPatch(Region((0, 0, 0), (21, 1, 1)), np.ones((21, 1, 1), bool)))
 
 
-def test_masks_beyond_the_limit_must_be_sent_again(backend, study, steps):
+def test_masks_beyond_the_limit_must_be_sent_again(backend, study, steps, monkeypatch):
+    monkeypatch.setattr("aiassist.engine.studies.MASKS", 5)  # bytes; each mask here has one voxel
     steps.go.set()
     patches = []
-    for n in range(MASKS + 1):
+    for n in range(6):
         voxel = np.zeros(SHAPE, bool)
         voxel[np.unravel_index(n, SHAPE)] = True
         patches.append(MaskPatch.of_mask(voxel))
@@ -397,6 +408,63 @@ def test_masks_beyond_the_limit_must_be_sent_again(backend, study, steps):
     assert backend.annotate(request(study, base=patches[1].version)).base == patches[1].version
     backend.put_mask(study, patches[0])
     assert backend.annotate(request(study, base=patches[0].version)).base == patches[0].version
+
+
+def test_volumes_beyond_the_budget_go_and_come_back_by_themselves():
+    volumes = {v.study_id: v for v in (make_volume(n) for n in range(3))}
+    read = []
+
+    def load(study):
+        read.append(study)
+        if study not in volumes:
+            raise UnknownStudyError(f"no {study}")
+        return volumes[study]
+
+    first, second, third = volumes
+    studies = Studies(2 * volumes[first].voxels.nbytes, load)
+    for volume in volumes.values():
+        studies.open(volume)
+    assert studies.bytes == 2 * volumes[first].voxels.nbytes
+    assert studies.volume(second) is volumes[second] and not read  # the first went
+    assert studies.volume(first) is volumes[first] and read == [first]
+    assert studies.volume(second) is volumes[second] and read == [first]  # now the third went
+    with pytest.raises(UnknownStudyError, match="beef"):
+        studies.volume("beef")
+
+
+def test_a_full_queue_refuses_and_takes_again_later(steps):
+    registry = Registry()
+    registry.add("ellipsoid", lambda: steps)
+    with LocalBackend(registry, default="ellipsoid", queue=2) as backend:
+        study = backend.open_study(make_volume())
+        jobs = [backend.submit(request(study, structure=str(n))) for n in range(2)]
+        with pytest.raises(BusyError, match="2 requests wait for the cpu"):
+            backend.submit(request(study, structure="3"))
+        steps.go.set()
+        for job in jobs:
+            job.result(10)
+        assert backend.annotate(request(study, structure="3")).study == study
+
+
+class Hungry(Ellipsoid):
+    """A segmenter that finds its device full."""
+
+    def annotate(self, volume, prompts):
+        yield Step("pass", 0.0)
+        raise DeviceMemoryError("The cuda has too little memory for the network now.")
+
+
+def test_when_the_device_is_full_the_cpu_takes_over_and_says_so():
+    registry = Registry()
+    registry.add("ellipsoid", Hungry)
+    with LocalBackend(registry, default="ellipsoid") as backend:
+        study = backend.open_study(make_volume())
+        with pytest.raises(DeviceMemoryError):
+            backend.annotate(request(study))
+        backend.fallback, backend.worker.name = bundled(), "cuda"
+        backend.registry.get("ellipsoid").card = replace(backend.registry.get("ellipsoid").card, devices=("cuda",))
+        answer = backend.annotate(request(study))
+        assert answer.device == "cpu" and answer.patch.mask.any()
 
 
 def test_masks_of_one_study_are_not_known_in_another(backend, study):

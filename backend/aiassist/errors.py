@@ -33,6 +33,34 @@ class StudyError(AIAssistError):
     """A study, or a mask of it, is unknown to the backend that was asked."""
 
 
+class UnknownStudyError(StudyError):
+    """A study is not open where it was asked for; open it and ask again."""
+
+
+class UnknownMaskError(StudyError):
+    """A version of a mask is not known where it was asked for; send it and ask again."""
+
+
+class BusyError(AIAssistError):
+    """There is no room in the queue now; ask again later."""
+
+
+class DeviceMemoryError(AIAssistError):
+    """The device has too little memory for this work."""
+
+
+class UploadError(AIAssistError):
+    """An upload is not what it was announced to be."""
+
+
+class AccessError(AIAssistError):
+    """Who asks is not known, or may not do this."""
+
+
+class ConnectionLostError(AIAssistError):
+    """The server cannot be reached, or broke off."""
+
+
 class StoreError(AIAssistError):
     """The ground-truth store cannot do what was asked of it."""
 

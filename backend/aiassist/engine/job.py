@@ -46,6 +46,8 @@ class Job(Generic[Result]):
         self._result: Result | None = None
         self._error: BaseException | None = None
         self._phase_began = (None, 0.0)
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
         self.state = JobState.QUEUED
         self.last_step = Step("queued", 0.0)
         #: Seconds spent in each phase so far.
@@ -82,11 +84,22 @@ class Job(Generic[Result]):
 
     def _end(self, state: JobState, result: Result | None = None, error: BaseException | None = None) -> None:
         self._result, self._error, self.state = result, error, state
-        self._finished.set()
+        with self._lock:
+            self._finished.set()
+        for callback in self._callbacks:
+            callback()
 
     def cancel(self) -> None:
         """Ask the job to stop before its next step; a finished job is left alone."""
         self._cancelled.set()
+
+    def when_finished(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once there is an outcome, on the thread that brings it; at once when there is one already."""
+        with self._lock:
+            if not self._finished.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
 
     @property
     def finished(self) -> bool:

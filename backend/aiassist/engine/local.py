@@ -10,7 +10,7 @@ from aiassist.engine.backend import AnnotateRequest, Annotation
 from aiassist.engine.job import Job
 from aiassist.engine.studies import Studies
 from aiassist.engine.worker import Worker
-from aiassist.errors import ModelError
+from aiassist.errors import DeviceMemoryError, ModelError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step
@@ -28,6 +28,10 @@ class LocalBackend:
         "cpu" or "cuda".
     default : str
         Name of the model for requests that name none.
+    studies : Studies, optional
+        What keeps the open studies; without a limit when absent.
+    queue : int, optional
+        Most requests that may wait.
     threaded : bool
         See `Worker`. When False, `annotate` still blocks until its answer is there, and jobs of
         `submit` advance only by `step`.
@@ -39,11 +43,15 @@ class LocalBackend:
         device: str = "cpu",
         default: str = DEFAULT,
         threaded: bool = True,
+        studies: Studies | None = None,
+        queue: int | None = None,
     ):
         self.registry = registry if registry is not None else bundled(device)
+        #: Takes over where the device has too little memory.
+        self.fallback = bundled("cpu") if device != "cpu" else None
         self.default = default
-        self.studies = Studies()
-        self.worker = Worker(device, threaded)
+        self.studies = studies if studies is not None else Studies()
+        self.worker = Worker(device, threaded, queue)
         self._latest: dict[tuple[str, str, str], Job] = {}
         self._lock = threading.Lock()
 
@@ -116,7 +124,15 @@ class LocalBackend:
         base = request.base or (prompts.prior.version if prompts.prior is not None else None)
 
         def work() -> Generator[Step, None, Annotation]:
-            patch = yield from segmenter.annotate(volume, prompts)
+            device = self.worker.name
+            try:
+                patch = yield from segmenter.annotate(volume, prompts)
+            except DeviceMemoryError:
+                if self.fallback is None:
+                    raise
+                device = "cpu"
+                yield Step("once more on the cpu", 0.0)
+                patch = yield from self.fallback.get(card.name).annotate(volume, prompts)
             yield Step("version", 1.0)
             return Annotation(
                 patch=patch,
@@ -126,7 +142,7 @@ class LocalBackend:
                 version=self.studies.remember(request.study, patch.over(prompts.prior)),
                 model=card.name,
                 model_version=card.version,
-                device=self.worker.name,
+                device=device,
                 seconds=job.seconds,
             )
 

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 
 from aiassist.engine.job import Job
-from aiassist.errors import AIAssistError
+from aiassist.errors import AIAssistError, BusyError
 
 
 class Worker:
@@ -19,10 +19,13 @@ class Worker:
     threaded : bool
         True: a thread of its own advances the jobs. False: whoever holds the worker calls `step`,
         as Slicer does from a timer, because Python threads starve inside Slicer.
+    limit : int, optional
+        Most jobs that may wait.
     """
 
-    def __init__(self, name: str, threaded: bool = True):
+    def __init__(self, name: str, threaded: bool = True, limit: int | None = None):
         self.name = name
+        self._limit = limit
         self._queue: deque[Job] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -32,10 +35,12 @@ class Worker:
             self._thread.start()
 
     def add(self, job: Job) -> None:
-        """Queue a job; `AIAssistError` after `stop`, when nobody would run it."""
+        """Queue a job; `BusyError` when too many wait, `AIAssistError` after `stop`, when nobody would run it."""
         with self._wake:
             if self._stopping:
                 raise AIAssistError(f"The backend on {self.name} is closed; make a new one.")
+            if self._limit is not None and len(self._queue) >= self._limit:
+                raise BusyError(f"{len(self._queue)} requests wait for the {self.name} already; try again in a moment.")
             self._queue.append(job)
             self._wake.notify()
 

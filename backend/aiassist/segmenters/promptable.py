@@ -80,8 +80,9 @@ class PromptableNetwork:
         yield Step("pass", 0.4)
         logits = self.runner(seen)
         if guess is not None:
-            yield Step("second pass", 0.6)
+            yield Step("prior", 0.55)
             show_prior(seen, (logits > 0).astype(np.float32))
+            yield Step("pass", 0.6)
             logits = _without_stray(self.runner(seen), marks)
         yield Step("paste", 0.8)
         return MaskPatch(region, local.interpolate(logits) > 0)

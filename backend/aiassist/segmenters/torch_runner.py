@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aiassist.errors import ModelError
+from aiassist.errors import DeviceMemoryError, ModelError
 from aiassist.segmenters.network import PromptableNet, Shape
 from aiassist.segmenters.onnx_runner import HALF
 
@@ -36,9 +36,12 @@ class TorchRunner:
 
     @torch.no_grad()
     def __call__(self, channels: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(channels)[None].to(self.device).contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.net(x)[0, 0].float().cpu().numpy()
+        try:
+            x = torch.from_numpy(channels)[None].to(self.device).contiguous(memory_format=torch.channels_last_3d)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                return self.net(x)[0, 0].float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(f"The {self.device} has too little memory for the network now.") from error
 
 
 def load_network(path: Path) -> tuple[PromptableNet, int]:
