@@ -420,7 +420,7 @@ def test_volumes_beyond_the_budget_go_and_come_back_by_themselves():
             raise UnknownStudyError(f"no {study}")
         return volumes[study]
 
-    first, second, third = volumes
+    first, second, _ = volumes
     studies = Studies(2 * volumes[first].voxels.nbytes, load)
     for volume in volumes.values():
         studies.open(volume)
@@ -434,8 +434,8 @@ def test_volumes_beyond_the_budget_go_and_come_back_by_themselves():
 
 def test_a_full_queue_refuses_and_takes_again_later(steps):
     registry = Registry()
-    registry.add("ellipsoid", lambda: steps)
-    with LocalBackend(registry, default="ellipsoid", queue=2) as backend:
+    registry.add("steps", lambda: steps)
+    with LocalBackend(registry, default="steps", queue=2) as backend:
         study = backend.open_study(make_volume())
         jobs = [backend.submit(request(study, structure=str(n))) for n in range(2)]
         with pytest.raises(BusyError, match="2 requests wait for the cpu"):
@@ -449,6 +449,8 @@ def test_a_full_queue_refuses_and_takes_again_later(steps):
 class Hungry(Ellipsoid):
     """A segmenter that finds its device full."""
 
+    card = replace(Ellipsoid.card, devices=("cpu", "cuda"))
+
     def annotate(self, volume, prompts):
         yield Step("pass", 0.0)
         raise DeviceMemoryError("The cuda has too little memory for the network now.")
@@ -457,14 +459,13 @@ class Hungry(Ellipsoid):
 def test_when_the_device_is_full_the_cpu_takes_over_and_says_so():
     registry = Registry()
     registry.add("ellipsoid", Hungry)
-    with LocalBackend(registry, default="ellipsoid") as backend:
+    with LocalBackend(registry, default="ellipsoid", device="cuda") as backend:
         study = backend.open_study(make_volume())
-        with pytest.raises(DeviceMemoryError):
-            backend.annotate(request(study))
-        backend.fallback, backend.worker.name = bundled(), "cuda"
-        backend.registry.get("ellipsoid").card = replace(backend.registry.get("ellipsoid").card, devices=("cuda",))
-        answer = backend.annotate(request(study))
+        answer = backend.annotate(AnnotateRequest(study, BALL))
         assert answer.device == "cpu" and answer.patch.mask.any()
+        backend.fallback = None
+        with pytest.raises(DeviceMemoryError):
+            backend.annotate(AnnotateRequest(study, BALL))
 
 
 def test_masks_of_one_study_are_not_known_in_another(backend, study):
