@@ -71,6 +71,8 @@ class Job(Generic[Result]):
         except StopIteration as end:
             self._count(None)
             self._end(JobState.DONE, result=end.value)
+        except Cancelled as error:
+            self._end(JobState.CANCELLED, error=error)
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for the result
             self._end(JobState.FAILED, error=error)
         return not self._finished.is_set()

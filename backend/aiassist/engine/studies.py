@@ -50,6 +50,11 @@ class Studies:
         """Bytes of the voxels that are held."""
         return sum(volume.voxels.nbytes for volume in self._volumes.values())
 
+    def holds(self, study: str) -> bool:
+        """Whether the volume is in memory."""
+        with self._lock:
+            return study in self._volumes
+
     def close(self, study: str) -> None:
         """Forget a study and its masks."""
         with self._lock:

@@ -1,0 +1,238 @@
+"""What a client and the server say to each other, without sending anything.
+
+A conversation is a generator: it yields a `Request`, is sent the `Reply`, and returns its outcome.
+Whoever carries the messages (requests here, Qt's network manager inside Slicer) drives it.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from typing import TypeVar
+from urllib.parse import quote
+
+from aiassist.engine.backend import AnnotateRequest, Annotation
+from aiassist.errors import UnknownMaskError, UnknownStudyError
+from aiassist.imaging import MaskPatch, Volume
+from aiassist.protocol import Reply, Request
+from aiassist.protocol.messages import (
+    OFFSET,
+    PATCH_TYPE,
+    PIECE,
+    RECEIVED,
+    annotation_from_wire,
+    answer_of,
+    card_from_json,
+    check,
+    request_to_json,
+    study_to_json,
+    voxels_as_bytes,
+)
+from aiassist.segmenters.base import ModelCard
+
+Outcome = TypeVar("Outcome")
+Conversation = Generator[Request, Reply, Outcome]
+
+#: Masks remembered, so that they can be sent again to a server that forgot them.
+MASKS = 64
+#: The first piece of an upload; later ones are as long as takes this many seconds.
+FIRST, PACE = 2**20, 0.5
+#: Share of a piece that is compressed to find out whether that pays.
+SAMPLE = 2**18
+
+
+class Conversations:
+    """Everything that can be asked of a server, and what must be remembered for it.
+
+    Parameters
+    ----------
+    client : str
+        Names this window; requests of the same client and structure overtake each other.
+    """
+
+    def __init__(self, client: str):
+        self.client = client
+        self._volumes: dict[str, Volume] = {}
+        self._masks: OrderedDict[str, tuple[str | None, MaskPatch]] = OrderedDict()
+
+    def models(self) -> Conversation[list[ModelCard]]:
+        """The cards of the server's models, the default first."""
+        reply = yield Request("GET", "/api/models")
+        return [card_from_json(card) for card in check(reply).json()["models"]]
+
+    # Studies
+
+    def open_study(self, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[str]:
+        """Make a volume known to the server; sends voxels only when they are not there yet.
+
+        An upload that broke off goes on where it stopped. `progress` is told the share sent.
+        """
+        study = volume.study_id
+        reply = yield Request("HEAD", f"/api/studies/{study}")
+        if reply.status != 200:
+            yield from self._upload(study, volume, progress)
+        self._volumes[study] = volume
+        return study
+
+    def _upload(self, study: str, volume: Volume, progress) -> Conversation[None]:
+        reply = yield Request.of_json("PUT", f"/api/studies/{study}", study_to_json(volume))
+        received = check(reply).json()["received"]
+        voxels, pace = voxels_as_bytes(volume), Pace()
+        stuck = 0
+        while received < len(voxels):
+            piece = voxels[received : received + pace.size]
+            body, headers = pace.pack(piece)
+            began = time.perf_counter()
+            headers |= {OFFSET: str(received), "content-type": "application/octet-stream"}
+            reply = yield Request("PATCH", f"/api/studies/{study}/voxels", body, headers, seconds=300)
+            pace.sent(len(piece), len(body), time.perf_counter() - began)
+            if reply.status == 409 and RECEIVED in reply.headers:  # another window sends it too, or a reply was lost
+                stuck += 1
+                if stuck > 100:
+                    check(reply)
+                received = int(reply.headers[RECEIVED])
+            else:
+                received = check(reply).json()["received"]
+            if progress is not None:
+                progress(received / len(voxels))
+
+    def close_study(self, study: str) -> Conversation[None]:
+        """Forget a study here; the server's own cache does what it likes."""
+        self._volumes.pop(study, None)
+        return
+        yield
+
+    def put_mask(self, study: str, patch: MaskPatch) -> Conversation[str]:
+        """Make a mask known to the server; returns its version."""
+        headers = {"content-type": PATCH_TYPE}
+        reply = yield Request("POST", f"/api/studies/{study}/masks", patch.to_bytes(), headers)
+        if _unknown_study(reply) and study in self._volumes:
+            yield from self.open_study(self._volumes[study])
+            reply = yield Request("POST", f"/api/studies/{study}/masks", patch.to_bytes(), headers)
+        version = check(reply).json()["version"]
+        self._remember(version, None, patch)
+        return version
+
+    # Annotation
+
+    def annotate(self, request: AnnotateRequest, job: str) -> Conversation[Annotation]:
+        """Ask for a mask. A server that forgot the study or the base is told them once more."""
+        body = {**request_to_json(request), "client": request.client or self.client}
+        message = Request.of_json("POST", f"/api/annotate?job={job}", body, seconds=600)
+        reply = yield message
+        if _unknown_study(reply) and request.study in self._volumes:
+            yield from self.open_study(self._volumes[request.study])
+            reply = yield message
+        if _error_name(reply) == UnknownMaskError.__name__ and request.base in self._masks:
+            yield from self.put_mask(request.study, self._whole(request.base))
+            reply = yield message
+        annotation = annotation_from_wire(check(reply))
+        self._remember(annotation.version, annotation.base, annotation.patch)
+        return annotation
+
+    def progress(self, job: str) -> Conversation[dict]:
+        """Where a job stands: ``state``, ``position`` in the queue, ``phase`` and ``fraction``."""
+        reply = yield Request("GET", f"/api/jobs/{job}")
+        return check(reply).json()
+
+    def cancel(self, job: str) -> Conversation[None]:
+        """Stop a job before its next step."""
+        check((yield Request("DELETE", f"/api/jobs/{job}")))
+
+    def _remember(self, version: str, base: str | None, patch: MaskPatch) -> None:
+        self._masks[version] = (base, patch)
+        self._masks.move_to_end(version)
+        while len(self._masks) > MASKS:
+            self._masks.popitem(last=False)
+
+    def _whole(self, version: str) -> MaskPatch:
+        """The mask of a version, put together from the patches that led to it."""
+        chain = []
+        while version is not None:
+            if version not in self._masks:
+                raise UnknownMaskError(f"The mask {version} is forgotten here too; start the structure anew.")
+            version, patch = self._masks[version]
+            chain.append(patch)
+        whole = None
+        for patch in reversed(chain):
+            whole = patch.over(whole)
+        return whole
+
+    # Contour and ground truth
+
+    def contour(self, study: str, base: str, **pull) -> Conversation[tuple[MaskPatch, dict]]:
+        """Pull a vertex of a mask's outline on the server; the patch, and what was done. See the API's page."""
+        reply = yield Request.of_json("POST", "/api/contour", {"study": study, "base": base, **pull})
+        said = answer_of(reply)
+        patch = MaskPatch.from_bytes(reply.body)
+        self._remember(said["version"], base, patch)
+        return patch, said
+
+    def truth(self, study: str | None = None) -> Conversation[list[dict]]:
+        """The studies of the store, or all label versions of one."""
+        reply = yield Request("GET", "/api/truth" if study is None else f"/api/truth/{study}")
+        return check(reply).json()["studies" if study is None else "versions"]
+
+    def save(self, study: str, structure: str, mask: MaskPatch, **details) -> Conversation[dict]:
+        """Save a mask as ground truth; returns the new version.
+
+        Details: ``name`` of the study when it is new, ``model``, ``model_version``, ``prompts``, ``seconds``,
+        ``edits``, ``comment``, ``state``, ``parent`` (number of the version it was made from).
+        """
+        version = yield from self.put_mask(study, mask)
+        path = f"/api/truth/{study}/{quote(structure, safe='')}"
+        reply = yield Request.of_json("POST", path, {**details, "mask": version}, seconds=300)
+        return check(reply).json()
+
+    def saved(self, study: str, structure: str, number: int) -> Conversation[MaskPatch]:
+        """The mask of a saved version."""
+        reply = yield Request("GET", f"/api/truth/{study}/{quote(structure, safe='')}/{number}", seconds=300)
+        return MaskPatch.from_bytes(check(reply).body)
+
+    def restore(self, study: str, structure: str, number: int) -> Conversation[dict]:
+        """Make an old version the newest again."""
+        path = f"/api/truth/{study}/{quote(structure, safe='')}/{number}/restore"
+        reply = yield Request("POST", path, repeatable=False, seconds=300)
+        return check(reply).json()
+
+
+class Pace:
+    """How long the pieces of an upload are, and whether compressing them is faster than sending them."""
+
+    def __init__(self):
+        self.size = FIRST
+        self._bytes_per_second = 0.0
+
+    def pack(self, piece: memoryview) -> tuple[bytes | memoryview, dict[str, str]]:
+        """The body of a piece and its headers."""
+        if self._bytes_per_second and self._pays(piece):
+            return zlib.compress(piece, 1), {"content-encoding": "deflate"}
+        return piece, {}
+
+    def _pays(self, piece: memoryview) -> bool:
+        sample = piece[:SAMPLE]
+        began = time.perf_counter()
+        share = len(zlib.compress(sample, 1)) / len(sample)
+        compressing = (time.perf_counter() - began) / len(sample)
+        return compressing + share / self._bytes_per_second < 1 / self._bytes_per_second
+
+    def sent(self, held: int, travelled: int, seconds: float) -> None:
+        """Learn from a piece that was sent."""
+        seconds = max(seconds, 1e-4)
+        self._bytes_per_second = travelled / seconds
+        self.size = min(max(FIRST // 4, int(held / seconds * PACE)), PIECE)
+
+
+def _error_name(reply: Reply) -> str | None:
+    if reply.status < 400:
+        return None
+    try:
+        return reply.json().get("error")
+    except (ValueError, AttributeError):
+        return None
+
+
+def _unknown_study(reply: Reply) -> bool:
+    return _error_name(reply) == UnknownStudyError.__name__

@@ -1,0 +1,113 @@
+"""The backend behind an address."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from aiassist.client.conversations import Conversation, Conversations, Outcome
+from aiassist.client.transport import RequestsTransport, Transport
+from aiassist.engine.backend import AnnotateRequest, Annotation
+from aiassist.engine.job import Job
+from aiassist.errors import AIAssistError, Cancelled
+from aiassist.imaging import MaskPatch, Volume
+from aiassist.segmenters.base import ModelCard, Step
+
+
+class RemoteBackend:
+    """Asks a server. Implements `aiassist.engine.backend.Backend`.
+
+    Parameters
+    ----------
+    transport : Transport or str
+        What carries the messages, or the server's address.
+    token : str, optional
+        Proves who asks, when an address is given.
+    """
+
+    def __init__(self, transport: Transport | str, token: str | None = None):
+        self.transport = RequestsTransport(transport, token) if isinstance(transport, str) else transport
+        self.conversations = Conversations(uuid.uuid4().hex)
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="aiassist-remote")
+
+    def run(self, conversation: Conversation[Outcome]) -> Outcome:
+        """Carry a conversation to its end."""
+        try:
+            request = next(conversation)
+            while True:
+                request = conversation.send(self.transport.send(request))
+        except StopIteration as end:
+            return end.value
+
+    def models(self) -> list[ModelCard]:
+        """See `Backend.models`."""
+        return self.run(self.conversations.models())
+
+    def open_study(self, volume: Volume, progress: Callable[[float], None] | None = None) -> str:
+        """See `Backend.open_study`; `progress` is told the share of the voxels that was sent."""
+        return self.run(self.conversations.open_study(volume, progress))
+
+    def close_study(self, study: str) -> None:
+        """See `Backend.close_study`."""
+        self.run(self.conversations.close_study(study))
+
+    def put_mask(self, study: str, patch: MaskPatch) -> str:
+        """See `Backend.put_mask`."""
+        return self.run(self.conversations.put_mask(study, patch))
+
+    def submit(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Job[Annotation]:
+        """See `Backend.submit`; what is wrong with the request is raised by the job's `result`."""
+        job = _RemoteJob(self, request, progress)
+        self._threads.submit(_finish, job)
+        return job
+
+    def annotate(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Annotation:
+        """See `Backend.annotate`."""
+        job = _RemoteJob(self, request, progress)
+        _finish(job)
+        return job.result()
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._threads.shutdown(cancel_futures=True)
+        if isinstance(self.transport, RequestsTransport):
+            self.transport.close()
+
+    def __enter__(self) -> RemoteBackend:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+class _RemoteJob(Job[Annotation]):
+    """A job on the server; cancelling it here cancels it there."""
+
+    def __init__(self, backend: RemoteBackend, request: AnnotateRequest, progress):
+        self.id = uuid.uuid4().hex
+        self._backend = backend
+        self._request = request
+        super().__init__(self._ask(), progress)
+
+    def _ask(self) -> Generator[Step, None, Annotation]:
+        yield Step("sent", 0.0)
+        answer = self._backend.run(self._backend.conversations.annotate(self._request, self.id))
+        yield Step("received", 1.0)
+        return answer
+
+    def cancel(self) -> None:
+        """See `Job.cancel`."""
+        super().cancel()
+        with suppress(AIAssistError, Cancelled):  # it may be done, or the server gone: then there is nothing to stop
+            self._backend.run(self._backend.conversations.cancel(self.id))
+
+    def where(self) -> dict:
+        """Where the job stands on the server: ``state``, ``position``, ``phase``, ``fraction``."""
+        return self._backend.run(self._backend.conversations.progress(self.id))
+
+
+def _finish(job: Job) -> None:
+    while job.step():
+        pass

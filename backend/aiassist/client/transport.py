@@ -1,0 +1,143 @@
+"""Carries requests to a server by the package requests."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from aiassist.errors import AccessError, ConnectionLostError
+from aiassist.protocol import Reply, Request
+
+#: Seconds to wait for a connection, and before each new try.
+CONNECT, AGAIN = 6.0, (0.2, 1.0, 3.0)
+#: Statuses after which a repeatable request is sent again.
+LATER = (429, 503)
+
+
+class Transport(Protocol):
+    """Sends a request and returns the reply, whatever its status."""
+
+    def send(self, request: Request) -> Reply:
+        """`ConnectionLostError` when no reply came."""
+        ...
+
+
+class RequestsTransport:
+    """HTTP and HTTPS.
+
+    Proxies and certificates of the institution are honoured (the environment's ``HTTPS_PROXY`` and
+    ``REQUESTS_CA_BUNDLE``), except for this computer itself.
+
+    Parameters
+    ----------
+    url : str
+        ``https://server:8000``, or ``http://127.0.0.1:8000`` for this computer.
+    token : str, optional
+        Proves who asks.
+    verify : bool or str
+        False trusts any certificate; a path names a file of certificates to trust.
+    plain : bool
+        Allow a token to travel unencrypted to another computer.
+    sleep : callable
+        Waits between tries.
+
+    Raises
+    ------
+    AccessError
+        For a token over plain HTTP to another computer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        verify: bool | str = True,
+        plain: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConnectionLostError(f"{url!r} is no address of a server; write it as https://server:8000.")
+        self.url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
+        self.local = is_loopback(parts.hostname)
+        if token and parts.scheme == "http" and not self.local and not plain:
+            raise AccessError(f"{self.url} is not encrypted, so its token could be read on the way; use https.")
+        self._sleep = sleep
+        self._session = requests.Session()
+        self._session.trust_env = not self.local
+        self._session.verify = verify
+        self._session.auth = _Bearer(token)
+        self._session.mount(self.url, HTTPAdapter(pool_maxsize=16))
+
+    def send(self, request: Request) -> Reply:
+        """See `Transport.send`; what may be repeated is sent again when the connection broke or the server was busy."""
+        waits = AGAIN if request.repeatable else ()
+        for wait in (*waits, None):
+            try:
+                reply = self._once(request)
+                if reply.status not in LATER or wait is None:
+                    return reply
+                wait = max(wait, _retry_after(reply))
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+                if isinstance(error, requests.exceptions.SSLError):
+                    raise ConnectionLostError(
+                        f"The certificate of {self.url} is not trusted; give your institution's file of certificates."
+                    ) from error
+                if wait is None:
+                    raise ConnectionLostError(
+                        f"The server {self.url} does not answer; check that it runs and that the address is right."
+                    ) from error
+            except requests.RequestException as error:
+                raise ConnectionLostError(f"The server {self.url} cannot be used: {error}.") from error
+            self._sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+    def _once(self, request: Request) -> Reply:
+        answer = self._session.request(
+            request.method,
+            self.url + request.path,
+            data=request.body if len(request.body) else None,
+            headers=request.headers,
+            timeout=(CONNECT, request.seconds),
+            allow_redirects=False,
+        )
+        return Reply(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.content)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Sets the token; being set, it also keeps requests from looking for passwords in .netrc."""
+
+    def __init__(self, token: str | None):
+        self.token = token
+
+    def __call__(self, request):
+        if self.token:
+            request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this computer's own."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _retry_after(reply: Reply) -> float:
+    try:
+        return min(float(reply.headers.get("retry-after", 0)), 10.0)
+    except ValueError:
+        return 0.0

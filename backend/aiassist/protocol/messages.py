@@ -1,0 +1,165 @@
+"""What the messages of the native API say, as JSON and bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from aiassist import errors
+from aiassist.engine.backend import AnnotateRequest, Annotation
+from aiassist.errors import AIAssistError, Cancelled, ConnectionLostError, UploadError
+from aiassist.imaging import Code, DicomSeries, Geometry, Label, MaskPatch, Volume
+from aiassist.prompts import Prompts
+from aiassist.protocol.wire import Reply
+from aiassist.segmenters.base import ModelCard
+
+#: Content type of `MaskPatch.to_bytes`.
+PATCH_TYPE = "application/vnd.aiassist.patch"
+#: Header with all that an answer says beside its patch, as JSON.
+ANSWER = "aiassist-answer"
+#: Header with the number of bytes of a study that have arrived.
+RECEIVED = "aiassist-received"
+#: Header with the place of an upload's piece among the study's bytes.
+OFFSET = "aiassist-offset"
+#: Most bytes of a piece of an upload, as it lies in memory.
+PIECE = 16 * 2**20
+#: Types of voxels that travel.
+DTYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+
+_STATUS = {
+    errors.UnknownStudyError: 404,
+    errors.UnknownMaskError: 404,
+    errors.BusyError: 503,
+    errors.DeviceMemoryError: 507,
+    errors.AccessError: 403,
+    Cancelled: 409,
+}
+
+
+# Errors
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that tells of an error."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 422)
+
+
+def error_to_json(error: Exception) -> dict:
+    """An error as the body of a reply."""
+    return {"error": type(error).__name__, "message": str(error)}
+
+
+def check(reply: Reply) -> Reply:
+    """The reply, when it is good; else raise the error that it tells of."""
+    if reply.status < 400:
+        return reply
+    try:
+        data = reply.json()
+        name, message = str(data["error"]), str(data["message"])
+    except (ValueError, KeyError, TypeError):
+        raise ConnectionLostError(
+            f"The server answered {reply.status} without saying why; is its address that of an AIAssist server?"
+        ) from None
+    if name == "Cancelled":
+        raise Cancelled(message)
+    kind = getattr(errors, name, None)
+    known = isinstance(kind, type) and issubclass(kind, AIAssistError) and kind is not errors.MissingExtraError
+    raise (kind if known else AIAssistError)(message)
+
+
+# Models
+
+
+def card_to_json(card: ModelCard) -> dict:
+    """A model card as JSON."""
+    return asdict(card)
+
+
+def card_from_json(data: Mapping) -> ModelCard:
+    """Read what `card_to_json` wrote; fields of newer versions are left out."""
+    known = {name: data[name] for name in ModelCard.__dataclass_fields__ if name in data}
+    return ModelCard(**{**known, "labels": tuple(_label(label) for label in data.get("labels", ()))})
+
+
+def _label(data: Mapping) -> Label:
+    codes = {name: Code(**data[name]) if data.get(name) else None for name in ("code", "side")}
+    return Label(data["name"], data["value"], tuple(data["colour"]), **codes)
+
+
+# Studies
+
+
+def study_to_json(volume: Volume) -> dict:
+    """All of a volume but its voxels."""
+    data = {
+        "shape": list(volume.shape),
+        "dtype": volume.voxels.dtype.name if volume.voxels.dtype.name in DTYPES else volume.stored_voxels.dtype.name,
+        "affine": volume.geometry.affine.tolist(),
+    }
+    return data if volume.dicom is None else {**data, "dicom": list(volume.dicom.headers)}
+
+
+def study_bytes(data: Mapping) -> int:
+    """How many bytes of voxels follow; `UploadError` for shapes and types that no study has."""
+    shape, dtype = data["shape"], data["dtype"]
+    if dtype not in DTYPES:
+        raise UploadError(f"Voxels of type {dtype!r} do not travel; use one of {', '.join(DTYPES)}.")
+    if len(shape) != 3 or min(shape) < 1:
+        raise UploadError(f"A study has three axes of one voxel or more, not the shape {list(shape)}.")
+    return int(np.prod([int(n) for n in shape], dtype=object)) * np.dtype(dtype).itemsize
+
+
+def voxels_as_bytes(volume: Volume) -> memoryview:
+    """The voxels in C order ``(k, j, i)``, little-endian; no copy where they lie so already."""
+    voxels = volume.voxels if volume.voxels.dtype.name in DTYPES else volume.stored_voxels
+    return memoryview(np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).reshape(-1)).cast("B")
+
+
+def volume_from(data: Mapping, voxels: np.ndarray) -> Volume:
+    """The volume of `study_to_json` and its bytes (an array of uint8)."""
+    array = voxels.view(np.dtype(data["dtype"]).newbyteorder("<")).reshape(data["shape"])
+    dicom = data.get("dicom")
+    geometry = Geometry(tuple(data["shape"]), np.array(data["affine"], dtype=float))
+    return Volume(array, geometry, DicomSeries(tuple(dicom)) if dicom else None)
+
+
+# Annotation
+
+
+def request_to_json(request: AnnotateRequest) -> dict:
+    """An annotation request as JSON."""
+    data = {name: getattr(request, name) for name in ("study", "base", "structure", "model", "client")}
+    return {**{k: v for k, v in data.items() if v is not None}, "prompts": request.prompts.to_json()}
+
+
+def request_from_json(data: Mapping) -> AnnotateRequest:
+    """Read what `request_to_json` wrote."""
+    named = {name: data[name] for name in ("study", "base", "structure", "model", "client") if data.get(name)}
+    return AnnotateRequest(prompts=Prompts.from_json(data["prompts"]), **named)
+
+
+def annotation_to_wire(annotation: Annotation) -> tuple[dict[str, str], bytes]:
+    """Headers and body of an answer."""
+    said = {name: getattr(annotation, name) for name in Annotation.__dataclass_fields__ if name != "patch"}
+    said["seconds"] = {phase: round(seconds, 6) for phase, seconds in said["seconds"].items()}
+    return {"content-type": PATCH_TYPE, ANSWER: json.dumps(said)}, annotation.patch.to_bytes()
+
+
+def annotation_from_wire(reply: Reply) -> Annotation:
+    """Read what `annotation_to_wire` wrote."""
+    said = answer_of(reply)
+    known = {name: said[name] for name in Annotation.__dataclass_fields__ if name in said}
+    return Annotation(patch=MaskPatch.from_bytes(reply.body), **known)
+
+
+def answer_of(reply: Reply) -> dict:
+    """What an answer says beside its patch; `ConnectionLostError` when it says nothing."""
+    try:
+        return json.loads(check(reply).headers[ANSWER])
+    except (KeyError, ValueError):
+        raise ConnectionLostError(
+            "The answer holds no mask; a proxy between here and the server may have changed it."
+        ) from None

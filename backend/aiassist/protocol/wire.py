@@ -1,0 +1,50 @@
+"""One request and its reply, whoever carries them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be sent.
+
+    Parameters
+    ----------
+    method, path : str
+        The path begins with a slash and may hold a query.
+    body : bytes-like
+    headers : dict
+        Lower-case names.
+    repeatable : bool
+        Whether sending it twice does no harm, so that it may be sent again when no reply came.
+    seconds : float
+        Longest wait for the reply.
+    """
+
+    method: str
+    path: str
+    body: bytes | memoryview = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+    seconds: float = 60.0
+
+    @classmethod
+    def of_json(cls, method: str, path: str, data, **more) -> Request:
+        """A request whose body is JSON."""
+        body = json.dumps(data, allow_nan=False).encode()
+        return cls(method, path, body, {"content-type": "application/json"}, **more)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back; header names are lower-case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self):
+        """The body as JSON; ValueError when it is none."""
+        return json.loads(self.body)

@@ -1,0 +1,1 @@
+"""The server: FastAPI over the engine and the ground truth."""

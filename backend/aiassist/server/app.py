@@ -1,0 +1,108 @@
+"""The application: routes, guard, and how errors are told."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from aiassist import __version__
+from aiassist.errors import AIAssistError, Cancelled
+from aiassist.protocol.messages import error_to_json, status_of
+from aiassist.server.exchange import admin_of
+from aiassist.server.guard import Guard, Limits
+from aiassist.server.native import native_routes
+from aiassist.server.service import Service
+from aiassist.server.tokens import Tokens
+from aiassist.server.truth import truth_routes
+
+ABOUT = """
+Annotate medical images by prompts: open a study (its id is a hash of its voxels, so it travels once), ask for
+a mask, correct it by clicks, save it as ground truth.
+
+All indices are continuous voxel indices `[i, j, k]`; masks travel as *patches* that replace a region (magic `AAMP`,
+JSON header, zlib-compressed bits, CRC-32; see `docs/clients.md`). Every route but `/api/health` needs
+`Authorization: Bearer TOKEN`. What goes wrong is told as `{"error": kind, "message": sentence}`.
+"""
+#: Lines of the log that can be asked for.
+LINES = 2000
+#: Threads for work that blocks.
+THREADS = 16
+
+
+def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> FastAPI:
+    """The application of a service."""
+
+    @asynccontextmanager
+    async def life(_app):
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="aiassist"))
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(title="AIAssist", version=__version__, description=ABOUT, lifespan=life, redoc_url=None)
+    app.add_middleware(Guard, tokens=tokens, limits=limits or Limits())
+    app.include_router(native_routes(service))
+    app.include_router(truth_routes(service))
+    _tell_errors(app)
+    lines = _keep_log()
+
+    @app.get(
+        "/logs/", tags=["server"], summary="The latest lines of the server's log", response_class=PlainTextResponse
+    )
+    async def logs(request: Request, lines_wanted: int = 300) -> str:
+        admin_of(request)
+        return "\n".join(list(lines)[-max(1, min(lines_wanted, LINES)) :])
+
+    return app
+
+
+def _tell_errors(app: FastAPI) -> None:
+    @app.exception_handler(AIAssistError)
+    @app.exception_handler(Cancelled)
+    async def known(_request: Request, error: Exception):
+        headers = {"retry-after": "1"} if status_of(error) == 503 else None
+        return JSONResponse(error_to_json(error), status_of(error), headers)
+
+    @app.exception_handler(HTTPException)
+    async def of_http(_request: Request, error: HTTPException):
+        return JSONResponse({"error": "HTTPError", "message": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_form(_request: Request, error: RequestValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:]) or first["loc"][0]
+        return JSONResponse({"error": "RequestError", "message": f"{place}: {first['msg']}."}, 422)
+
+    @app.exception_handler(OSError)
+    async def of_system(_request: Request, error: OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = "The server's disk is full; nothing was changed. Tell its administrator."
+            return JSONResponse({"error": "StoreError", "message": message}, 507)
+        logging.getLogger("aiassist.server").exception("a file could not be used", exc_info=error)
+        return JSONResponse({"error": "StoreError", "message": "The server cannot use its files; see its log."}, 500)
+
+    @app.exception_handler(MemoryError)
+    async def of_memory(_request: Request, _error: MemoryError):
+        message = "The server has too little memory for this now; try again later."
+        return JSONResponse({"error": "DeviceMemoryError", "message": message}, 507)
+
+
+def _keep_log() -> deque[str]:
+    """The latest lines of this package's log."""
+    lines: deque[str] = deque(maxlen=LINES)
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    handler = Keep()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("aiassist").addHandler(handler)
+    return lines

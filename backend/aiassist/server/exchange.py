@@ -1,0 +1,89 @@
+"""What all routes share: who asks, what they sent, waiting for a job, and what may go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+
+from fastapi import HTTPException, Request, Response
+
+from aiassist.engine import Job
+from aiassist.errors import AccessError, UploadError
+from aiassist.protocol.messages import PATCH_TYPE
+from aiassist.server.bodies import Failure
+from aiassist.server.tokens import Person
+
+#: The documented reply of a route that answers with a patch.
+A_PATCH = {200: {"content": {PATCH_TYPE: {"schema": {"type": "string", "format": "binary"}}}, "description": "A patch"}}
+
+
+def fails(*statuses: int) -> dict:
+    said = {
+        401: "No token, or an unknown one",
+        403: "Needs the role admin",
+        404: "The study, mask, job or model is not known here",
+        409: "Cancelled or overtaken; of uploads: the piece does not begin where the last one ended",
+        413: "Too large",
+        422: "Something in the request is wrong",
+        429: "Too many requests",
+        503: "The queue is full",
+        507: "No room on the disk or in memory",
+    }
+    return {status: {"model": Failure, "description": said[status]} for status in (401, 413, 422, 429, *statuses)}
+
+
+def person_of(request: Request) -> Person:
+    """Who asks."""
+    return request.scope["state"]["person"]
+
+
+def admin_of(request: Request) -> Person:
+    """Who asks, an admin; `AccessError` otherwise."""
+    person = person_of(request)
+    if person.role != "admin":
+        raise AccessError(f"{person.name} is an annotator; this needs an admin.")
+    return person
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The body, unpacked when it is compressed; `HTTPException` 413 beyond `limit` bytes."""
+    unpack, pieces, size = None, [], 0
+    if request.headers.get("content-encoding", "identity") not in ("identity", "deflate"):
+        raise UploadError("Only deflate is unpacked here; send the body as it is.")
+    if request.headers.get("content-encoding") == "deflate":
+        unpack = zlib.decompressobj()
+    async for piece in request.stream():
+        if unpack is not None:
+            try:
+                piece = unpack.decompress(piece, limit - size + 1)
+            except zlib.error:
+                raise UploadError("The compressed body is damaged; send it again.") from None
+        size += len(piece)
+        if size > limit or (unpack is not None and unpack.unconsumed_tail):
+            raise HTTPException(413, f"A body may have {limit:,} bytes here.")
+        pieces.append(piece)
+    if unpack is not None and not unpack.eof:
+        raise UploadError("The compressed body was cut off; send it again.")
+    return b"".join(pieces)
+
+
+async def finished(job: Job, request: Request) -> bool:
+    """Wait for a job's outcome; False when the client went away first."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    job.when_finished(lambda: loop.call_soon_threadsafe(done.set))
+    gone = asyncio.create_task(_disconnected(request))
+    waiting = asyncio.create_task(done.wait())
+    await asyncio.wait((gone, waiting), return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    waiting.cancel()
+    return job.finished
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def json_reply(status: int, data: dict, headers: dict | None = None) -> Response:
+    return Response(json.dumps(data), status, headers, "application/json")

@@ -1,0 +1,174 @@
+"""Stands before every route: who asks, how often, how much."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from aiassist.server.tokens import Person, Tokens
+
+log = logging.getLogger("aiassist.server")
+
+#: Open to all: they say nothing of studies or people.
+PUBLIC = {"/", "/api/health", "/docs", "/openapi.json", "/auth", "/auth/", "/auth/token", "/auth/token/"}
+#: Clients that cannot send headers put their token here: /t/TOKEN/v1/models.
+TOKEN_PATH = "/t/"
+#: Seconds added to an answer for each failed try of an address, at most, and how soon failures are forgotten.
+SLOWER, SLOWEST, FORGET = 0.1, 5.0, 300.0
+#: Addresses remembered.
+ADDRESSES = 4096
+
+
+@dataclass
+class Limits:
+    """What one person may ask for.
+
+    ``body`` bytes of a request, ``rate`` requests a second with ``burst`` at once, ``wait`` seconds between
+    two pieces of a request's body.
+    """
+
+    body: int = 2 * 2**30
+    rate: float = 200.0
+    burst: float = 400.0
+    wait: float = 60.0
+
+
+@dataclass
+class _Tries:
+    failed: int = 0
+    latest: float = 0.0
+
+
+@dataclass
+class _Bucket:
+    left: float
+    at: float = field(default_factory=time.monotonic)
+
+
+class Guard:
+    """ASGI middleware: lets in who shows a token, slows who fails, and writes one line of log a request.
+
+    The log names the route and the person, never the path or the query, which may hold a patient's name.
+    """
+
+    def __init__(self, app, tokens: Tokens, limits: Limits):
+        self.app, self.tokens, self.limits = app, tokens, limits
+        self._tries: OrderedDict[str, _Tries] = OrderedDict()
+        self._buckets: dict[str, _Bucket] = {}
+
+    async def __call__(self, scope, receive, send):
+        """See the ASGI specification."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def watched(message):
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        person = None
+        try:
+            scope, token = _split_token(scope)
+            person = self.tokens.person(token) if token else None
+            refusal = await self._refuse(scope, person, token)
+            if refusal is not None:
+                await _answer(watched, *refusal)
+                return
+            scope.setdefault("state", {})["person"] = person
+            await self.app(scope, self._patient(receive), watched)
+        finally:
+            route = getattr(scope.get("route"), "path", "-")
+            took = 1000 * (time.perf_counter() - began)
+            log.info("%s %s %s %.0f ms %s", scope["method"], route, status, took, person.name if person else "-")
+
+    async def _refuse(self, scope, person: Person | None, token: str | None):
+        """Status, error, message and headers of a refusal; None for who may pass."""
+        address = scope["client"][0] if scope.get("client") else "-"
+        if person is None and token is not None:
+            await self._slow_down(address)
+            return 401, "AccessError", "This token is not known here; ask the server's administrator for one.", _ASK
+        if person is None and scope["path"] not in PUBLIC:
+            return 401, "AccessError", "This server needs a token: Authorization: Bearer TOKEN.", _ASK
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.limits.body:
+            return 413, "UploadError", f"A request may have {self.limits.body:,} bytes at most; send it in pieces.", ()
+        if not self._within_rate(person.name if person else address):
+            return 429, "BusyError", "Too many requests; try again in a second.", ((b"retry-after", b"1"),)
+        return None
+
+    async def _slow_down(self, address: str) -> None:
+        now = time.monotonic()
+        tries = self._tries.setdefault(address, _Tries())
+        self._tries.move_to_end(address)
+        while len(self._tries) > ADDRESSES:
+            self._tries.popitem(last=False)
+        if now - tries.latest > FORGET:
+            tries.failed = 0
+        tries.failed, tries.latest = tries.failed + 1, now
+        log.warning("a wrong token came from %s, try %d", address, tries.failed)
+        await asyncio.sleep(min(SLOWER * 2 ** min(tries.failed, 10), SLOWEST))
+
+    def _within_rate(self, who: str) -> bool:
+        now = time.monotonic()
+        bucket = self._buckets.setdefault(who, _Bucket(self.limits.burst))
+        bucket.left = min(self.limits.burst, bucket.left + (now - bucket.at) * self.limits.rate)
+        bucket.at = now
+        if len(self._buckets) > ADDRESSES:
+            self._buckets = {w: b for w, b in self._buckets.items() if now - b.at < 60}
+        if bucket.left < 1:
+            return False
+        bucket.left -= 1
+        return True
+
+    def _patient(self, receive):
+        """`receive` that gives up on a client that stops in the middle of its request's body."""
+        whole = False
+
+        async def next_piece():
+            nonlocal whole
+            if whole:
+                return await receive()
+            message = await asyncio.wait_for(receive(), self.limits.wait)
+            whole = not message.get("more_body", False)
+            return message
+
+        return next_piece
+
+
+_ASK = ((b"www-authenticate", b'Bearer realm="aiassist"'),)
+
+
+def _split_token(scope) -> tuple[dict, str | None]:
+    """The scope without a token in its path, and the token, from the path or the header."""
+    path = scope["path"]
+    if path.startswith(TOKEN_PATH):
+        token, _, rest = path[len(TOKEN_PATH) :].partition("/")
+        scope = dict(scope, path=f"/{rest}", raw_path=f"/{rest}".encode("utf8", "surrogateescape"))
+        return scope, unquote(token)
+    header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+    kind, _, value = header.partition(" ")
+    if kind.lower() == "bearer":
+        return scope, value.strip()
+    if kind.lower() == "basic":  # the token is the password; the name is whatever the client wants it to be
+        try:
+            return scope, base64.b64decode(value, validate=True).decode("utf8").partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return scope, ""
+    return scope, None
+
+
+async def _answer(send, status: int, error: str, message: str, headers=()) -> None:
+    body = json.dumps({"error": error, "message": message}).encode()
+    start = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": start})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,171 @@
+"""The native API: models, studies, annotation, contours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from fastapi import APIRouter, HTTPException, Request, Response
+
+from aiassist import __version__
+from aiassist.errors import PatchError, UploadError
+from aiassist.imaging import MaskPatch
+from aiassist.protocol.messages import (
+    ANSWER,
+    OFFSET,
+    PATCH_TYPE,
+    PIECE,
+    RECEIVED,
+    annotation_to_wire,
+    card_to_json,
+    error_to_json,
+    request_from_json,
+)
+from aiassist.server.bodies import (
+    MASK_BYTES,
+    MASK_VOXELS,
+    AnnotateBody,
+    ContourBody,
+    JobId,
+    JobPart,
+    Study,
+    StudyBody,
+)
+from aiassist.server.exchange import A_PATCH, admin_of, body_of, fails, finished, json_reply, person_of
+from aiassist.server.service import Service
+from aiassist.server.spool import OffsetError
+
+#: How OpenAPI says "bytes".
+BYTES = {"schema": {"type": "string", "format": "binary"}}
+
+
+def native_routes(service: Service) -> APIRouter:
+    """The routes under /api."""
+    routes = APIRouter(prefix="/api")
+    thread = asyncio.to_thread
+
+    @routes.get("/health", tags=["server"], summary="Whether the server runs; needs no token")
+    async def health() -> dict:
+        return {"status": "ok", "version": __version__}
+
+    @routes.get("/models", tags=["models"], summary="The cards of all models, the default first", responses=fails())
+    async def models() -> dict:
+        cards = await thread(service.backend.models)
+        return {"models": [card_to_json(card) for card in cards], "device": service.backend.worker.name}
+
+    @routes.head(
+        "/studies/{study}", tags=["studies"], summary="Whether a study's voxels are here", responses=fails(404)
+    )
+    async def study_is_here(study: Study) -> Response:
+        if await thread(service.has_study, study):
+            return Response()
+        return Response(status_code=404, headers={RECEIVED: str(await thread(service.spool.received, study) or 0)})
+
+    @routes.put("/studies/{study}", tags=["studies"], summary="Begin an upload, or go on with it", responses=fails(507))
+    async def announce(study: Study, body: StudyBody) -> dict:
+        received, whole = await thread(service.announce, study, body.model_dump(exclude_none=True))
+        return {"received": received, "whole": whole}
+
+    @routes.patch(
+        "/studies/{study}/voxels",
+        tags=["studies"],
+        summary="Send a piece of the voxels, at most 16 MiB",
+        description=f"The header `{OFFSET}` says where it begins. `Content-Encoding: deflate` is unpacked. After a 409 "
+        f"the header `{RECEIVED}` says where to go on.",
+        openapi_extra={
+            "requestBody": {
+                "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+            },
+            "parameters": [
+                {"name": OFFSET, "in": "header", "required": True, "schema": {"type": "integer", "minimum": 0}}
+            ],
+        },
+        responses=fails(404, 409, 507),
+    )
+    async def receive(study: Study, request: Request) -> Response:
+        offset = request.headers.get(OFFSET, "")
+        if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
+            raise UploadError(f"The header {OFFSET} must say where the piece begins, in bytes.")
+        piece = await body_of(request, PIECE)
+        try:
+            received, whole = await thread(service.receive, study, int(offset), piece)
+        except OffsetError as error:
+            return json_reply(409, error_to_json(error), {RECEIVED: str(error.received)})
+        return json_reply(200, {"received": received, "whole": whole})
+
+    @routes.delete("/studies/{study}", tags=["studies"], summary="Remove an uploaded study", responses=fails(403))
+    async def forget(study: Study, request: Request) -> dict:
+        await thread(service.forget_study, study, admin_of(request))
+        return {}
+
+    @routes.post(
+        "/studies/{study}/masks",
+        tags=["studies"],
+        summary="Make a mask known, as the base of corrections",
+        openapi_extra={"requestBody": {"content": {PATCH_TYPE: {"schema": {"type": "string", "format": "binary"}}}}},
+        responses=fails(404),
+    )
+    async def put_mask(study: Study, request: Request) -> dict:
+        data = await body_of(request, MASK_BYTES)
+        return {"version": await thread(_put_mask, service, study, data)}
+
+    @routes.post(
+        "/annotate",
+        tags=["annotation"],
+        summary="Segment one structure from prompts",
+        description=f"Answers with a patch; the header `{ANSWER}` holds version, base, model, device, seconds as JSON. "
+        "A newer request of the same client, study and structure overtakes this one (409).",
+        responses={**A_PATCH, **fails(404, 409, 503, 507)},
+        response_class=Response,
+    )
+    async def annotate(body: AnnotateBody, request: Request, job: JobId) -> Response:
+        person = person_of(request)
+        asked = request_from_json(body.model_dump(exclude_none=True))
+        if not service.studies.holds(asked.study):
+            await thread(service.studies.volume, asked.study)
+        work = service.submit(person, job, asked)
+        if not await finished(work, request):
+            service.drop(person, job)
+            return Response(status_code=499)
+        headers, data = await thread(annotation_to_wire, work.result(0))
+        return Response(data, headers=headers)
+
+    @routes.get("/jobs/{job}", tags=["annotation"], summary="Where a job stands", responses=fails(404))
+    async def job_state(job: JobPart, request: Request) -> dict:
+        found = service.job(person_of(request), job)
+        if found is None:
+            raise HTTPException(404, f"There is no job {job}; it may be long done.")
+        return {
+            "state": found.state.value,
+            "position": service.backend.worker.position(found),
+            "phase": found.last_step.phase,
+            "fraction": found.last_step.fraction,
+        }
+
+    @routes.delete("/jobs/{job}", tags=["annotation"], summary="Cancel a job", responses=fails(404))
+    async def cancel(job: JobPart, request: Request) -> dict:
+        found = service.job(person_of(request), job)
+        if found is None:
+            raise HTTPException(404, f"There is no job {job}; it may be long done.")
+        found.cancel()
+        return {}
+
+    @routes.post(
+        "/contour",
+        tags=["annotation"],
+        summary="Pull one vertex of an outline; its neighbours settle on the border",
+        responses={**A_PATCH, **fails(404)},
+        response_class=Response,
+    )
+    async def contour(body: ContourBody) -> Response:
+        patch, said = await thread(service.contour, body.study, body.base, body.model_dump())
+        return Response(await thread(patch.to_bytes), headers={ANSWER: json.dumps(said)}, media_type=PATCH_TYPE)
+
+    return routes
+
+
+def _put_mask(service: Service, study: str, data: bytes) -> str:
+    patch = MaskPatch.from_bytes(data, MASK_VOXELS)
+    if patch.kind != "bits":
+        raise PatchError(f"A mask to correct is one structure, bits, not {patch.kind}.")
+    return service.backend.put_mask(study, patch)

@@ -1,0 +1,114 @@
+"""Start the server: address, token, TLS, ready line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from aiassist.client.transport import is_loopback
+from aiassist.errors import AccessError, AIAssistError
+from aiassist.server.app import make_app
+from aiassist.server.service import Service, Settings
+from aiassist.server.tokens import Person, Tokens, new_token
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens, and by what it proves itself.
+
+    Raises
+    ------
+    AccessError
+        For an address that others can reach without a token file, or half a pair of TLS files.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self):
+        if not is_loopback(self.host) and self.token_file is None:
+            raise AccessError(
+                f"{self.host} can be reached by others, so a token file is needed; make one with: "
+                "aiassist tokens add NAME --file tokens.txt, then add --token-file tokens.txt"
+            )
+        if (self.certificate is None) != (self.key is None):
+            raise AccessError("--tls-cert and --tls-key belong together; give both.")
+
+    @property
+    def scheme(self) -> str:
+        """https with a certificate, else http."""
+        return "https" if self.certificate else "http"
+
+
+def serve(settings: Settings, address: Address, until_stdin_closes: bool = False) -> None:
+    """Run until stopped.
+
+    When the server is ready, a line of JSON goes to standard output: ``ready``, ``url``, and, without a
+    token file, ``token``. With `until_stdin_closes` the server stops when its standard input
+    does, as it does when the program that started it is gone.
+    """
+    own = None if address.token_file is not None else (Person("me", "admin"), new_token())
+    tokens = Tokens(address.token_file, own)
+    listener = _listen(address)
+    service = Service(settings)
+    config = uvicorn.Config(
+        make_app(service, tokens),
+        log_level="warning",
+        access_log=False,  # it would show paths, which may hold patients' names
+        server_header=False,
+        timeout_keep_alive=30,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
+    logging.getLogger("aiassist").setLevel(logging.INFO)
+    port = listener.getsockname()[1]
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    ready = {"ready": True, "url": f"{address.scheme}://{host}:{port}"}
+    if own is not None:
+        ready["token"] = own[1]
+    if until_stdin_closes:
+        threading.Thread(target=_watch_stdin, args=(server,), daemon=True).start()
+    asyncio.run(_run(server, listener, ready))
+
+
+async def _run(server: uvicorn.Server, listener: socket.socket, ready: dict) -> None:
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not running.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        print(json.dumps(ready), flush=True)
+    await running
+
+
+def _listen(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if sys.platform != "win32":  # there it would let two servers share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        raise AIAssistError(
+            f"The address {address.host}:{address.port} cannot be used ({error.strerror}); choose another --port."
+        ) from error
+    return listener
+
+
+def _watch_stdin(server: uvicorn.Server) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    server.should_exit = True

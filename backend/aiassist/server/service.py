@@ -1,0 +1,230 @@
+"""What the server does, without HTTP: studies, jobs, ground truth, and who changed what."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiassist.contour import ContourSession
+from aiassist.engine import AnnotateRequest, Annotation, Job, LocalBackend
+from aiassist.engine.studies import Studies
+from aiassist.errors import ContourError, StoreError, UnknownStudyError
+from aiassist.files import sync
+from aiassist.groundtruth.export import export
+from aiassist.groundtruth.index import State
+from aiassist.groundtruth.store import GroundTruthStore, LabelVersion
+from aiassist.imaging import MaskPatch, Volume
+from aiassist.prompts import Prompts
+from aiassist.server.spool import Spool
+from aiassist.server.tokens import Person
+
+#: Finished jobs whose outcome can still be asked for.
+JOBS = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a server is given.
+
+    ``memory`` bytes of voxels are held open, ``disk`` bytes of uploads are kept, ``queue`` requests may wait.
+    """
+
+    studies: Path
+    device: str = "cpu"
+    memory: int = 4 * 2**30
+    disk: int = 50 * 2**30
+    queue: int = 64
+
+
+class Service:
+    """One server's work. Its methods block; call them from threads.
+
+    Parameters
+    ----------
+    settings : Settings
+    backend : LocalBackend, optional
+        Runs the segmenters; one of the settings' device when absent.
+    """
+
+    def __init__(self, settings: Settings, backend: LocalBackend | None = None):
+        self.settings = settings
+        self.store = GroundTruthStore(settings.studies)
+        self.spool = Spool(settings.studies / "uploads", settings.disk)
+        self.studies = Studies(settings.memory, self._load)
+        self.backend = backend or LocalBackend(device=settings.device, studies=self.studies, queue=settings.queue)
+        self.backend.studies = self.studies
+        self._jobs: OrderedDict[tuple[str, str], Job[Annotation]] = OrderedDict()
+        self._audit = threading.Lock()
+
+    def close(self) -> None:
+        """Stop the work and let go of the files."""
+        self.backend.close()
+        self.store.close()
+
+    # Studies
+
+    def _load(self, study: str) -> Volume:
+        """A volume from the disk: an upload, or an image of the ground truth."""
+        if study in self.spool:
+            return self.spool.load(study)
+        try:
+            return self.store.volume(study)
+        except StoreError:
+            raise UnknownStudyError(f"The study {study} is not open here; open it first.") from None
+
+    def has_study(self, study: str) -> bool:
+        """Whether the voxels are here."""
+        return self.studies.holds(study) or study in self.spool or any(s.id == study for s in self.store.studies())
+
+    def announce(self, study: str, data: Mapping) -> tuple[int, bool]:
+        """Begin or go on with an upload: the bytes that arrived, and whether that is all."""
+        if self.has_study(study):
+            return 0, True
+        with self.spool.lock(study):
+            received = self.spool.announce(study, data)
+            return received, self._finish(study)
+
+    def receive(self, study: str, offset: int, piece: bytes) -> tuple[int, bool]:
+        """Take a piece of an upload: the bytes that arrived, and whether that is all."""
+        with self.spool.lock(study):
+            received = self.spool.append(study, offset, piece)
+            return received, self._finish(study)
+
+    def _finish(self, study: str) -> bool:
+        volume = self.spool.finish(study)
+        if volume is not None:
+            self.studies.open(volume)
+        return volume is not None
+
+    def forget_study(self, study: str, person: Person) -> None:
+        """Remove an uploaded study; what the ground truth holds of it stays."""
+        with self.spool.lock(study):
+            self.spool.remove(study)
+            self.studies.close(study)
+        self.note(person, "forget study", study=study)
+
+    # Annotation
+
+    def submit(self, person: Person, job_id: str, request: AnnotateRequest) -> Job[Annotation]:
+        """The job of a request; the same id again is the same job."""
+        key = (person.name, job_id)
+        job = self._jobs.get(key)
+        if job is None:
+            job = self.backend.submit(replace(request, client=f"{person.name}/{request.client}"))
+            self._jobs[key] = job
+            finished = [k for k, j in self._jobs.items() if j.finished]
+            for old in finished[: max(0, len(finished) - JOBS)]:
+                del self._jobs[old]
+        return job
+
+    def drop(self, person: Person, job_id: str) -> None:
+        """Cancel a job whose client is gone; asked for again, it is done anew."""
+        job = self._jobs.pop((person.name, job_id), None)
+        if job is not None:
+            job.cancel()
+
+    def job(self, person: Person, job_id: str) -> Job[Annotation] | None:
+        """A job of this person; None when it is not known, or no longer."""
+        return self._jobs.get((person.name, job_id))
+
+    # Contour
+
+    def contour(self, study: str, base: str, pull: Mapping) -> tuple[MaskPatch, dict]:
+        """Pull a vertex of a mask's outline; the patch, and what was done."""
+        volume, mask = self.studies.volume(study), self.studies.mask(study, base)
+        if not 0 <= pull["index"] < volume.shape[pull["axis"]]:
+            raise ContourError(
+                f"There is no slice {pull['index']} across axis {pull['axis']}, which has {volume.shape[pull['axis']]}."
+            )
+        session = ContourSession(volume, mask)
+        session.open(pull["axis"], pull["index"])
+        if session.press(pull["start"]) is None:
+            raise ContourError(f"The slice {pull['index']} has no outline to pull; open one that shows the structure.")
+        session.drag(pull["stop"], pull["radius"], pull["strength"])
+        edits = [session.release()]
+        if pull["propagate"] and edits[0] is not None:
+            edits.append(session.propagate(pull["propagate"], pull["radius"], pull["strength"]))
+        patch = session.result()
+        slices = sorted({k for edit in edits if edit is not None for k in edit.slices})
+        return patch, {"base": base, "version": self.studies.remember(study, patch.over(mask)), "slices": slices}
+
+    # Ground truth
+
+    def save(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion:
+        """Save a known mask as a new version; saving the same once more returns the version that is there."""
+        mask = self.studies.mask(study, details["mask"])
+        if all(record.id != study for record in self.store.studies()):
+            self.store.add_study(self.studies.volume(study), details.get("name") or study[:8])
+        again = self._saved_already(person, study, structure, details)
+        if again is not None:
+            return again
+        prompts = details.get("prompts")
+        version = self.store.add(
+            study,
+            structure,
+            mask,
+            author=person.name,
+            prompts=Prompts.from_json(prompts) if prompts else None,
+            state=State(details.get("state") or "draft"),
+            **{k: details.get(k) for k in ("model", "model_version", "seconds", "edits", "parent")},
+            comment=details.get("comment") or "",
+        )
+        self.note(person, "save", study=study, structure=version.structure, version=version.number)
+        return version
+
+    def _saved_already(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion | None:
+        """The version that an earlier try of the same request made, whose answer was lost."""
+        if details.get("parent") is None:
+            return None
+        for version in self.store.history(study, structure):
+            same = (version.parent, version.mask, version.author) == (details["parent"], details["mask"], person.name)
+            if same and version.comment == (details.get("comment") or ""):
+                return version
+        return None
+
+    def saved_mask(self, study: str, structure: str, number: int) -> MaskPatch:
+        """The mask of a saved version; it can be the base of corrections from now on."""
+        mask = self.store.mask(self.store.version(study, structure, number))
+        self.studies.remember(study, mask)
+        return mask
+
+    def restore(self, person: Person, study: str, structure: str, number: int) -> LabelVersion:
+        """Make an old version the newest again."""
+        version = self.store.restore(study, structure, number, person.name)
+        self.note(person, "restore", study=study, structure=version.structure, version=number, made=version.number)
+        return version
+
+    def exported(self, study: str, ending: str, structures: list[str]) -> bytes:
+        """A file of the newest versions."""
+        record = self.store.study(study)
+        latest = self.store.latest(study)
+        names = structures or list(latest)
+        versions = [self.store.version(study, name) for name in names]
+        with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
+            path = Path(folder) / f"labels{ending}"
+            export(self.store, record, versions, path)
+            return path.read_bytes()
+
+    # Who did what
+
+    def note(self, person: Person, what: str, **details) -> None:
+        """Add a line to the audit log, which is on the disk when this returns."""
+        line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": person.name, "what": what, **details}
+        path = self.settings.studies / "audit.jsonl"
+        with self._audit:
+            with path.open("a", encoding="utf8") as log:
+                log.write(json.dumps(line) + "\n")
+            sync(path)
+
+
+def version_to_json(version: LabelVersion) -> dict:
+    """A label version as JSON, without its place on the disk."""
+    data = asdict(version)
+    del data["path"]
+    return {**data, "made": version.made.isoformat(), "state": version.state.value}

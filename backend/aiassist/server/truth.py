@@ -1,0 +1,69 @@
+"""The native API: ground truth."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from aiassist.protocol.messages import PATCH_TYPE
+from aiassist.server.bodies import Number, SaveBody, Structure, Study
+from aiassist.server.exchange import A_PATCH, fails, person_of
+from aiassist.server.service import Service, version_to_json
+
+
+def truth_routes(service: Service) -> APIRouter:
+    """The routes under /api/truth."""
+    routes = APIRouter(prefix="/api", tags=["ground truth"])
+    thread = asyncio.to_thread
+
+    @routes.get("/truth", summary="The studies that have ground truth", responses=fails())
+    async def studies() -> dict:
+        found = await thread(service.store.studies)
+        listed = [{"id": s.id, "name": s.name, "added": s.added.isoformat(), "from_dicom": s.from_dicom} for s in found]
+        return {"studies": listed}
+
+    @routes.get("/truth/{study}", summary="All label versions of a study", responses=fails())
+    async def history(study: Study) -> dict:
+        return {"versions": [version_to_json(v) for v in await thread(service.store.history, study)]}
+
+    @routes.get(
+        "/truth/{study}/export",
+        summary="The newest labels as a file",
+        responses={200: {"content": {"application/octet-stream": {}}, "description": "The file"}, **fails()},
+        response_class=Response,
+    )
+    async def exported(
+        study: Study,
+        format: Literal["seg.nrrd", "nii.gz", "nrrd", "dcm"] = "seg.nrrd",
+        structure: Annotated[list[str] | None, Query(max_length=1000)] = None,
+    ) -> Response:
+        data = await thread(service.exported, study, f".{format}", structure or [])
+        name = f'attachment; filename="{study[:8]}-labels.{format}"'
+        return Response(data, media_type="application/octet-stream", headers={"content-disposition": name})
+
+    @routes.post("/truth/{study}/{structure}", summary="Save a new version", responses=fails(404, 507))
+    async def save(study: Study, structure: Structure, body: SaveBody, request: Request) -> dict:
+        details = body.model_dump(exclude_none=True)
+        return version_to_json(await thread(service.save, person_of(request), study, structure, details))
+
+    @routes.get(
+        "/truth/{study}/{structure}/{number}",
+        summary="The mask of a version",
+        responses={**A_PATCH, **fails()},
+        response_class=Response,
+    )
+    async def saved(study: Study, structure: Structure, number: Number) -> Response:
+        mask = await thread(service.saved_mask, study, structure, number)
+        return Response(await thread(mask.to_bytes), media_type=PATCH_TYPE)
+
+    @routes.post(
+        "/truth/{study}/{structure}/{number}/restore",
+        summary="Make an old version the newest again",
+        responses=fails(507),
+    )
+    async def restore(study: Study, structure: Structure, number: Number, request: Request) -> dict:
+        return version_to_json(await thread(service.restore, person_of(request), study, structure, number))
+
+    return routes
