@@ -32,7 +32,7 @@ def _header(plane: np.ndarray, affine: np.ndarray, k: int, uids: dict[str, str])
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uids["study"], uids["series"]
     dataset.PatientID, dataset.PatientName, dataset.Modality = "P-17", "Doe^Jane", "CT"
-    dataset.InstanceNumber = 1
+    dataset.InstanceNumber, dataset.SliceThickness = 1, f"{spacing[2]:.10g}"
     dataset.PixelSpacing = [f"{spacing[1]:.10g}", f"{spacing[0]:.10g}"]
     dataset.ImageOrientationPatient = [f"{x:.12f}" for n in (0, 1) for x in affine[:3, n] / spacing[n]]
     dataset.ImagePositionPatient = [f"{x:.8f}" for x in affine[:3, 3] + k * affine[:3, 2]]

@@ -78,10 +78,11 @@ class Conversations:
 
     def _upload(self, study: str, volume: Volume, progress) -> Conversation[None]:
         reply = yield Request.of_json("PUT", f"/api/studies/{study}", study_to_json(volume))
-        received = check(reply).json()["received"]
+        told = check(reply).json()
         voxels, pace = voxels_as_bytes(volume), Pace()
         stuck = 0
-        while received < len(voxels):
+        while not told["whole"]:
+            received = told["received"]
             piece = voxels[received : received + pace.size]
             body, headers = pace.pack(piece)
             began = time.perf_counter()
@@ -92,11 +93,11 @@ class Conversations:
                 stuck += 1
                 if stuck > 100:
                     check(reply)
-                received = int(reply.headers[RECEIVED])
+                told = {"received": int(reply.headers[RECEIVED]), "whole": False}
             else:
-                received = check(reply).json()["received"]
+                told = check(reply).json()
             if progress is not None:
-                progress(received / len(voxels))
+                progress(1.0 if told["whole"] else told["received"] / len(voxels))
 
     def close_study(self, study: str) -> Conversation[None]:
         """Forget a study here; the server's own cache does what it likes."""

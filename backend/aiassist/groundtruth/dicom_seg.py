@@ -49,22 +49,27 @@ def write_dicom_seg(path: Path, volume: Volume, labels: Sequence[tuple[LabelVers
         raise MissingExtraError("highdicom", "dicom", "Writing DICOM SEG") from error
     sources = _sources(volume)
     pixels = np.stack([patch.to_mask(volume.shape) for _, patch in labels], axis=-1).astype(np.uint8)
-    segmentation = Segmentation(
-        source_images=sources,
-        pixel_array=pixels,
-        segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(n, v) for n, (v, _) in enumerate(labels, start=1)],
-        series_instance_uid=generate_uid(),
-        series_number=9000,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="SlicerAIAssist",
-        manufacturer_model_name="aiassist",
-        software_versions=aiassist.__version__,
-        device_serial_number="0",
-        content_description="Segmentation",
-        series_description="Segmentation by aiassist",
-    )
+    try:
+        segmentation = Segmentation(
+            source_images=sources,
+            pixel_array=pixels,
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=[_description(n, v) for n, (v, _) in enumerate(labels, start=1)],
+            series_instance_uid=generate_uid(),
+            series_number=9000,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer="SlicerAIAssist",
+            manufacturer_model_name="aiassist",
+            software_versions=aiassist.__version__,
+            device_serial_number="0",
+            content_description="Segmentation",
+            series_description="Segmentation by aiassist",
+        )
+    except AttributeError as error:  # highdicom's way to say that the slices lack something
+        raise StoreError(
+            f"{path.name}: the series cannot carry a DICOM SEG ({error}); export .seg.nrrd instead."
+        ) from error
     with whole_file(path) as temporary:
         segmentation.save_as(temporary)
 
@@ -86,6 +91,10 @@ def _sources(volume: Volume) -> list[pydicom.Dataset]:
             "PatientSex",
             "AccessionNumber",
             "StudyID",
+            "StudyDate",
+            "StudyTime",
+            "ReferringPhysicianName",
+            "PositionReferenceIndicator",
         ):
             if name not in source:
                 setattr(source, name, None)

@@ -157,8 +157,9 @@ def annotation_from_wire(reply: Reply) -> Annotation:
 
 def answer_of(reply: Reply) -> dict:
     """What an answer says beside its patch; `ConnectionLostError` when it says nothing."""
+    check(reply)
     try:
-        return json.loads(check(reply).headers[ANSWER])
+        return json.loads(reply.headers[ANSWER])
     except (KeyError, ValueError):
         raise ConnectionLostError(
             "The answer holds no mask; a proxy between here and the server may have changed it."

@@ -82,7 +82,7 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     async def of_system(_request: Request, error: OSError):
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = "The server's disk is full; nothing was changed. Tell its administrator."
             return JSONResponse({"error": "StoreError", "message": message}, 507)
         logging.getLogger("aiassist.server").exception("a file could not be used", exc_info=error)

@@ -93,6 +93,8 @@ class Service:
     def receive(self, study: str, offset: int, piece: bytes) -> tuple[int, bool]:
         """Take a piece of an upload: the bytes that arrived, and whether that is all."""
         with self.spool.lock(study):
+            if study in self.spool:
+                return 0, True  # another window has sent it meanwhile
             received = self.spool.append(study, offset, piece)
             return received, self._finish(study)
 

@@ -1,0 +1,114 @@
+"""A real server process, and ways to talk to it that no good client would choose."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+
+from aiassist.client import RemoteBackend, RequestsTransport
+from aiassist.protocol import Request
+
+
+class Server:
+    """``aiassist serve`` on a free port, until the block ends."""
+
+    def __init__(self, studies: Path, *options: str, largest_file: int | None = None):
+        self.studies, self._options, self._largest = studies, options, largest_file
+        self.process: subprocess.Popen | None = None
+        self.ready: dict = {}
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start, and wait for the ready line."""
+
+        def full_disk():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._largest, self._largest))
+
+        command = [sys.executable, "-m", "aiassist.cli", "serve", "--studies", str(self.studies), "--port", "0"]
+        self.process = subprocess.Popen(
+            [*command, "--until-stdin-closes", *self._options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf8",
+            preexec_fn=full_disk if self._largest is not None else None,
+        )
+        line = self.process.stdout.readline()
+        assert line, f"the server ended with {self.process.wait(10)}"
+        self.ready = json.loads(line)
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        self.process.kill()
+        self._end()
+
+    def stop(self) -> int:
+        """Close its standard input; returns its exit status."""
+        if self.process.poll() is None:
+            self.process.stdin.close()
+        return self._end()
+
+    def _end(self) -> int:
+        status = self.process.wait(20)
+        self.process.stdout.close()
+        return status
+
+    @property
+    def url(self) -> str:
+        return self.ready["url"]
+
+    @property
+    def token(self) -> str | None:
+        return self.ready.get("token")
+
+    def backend(self, token: str | None = None) -> RemoteBackend:
+        """A client of this server."""
+        return RemoteBackend(self.url, token or self.token)
+
+    def ask(self, method: str, path: str, token: str | None = "own", **more) -> requests.Response:
+        """One plain request; without a token when that is None."""
+        headers = dict(more.pop("headers", {}))
+        if token is not None:
+            headers["Authorization"] = f"Bearer {self.token if token == 'own' else token}"
+        return requests.request(method, self.url + path, headers=headers, timeout=30, **more)
+
+    def connection(self) -> socket.socket:
+        """A bare connection."""
+        parts = urlsplit(self.url)
+        return socket.create_connection((parts.hostname, parts.port), timeout=20)
+
+
+class Watched:
+    """A transport that notes what is sent, and can break off."""
+
+    def __init__(self, url: str, token: str):
+        self._inner = RequestsTransport(url, token, sleep=lambda _: None)
+        self.sent: list[Request] = []
+        self.break_before: str | None = None
+
+    def send(self, request: Request):
+        """Send, unless it is the one to break off at."""
+        if self.break_before is not None and request.path.startswith(self.break_before):
+            self.break_before = None
+            raise ConnectionResetError("the cable was pulled")
+        self.sent.append(request)
+        return self._inner.send(request)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all bodies."""
+        return sum(len(request.body) for request in self.sent)
