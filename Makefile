@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SOURCES := setup.py pyproject.toml constraints.txt
 DEMO_OUT ?= demo-output
 
-.PHONY: demo test test-all lint format bench bench-contour clean
+.PHONY: demo test test-all lint format bench bench-server bench-contour clean
 
 demo: $(VENV)/.demo
 	$(BIN)/aiassist demo --output $(DEMO_OUT)
@@ -27,6 +27,9 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/bench_core.py
+
+bench-server: $(VENV)/.test
+	$(BIN)/python Testing/benchmarks/bench_server.py
 
 bench-contour: $(VENV)/.peers
 	$(BIN)/python Testing/benchmarks/bench_contour_speed.py

@@ -148,7 +148,7 @@ def test_an_answer_says_what_made_it(backend, study, steps):
     assert (answer.study, answer.structure, answer.base) == (study, "spleen", None)
     assert (answer.model, answer.model_version, answer.device) == ("steps", "3", "cpu")
     assert answer.version == answer.patch.version
-    assert set(answer.seconds) == {"pass", "version"} and min(answer.seconds.values()) >= 0
+    assert set(answer.seconds) == {"open", "pass", "version"} and min(answer.seconds.values()) >= 0
     assert isinstance(steps, Promptable)
 
 
@@ -308,7 +308,7 @@ def test_progress_reports_phases_with_a_fraction_that_never_falls(backend, study
         fractions = [step.fraction for step in seen]
         assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
         phases = list(dict.fromkeys(step.phase for step in seen))
-        assert [p for p in phases if p not in ("guess", "prior")] == ["crop", "pass", "paste", "version"]
+        assert [p for p in phases if p not in ("open", "guess", "prior")] == ["crop", "pass", "paste", "version"]
         assert phases == list(answer.seconds)
 
 
@@ -332,7 +332,7 @@ def test_without_a_thread_jobs_advance_only_by_step(manual):
     count = 0
     while manual.step():
         count += 1
-    assert count == 11  # ten steps, one to name the version
+    assert count == 12  # one to open the study, ten steps, one to name the version
     assert job.result(0).patch.region.start == (10, 12, 14)
     assert manual.step() is False
 

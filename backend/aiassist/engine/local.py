@@ -69,7 +69,7 @@ class LocalBackend:
 
     def put_mask(self, study: str, patch: MaskPatch) -> str:
         """See `Backend.put_mask`."""
-        Prompts(prior=patch).check(self.studies.volume(study).geometry)
+        Prompts(prior=patch).check(self.studies.geometry(study))
         return self.studies.remember(study, patch.over(None))
 
     def submit(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Job[Annotation]:
@@ -115,16 +115,17 @@ class LocalBackend:
             raise ModelError(f"The model {card.name!r} takes no prompts; run it with segment.")
         if self.worker.name not in card.devices:
             raise ModelError(f"The model {card.name!r} runs on {', '.join(card.devices)}, not on {self.worker.name}.")
-        volume = self.studies.volume(request.study)
+        geometry = self.studies.geometry(request.study)
         prompts = request.prompts
         if request.base is not None:
             prompts = replace(prompts, prior=self.studies.mask(request.study, request.base))
-        prompts.check(volume.geometry)
+        prompts.check(geometry)
 
         base = request.base or (prompts.prior.version if prompts.prior is not None else None)
 
         def work() -> Generator[Step, None, Annotation]:
-            device = self.worker.name
+            yield Step("open", 0.0)
+            volume, device = self.studies.volume(request.study), self.worker.name
             try:
                 patch = yield from segmenter.annotate(volume, prompts)
             except DeviceMemoryError:
@@ -134,12 +135,13 @@ class LocalBackend:
                 yield Step("once more on the cpu", 0.0)
                 patch = yield from self.fallback.get(card.name).annotate(volume, prompts)
             yield Step("version", 1.0)
+            whole = patch.over(prompts.prior)
             return Annotation(
-                patch=patch,
+                patch=whole if prompts.prior is None else patch,  # the same on empty ground, and smaller
                 study=request.study,
                 structure=request.structure,
                 base=base,
-                version=self.studies.remember(request.study, patch.over(prompts.prior)),
+                version=self.studies.remember(request.study, whole),
                 model=card.name,
                 model_version=card.version,
                 device=device,

@@ -6,11 +6,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from aiassist.errors import UnknownMaskError, UnknownStudyError
-from aiassist.imaging import MaskPatch, Volume
+import numpy as np
 
-#: Bytes of masks remembered, all studies together; older ones must be sent again.
-MASKS = 256 * 2**20
+from aiassist.errors import UnknownMaskError, UnknownStudyError
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume
+
+#: Bytes of masks remembered, all studies together, a bit a voxel; older ones must be sent again.
+MASKS = 48 * 2**20
 
 
 class Studies:
@@ -27,7 +29,9 @@ class Studies:
     def __init__(self, budget: int | None = None, load: Callable[[str], Volume] | None = None):
         self._budget, self._load = budget, load
         self._volumes: OrderedDict[str, Volume] = OrderedDict()
-        self._masks: OrderedDict[tuple[str, str], MaskPatch] = OrderedDict()
+        self._geometries: dict[str, Geometry] = {}
+        self._sizes: dict[str, int] = {}
+        self._masks: OrderedDict[tuple[str, str], tuple[Region, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
 
@@ -35,14 +39,16 @@ class Studies:
         """Keep a volume and return its id."""
         study = volume.study_id
         with self._lock:
-            self._volumes.setdefault(study, volume)
+            self._geometries[study], self._sizes[study] = volume.geometry, volume.voxels.nbytes
+            if study not in self._volumes:
+                self._make_room(volume.voxels.nbytes)
+                self._volumes[study] = volume
             self._volumes.move_to_end(study)
-            self._make_room()
         return study
 
-    def _make_room(self) -> None:
-        """Let the volumes used least recently go, but never the latest."""
-        while self._budget is not None and len(self._volumes) > 1 and self.bytes > self._budget:
+    def _make_room(self, need: int) -> None:
+        """Let the volumes used least recently go until `need` bytes are free, or all are gone."""
+        while self._budget is not None and self._volumes and self.bytes + need > self._budget:
             self._volumes.popitem(last=False)
 
     @property
@@ -55,10 +61,17 @@ class Studies:
         with self._lock:
             return study in self._volumes
 
+    def knows(self, study: str) -> bool:
+        """Whether the study was opened, even if its voxels are on the disk now."""
+        with self._lock:
+            return study in self._geometries
+
     def close(self, study: str) -> None:
         """Forget a study and its masks."""
         with self._lock:
             self._volumes.pop(study, None)
+            self._geometries.pop(study, None)
+            self._sizes.pop(study, None)
             for key in [key for key in self._masks if key[0] == study]:
                 del self._masks[key]
 
@@ -74,9 +87,17 @@ class Studies:
         with lock:  # several requests for one study read it once
             volume = self._held(study)
             if volume is None:
+                with self._lock:
+                    self._make_room(self._sizes.get(study, 0))
                 volume = self._load(study)
                 self.open(volume)
         return volume
+
+    def geometry(self, study: str) -> Geometry:
+        """The grid of an open study; known without its voxels once it was open."""
+        with self._lock:
+            known = self._geometries.get(study)
+        return known if known is not None else self.volume(study).geometry
 
     def _held(self, study: str) -> Volume | None:
         with self._lock:
@@ -89,17 +110,18 @@ class Studies:
         """Keep the mask of a whole structure; returns its version."""
         version = whole.version
         with self._lock:
-            self._masks[study, version] = whole
+            self._masks[study, version] = whole.region, np.packbits(whole.mask)
             self._masks.move_to_end((study, version))
-            held = sum(mask.voxels.nbytes for mask in self._masks.values())
+            held = sum(bits.nbytes for _, bits in self._masks.values())
             while held > MASKS and len(self._masks) > 1:
-                held -= self._masks.popitem(last=False)[1].voxels.nbytes
+                held -= self._masks.popitem(last=False)[1][1].nbytes
         return version
 
     def mask(self, study: str, version: str) -> MaskPatch:
         """The mask of a version; `UnknownMaskError` when it was never known or is forgotten."""
         with self._lock:
-            mask = self._masks.get((study, version))
-        if mask is None:
+            found = self._masks.get((study, version))
+        if found is None:
             raise UnknownMaskError(f"The mask {version} of the study {study} is not known here; send it again.")
-        return mask
+        region, bits = found
+        return MaskPatch(region, np.unpackbits(bits, count=region.voxels).view(bool).reshape(region.shape))

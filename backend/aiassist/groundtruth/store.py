@@ -187,6 +187,11 @@ class GroundTruthStore:
         with self._session() as session:
             return [_study_record(row) for row in session.scalars(select(StudyRow).order_by(StudyRow.added))]
 
+    def has(self, study: str) -> bool:
+        """Whether a study of this id is in the store."""
+        with self._session() as session:
+            return session.get(StudyRow, study) is not None
+
     def study(self, name_or_id: str) -> StudyRecord:
         """A study by its name, its id, or the first digits of its id; `StoreError` unless exactly one fits."""
         everything = self.studies()

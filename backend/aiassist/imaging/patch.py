@@ -157,7 +157,7 @@ class MaskPatch:
         if len(raw) != size:
             raise PatchError(f"they hold {len(raw)} bytes of voxels where {size} are due.")
         if header["kind"] == "bits":
-            voxels = np.unpackbits(np.frombuffer(raw, np.uint8), count=region.voxels).astype(bool)
+            voxels = np.unpackbits(np.frombuffer(raw, np.uint8), count=region.voxels).view(bool)
         else:
             voxels = np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
         return cls(region, voxels.reshape(region.shape), header["kind"])

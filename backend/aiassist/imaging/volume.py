@@ -103,11 +103,8 @@ class Volume:
         The affine enters as the 32-bit numbers that NIfTI keeps of it, and what is below a millionth
         of a millimetre as zero, so that formats that store it in different ways agree on the study.
         """
-        digest = hashlib.blake2b(digest_size=16)
-        affine = np.round(self.geometry.affine.astype(np.float32).astype(float), 6) + 0.0
+        digest = study_digest(self.geometry, self.voxels.dtype)
         little = self.voxels.dtype.newbyteorder("<")
-        digest.update(f"{self.shape} {little.str} ".encode())
-        digest.update(affine.astype("<f8").tobytes())
         for plane in self.voxels:
             digest.update(np.ascontiguousarray(plane, dtype=little).data)
         return digest.hexdigest()
@@ -140,6 +137,15 @@ class Volume:
         image.SetOrigin(self.geometry.origin)
         image.SetDirection(self.geometry.direction.ravel().tolist())
         return image
+
+
+def study_digest(geometry: Geometry, dtype: np.dtype) -> hashlib.blake2b:
+    """The hash of `Volume.study_id` before its voxels, which follow in C order ``(k, j, i)``, little-endian."""
+    digest = hashlib.blake2b(digest_size=16)
+    affine = np.round(geometry.affine.astype(np.float32).astype(float), 6) + 0.0
+    digest.update(f"{geometry.shape} {dtype.newbyteorder('<').str} ".encode())
+    digest.update(affine.astype("<f8").tobytes())
+    return digest
 
 
 def luminance(colour: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ RECEIVED = "aiassist-received"
 #: Header with the place of an upload's piece among the study's bytes.
 OFFSET = "aiassist-offset"
 #: Most bytes of a piece of an upload, as it lies in memory.
-PIECE = 16 * 2**20
+PIECE = 64 * 2**20
 #: Types of voxels that travel.
 DTYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 
@@ -118,12 +118,16 @@ def voxels_as_bytes(volume: Volume) -> memoryview:
     return memoryview(np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).reshape(-1)).cast("B")
 
 
+def geometry_from(data: Mapping) -> Geometry:
+    """The geometry of `study_to_json`."""
+    return Geometry(tuple(data["shape"]), np.array(data["affine"], dtype=float))
+
+
 def volume_from(data: Mapping, voxels: np.ndarray) -> Volume:
     """The volume of `study_to_json` and its bytes (an array of uint8)."""
     array = voxels.view(np.dtype(data["dtype"]).newbyteorder("<")).reshape(data["shape"])
     dicom = data.get("dicom")
-    geometry = Geometry(tuple(data["shape"]), np.array(data["affine"], dtype=float))
-    return Volume(array, geometry, DicomSeries(tuple(dicom)) if dicom else None)
+    return Volume(array, geometry_from(data), DicomSeries(tuple(dicom)) if dicom else None)
 
 
 # Annotation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
+from collections.abc import AsyncIterator
 
 from fastapi import HTTPException, Request, Response
 
@@ -46,12 +47,13 @@ def admin_of(request: Request) -> Person:
     return person
 
 
-async def body_of(request: Request, limit: int) -> bytes:
-    """The body, unpacked when it is compressed; `HTTPException` 413 beyond `limit` bytes."""
-    unpack, pieces, size = None, [], 0
-    if request.headers.get("content-encoding", "identity") not in ("identity", "deflate"):
+async def pieces_of(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body as it comes, unpacked when it is compressed; `HTTPException` 413 beyond `limit` bytes."""
+    unpack, size = None, 0
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding not in ("identity", "deflate"):
         raise UploadError("Only deflate is unpacked here; send the body as it is.")
-    if request.headers.get("content-encoding") == "deflate":
+    if encoding == "deflate":
         unpack = zlib.decompressobj()
     async for piece in request.stream():
         if unpack is not None:
@@ -62,10 +64,14 @@ async def body_of(request: Request, limit: int) -> bytes:
         size += len(piece)
         if size > limit or (unpack is not None and unpack.unconsumed_tail):
             raise HTTPException(413, f"A body may have {limit:,} bytes here.")
-        pieces.append(piece)
+        yield piece
     if unpack is not None and not unpack.eof:
         raise UploadError("The compressed body was cut off; send it again.")
-    return b"".join(pieces)
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The whole body; see `pieces_of`."""
+    return b"".join([piece async for piece in pieces_of(request, limit)])
 
 
 async def finished(job: Job, request: Request) -> bool:

@@ -85,7 +85,11 @@ class Guard:
                 await _answer(watched, *refusal)
                 return
             scope.setdefault("state", {})["person"] = person
-            await self.app(scope, self._patient(receive), watched)
+            async with asyncio.timeout(None) as clock:
+                await self.app(scope, self._patient(receive, clock), watched)
+        except TimeoutError:
+            if status == 0:
+                await _answer(watched, 408, "UploadError", "The request stopped in its middle; send it again.")
         finally:
             route = getattr(scope.get("route"), "path", "-")
             took = 1000 * (time.perf_counter() - began)
@@ -130,18 +134,20 @@ class Guard:
         bucket.left -= 1
         return True
 
-    def _patient(self, receive):
-        """`receive` that gives up on a client that stops in the middle of its request's body."""
-        whole = False
+    def _patient(self, receive, clock: asyncio.Timeout):
+        """`receive` that sets the clock on a client that stops in the middle of its request's body."""
+        now = asyncio.get_running_loop().time
 
         async def next_piece():
-            nonlocal whole
-            if whole:
-                return await receive()
-            message = await asyncio.wait_for(receive(), self.limits.wait)
-            whole = not message.get("more_body", False)
+            nonlocal waiting
+            if waiting:
+                clock.reschedule(now() + self.limits.wait)
+            message = await receive()
+            waiting = waiting and message.get("more_body", False)
+            clock.reschedule(None)
             return message
 
+        waiting = True
         return next_piece
 
 

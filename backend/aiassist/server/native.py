@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
@@ -31,10 +32,12 @@ from aiassist.server.bodies import (
     Study,
     StudyBody,
 )
-from aiassist.server.exchange import A_PATCH, admin_of, body_of, fails, finished, json_reply, person_of
+from aiassist.server.exchange import A_PATCH, admin_of, body_of, fails, finished, json_reply, person_of, pieces_of
 from aiassist.server.service import Service
 from aiassist.server.spool import OffsetError
 
+#: Bytes of an upload that are written at once.
+WRITE = 2**21
 #: How OpenAPI says "bytes".
 BYTES = {"schema": {"type": "string", "format": "binary"}}
 
@@ -69,7 +72,7 @@ def native_routes(service: Service) -> APIRouter:
     @routes.patch(
         "/studies/{study}/voxels",
         tags=["studies"],
-        summary="Send a piece of the voxels, at most 16 MiB",
+        summary="Send a piece of the voxels, at most 64 MiB",
         description=f"The header `{OFFSET}` says where it begins. `Content-Encoding: deflate` is unpacked. After a 409 "
         f"the header `{RECEIVED}` says where to go on.",
         openapi_extra={
@@ -86,12 +89,14 @@ def native_routes(service: Service) -> APIRouter:
         offset = request.headers.get(OFFSET, "")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
             raise UploadError(f"The header {OFFSET} must say where the piece begins, in bytes.")
-        piece = await body_of(request, PIECE)
+        pieces = pieces_of(request, PIECE)
         try:
-            received, whole = await thread(service.receive, study, int(offset), piece)
+            received = await _keep(service, study, int(offset), pieces)
         except OffsetError as error:
+            async for _ in pieces:  # a client that still sends would not hear the answer
+                pass
             return json_reply(409, error_to_json(error), {RECEIVED: str(error.received)})
-        return json_reply(200, {"received": received, "whole": whole})
+        return json_reply(200, {"received": received, "whole": await thread(service.finish, study)})
 
     @routes.delete("/studies/{study}", tags=["studies"], summary="Remove an uploaded study", responses=fails(403))
     async def forget(study: Study, request: Request) -> dict:
@@ -121,8 +126,8 @@ def native_routes(service: Service) -> APIRouter:
     async def annotate(body: AnnotateBody, request: Request, job: JobId) -> Response:
         person = person_of(request)
         asked = request_from_json(body.model_dump(exclude_none=True))
-        if not service.studies.holds(asked.study):
-            await thread(service.studies.volume, asked.study)
+        if not service.studies.knows(asked.study):
+            await thread(service.studies.geometry, asked.study)
         work = service.submit(person, job, asked)
         if not await finished(work, request):
             service.drop(person, job)
@@ -162,6 +167,31 @@ def native_routes(service: Service) -> APIRouter:
         return Response(await thread(patch.to_bytes), headers={ANSWER: json.dumps(said)}, media_type=PATCH_TYPE)
 
     return routes
+
+
+async def _keep(service: Service, study: str, offset: int, pieces: AsyncIterator[bytes]) -> int:
+    """Write and hash an upload's body while more of it comes; returns the bytes that arrived.
+
+    A body that turns out to be wrong leaves nothing behind; one that is cut off leaves what came.
+    """
+    if study in service.spool:
+        return offset  # another window has sent it meanwhile
+    mark, held, writing = await asyncio.to_thread(service.mark, study), [], None
+    try:
+        async for piece in pieces:
+            held.append(piece)
+            if sum(map(len, held)) >= WRITE:
+                offset = await writing if writing is not None else offset
+                writing = asyncio.create_task(asyncio.to_thread(service.receive, study, offset, b"".join(held)))
+                held = []
+    except (UploadError, HTTPException) as error:
+        if writing is not None:
+            await asyncio.wait((writing,))
+        if not isinstance(error, OffsetError):
+            await asyncio.to_thread(service.rewind, study, mark)
+        raise
+    offset = await writing if writing is not None else offset
+    return await asyncio.to_thread(service.receive, study, offset, b"".join(held))
 
 
 def _put_mask(service: Service, study: str, data: bytes) -> str:

@@ -80,7 +80,7 @@ class Service:
 
     def has_study(self, study: str) -> bool:
         """Whether the voxels are here."""
-        return self.studies.holds(study) or study in self.spool or any(s.id == study for s in self.store.studies())
+        return self.studies.holds(study) or study in self.spool or self.store.has(study)
 
     def announce(self, study: str, data: Mapping) -> tuple[int, bool]:
         """Begin or go on with an upload: the bytes that arrived, and whether that is all."""
@@ -90,13 +90,25 @@ class Service:
             received = self.spool.announce(study, data)
             return received, self._finish(study)
 
-    def receive(self, study: str, offset: int, piece: bytes) -> tuple[int, bool]:
-        """Take a piece of an upload: the bytes that arrived, and whether that is all."""
+    def receive(self, study: str, offset: int, piece: bytes) -> int:
+        """Take a piece of an upload; returns the bytes that arrived."""
         with self.spool.lock(study):
-            if study in self.spool:
-                return 0, True  # another window has sent it meanwhile
-            received = self.spool.append(study, offset, piece)
-            return received, self._finish(study)
+            return self.spool.append(study, offset, piece)
+
+    def mark(self, study: str):
+        """Where an upload stands; see `Spool.mark`."""
+        with self.spool.lock(study):
+            return self.spool.mark(study)
+
+    def rewind(self, study: str, mark) -> None:
+        """Forget what came of an upload after a mark."""
+        with self.spool.lock(study):
+            self.spool.rewind(study, mark)
+
+    def finish(self, study: str) -> bool:
+        """Whether all of an upload has arrived; it is open then."""
+        with self.spool.lock(study):
+            return study in self.spool or self._finish(study)
 
     def _finish(self, study: str) -> bool:
         volume = self.spool.finish(study)
@@ -161,7 +173,7 @@ class Service:
     def save(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion:
         """Save a known mask as a new version; saving the same once more returns the version that is there."""
         mask = self.studies.mask(study, details["mask"])
-        if all(record.id != study for record in self.store.studies()):
+        if not self.store.has(study):
             self.store.add_study(self.studies.volume(study), details.get("name") or study[:8])
         again = self._saved_already(person, study, structure, details)
         if again is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -12,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aiassist.errors import AIAssistError, UnknownStudyError, UploadError
-from aiassist.files import sync, whole_file
+from aiassist.errors import UnknownStudyError, UploadError
 from aiassist.imaging import Volume
-from aiassist.protocol.messages import study_bytes, volume_from
+from aiassist.imaging.volume import study_digest
+from aiassist.protocol.messages import geometry_from, study_bytes, volume_from
 
 #: What an id may look like; nothing else ever becomes part of a path.
 STUDY_ID = re.compile(r"[0-9a-f]{32}")
@@ -32,8 +33,10 @@ class OffsetError(UploadError):
 class Spool:
     """A folder of studies as raw voxels, by id.
 
-    A study arrives piece by piece in ``ID.part`` and is named ``ID.raw`` when its hash is right, so it
-    is there whole or not at all, whenever the process is killed; ``ID.json`` says its shape.
+    A study arrives piece by piece in ``ID.part``, is hashed on the way, and is named ``ID.raw`` when the
+    hash is right, so it is there whole or not at all, whenever the process is killed; ``ID.json`` says its
+    shape. After a power cut a file may hold less than it says: what this process did not see arrive is hashed again
+    when it is first read.
 
     Parameters
     ----------
@@ -46,6 +49,8 @@ class Spool:
     def __init__(self, folder: Path, limit: int):
         self.folder, self.limit = Path(folder), limit
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._digests: dict[str, hashlib.blake2b] = {}
+        self._trusted: set[str] = set()
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -60,34 +65,37 @@ class Spool:
     def announce(self, study: str, data: Mapping) -> int:
         """Begin an upload, or find the one that broke off; returns the bytes that arrived. Call with the lock held.
 
-        `UploadError` when the study is too large for the spool.
+        `UploadError` when the study cannot be one, or is too large for the spool.
         """
-        due = study_bytes(data)
+        due, digest = study_bytes(data), study_digest(geometry_from(data), np.dtype(data["dtype"]))
         if due > self.limit:
             raise UploadError(f"The study has {due:,} bytes; this server keeps {self.limit:,} at most.")
         part = self._path(study, "part")
         if part.exists() and self._said(study) == data:
+            if study not in self._digests:  # begun before this process
+                digest.update(np.fromfile(part, np.uint8).data)
+                self._digests[study] = digest
             return part.stat().st_size
         self._make_room(due)
-        with whole_file(self._path(study, "json")) as temporary:
-            temporary.write_text(json.dumps(data), encoding="utf8")
+        self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
         part.write_bytes(b"")
+        self._digests[study] = digest
         return 0
 
-    def append(self, study: str, offset: int, piece: bytes) -> int:
+    def append(self, study: str, offset: int, piece: bytes | memoryview) -> int:
         """Add a piece; returns the bytes that arrived so far. Call with the lock held.
 
         Raises
         ------
         UnknownStudyError
-            When the upload was never announced.
+            When the upload was not announced to this process.
         OffsetError
             When the piece does not begin where the last one ended.
         UploadError
             When it goes beyond the end.
         """
         part = self._path(study, "part")
-        if not part.exists():
+        if study not in self._digests or not part.exists():
             raise UnknownStudyError(f"No upload of the study {study} has begun; announce it first.")
         received, due = part.stat().st_size, study_bytes(self._said(study))
         if offset != received:
@@ -97,10 +105,24 @@ class Spool:
         with part.open("ab") as file:
             try:
                 file.write(piece)
+                file.flush()
             except OSError:
                 file.truncate(received)  # a full disk: keep what was whole
                 raise
+        self._digests[study].update(piece)
         return received + len(piece)
+
+    def mark(self, study: str):
+        """Where an upload stands, for `rewind`. Call with the lock held."""
+        digest = self._digests.get(study)
+        return (self.received(study), digest.copy()) if digest is not None else None
+
+    def rewind(self, study: str, mark) -> None:
+        """Forget what came after a mark. Call with the lock held."""
+        if mark is not None and study in self._digests:
+            with self._path(study, "part").open("r+b") as file:
+                file.truncate(mark[0])
+            self._digests[study] = mark[1]
 
     def finish(self, study: str) -> Volume | None:
         """The volume, when all of it has arrived; None before. Call with the lock held.
@@ -110,19 +132,13 @@ class Spool:
         part, data = self._path(study, "part"), self._said(study)
         if part.stat().st_size < study_bytes(data):
             return None
-        try:
-            volume = volume_from(data, np.fromfile(part, np.uint8))
-            right = volume.study_id == study
-        except (AIAssistError, ValueError, TypeError) as error:
+        found = self._digests.pop(study).hexdigest()
+        if found != study:
             self.remove(study)
-            raise UploadError(f"The study {study} cannot be used: {error}") from error
-        if not right:
-            self.remove(study)
-            raise UploadError(f"What arrived is the study {volume.study_id}, not {study}; send it again.")
-        sync(part)
+            raise UploadError(f"What arrived is the study {found}, not {study}; send it again.")
         part.replace(self._path(study, "raw"))
-        sync(self.folder)
-        return volume
+        self._trusted.add(study)
+        return self.load(study)
 
     def received(self, study: str) -> int | None:
         """Bytes that have arrived of an upload; None when none is under way."""
@@ -130,18 +146,29 @@ class Spool:
         return part.stat().st_size if part.exists() else None
 
     def load(self, study: str) -> Volume:
-        """The volume of a whole study; `UnknownStudyError` when it is not here."""
+        """The volume of a whole study, mapped from its file; `UnknownStudyError` when it is not here, or damaged."""
         path = self._path(study, "raw")
         try:
             os.utime(path)  # it was used
-            return volume_from(self._said(study), np.fromfile(path, np.uint8))
+            volume = volume_from(self._said(study), np.memmap(path, np.uint8, mode="r"))
         except FileNotFoundError:
             raise UnknownStudyError(f"The study {study} is not open here; open it first.") from None
+        except ValueError:  # cut short
+            volume = None
+        if study not in self._trusted:
+            if volume is None or volume.study_id != study:
+                self.remove(study)
+                raise UnknownStudyError(f"The study {study} was damaged on the server's disk; open it again.")
+            self._trusted.add(study)
+        vars(volume)["study_id"] = study  # known, so not hashed again
+        return volume
 
     def remove(self, study: str) -> None:
         """Forget a study, whole or not."""
+        self._digests.pop(study, None)
+        self._trusted.discard(study)
         for kind in ("raw", "part", "json"):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, PermissionError):  # Windows keeps a file that is still mapped
                 self._path(study, kind).unlink()
 
     def _make_room(self, need: int) -> None:
