@@ -42,8 +42,10 @@ $(VENV)/.demo: $(VENV)/bin/python $(SOURCES)
 	$(PIP) -e '.[evaluate]'
 	touch $@
 
+# MONAI Label's client comes without what its server needs.
 $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	$(PIP) -e '.[test]'
+	$(PIP) --no-deps monailabel==0.8.5
 	touch $@ $(VENV)/.demo
 
 # Slicer's and OpenCV's own tools, to compare with: large, and no test needs them.

@@ -204,8 +204,9 @@ def crowd(folder: Path, volume: Volume, labels: np.ndarray, people: int = 16, ea
         done.set()
         watcher.join()
     rate, spread = people * each / max(seconds), max(seconds) / min(seconds)
+    rate, spread = people * each / max(seconds), max(seconds) / min(seconds)
     print(
-        f"{people} clients, {each} clicks each, 4 studies: {len(errors)} errors {errors[:2]}, {rate:.0f} clicks a second, "
+        f"{people} clients, {each} clicks each, 4 studies: {len(errors)} errors {errors[:2]}, {rate:.0f} clicks/s, "
         f"slowest {spread:.2f} times the fastest; memory {most[0] / 1e6:.0f} MB at most ({before / 1e6:.0f} MB empty), "
         f"budget {budget / 1e6:.0f} MB"
     )

@@ -93,10 +93,12 @@ def _label(data: Mapping) -> Label:
 
 
 def study_to_json(volume: Volume) -> dict:
-    """All of a volume but its voxels."""
+    """All of a volume but its voxels; `UploadError` for a type of voxel that does not travel."""
+    if volume.voxels.dtype.name not in DTYPES:
+        raise UploadError(f"Voxels of type {volume.voxels.dtype} do not travel; make them float32 first.")
     data = {
         "shape": list(volume.shape),
-        "dtype": volume.voxels.dtype.name if volume.voxels.dtype.name in DTYPES else volume.stored_voxels.dtype.name,
+        "dtype": volume.voxels.dtype.name,
         "affine": volume.geometry.affine.tolist(),
     }
     return data if volume.dicom is None else {**data, "dicom": list(volume.dicom.headers)}
@@ -114,8 +116,8 @@ def study_bytes(data: Mapping) -> int:
 
 def voxels_as_bytes(volume: Volume) -> memoryview:
     """The voxels in C order ``(k, j, i)``, little-endian; no copy where they lie so already."""
-    voxels = volume.voxels if volume.voxels.dtype.name in DTYPES else volume.stored_voxels
-    return memoryview(np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).reshape(-1)).cast("B")
+    little = np.ascontiguousarray(volume.voxels, volume.voxels.dtype.newbyteorder("<"))
+    return memoryview(little.reshape(-1)).cast("B")
 
 
 def geometry_from(data: Mapping) -> Geometry:

@@ -16,10 +16,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from aiassist import __version__
 from aiassist.errors import AIAssistError, Cancelled
 from aiassist.protocol.messages import error_to_json, status_of
+from aiassist.server.adapters import EXPIRED, Desk, session_routes
+from aiassist.server.aiaa import aiaa_routes
 from aiassist.server.exchange import admin_of
 from aiassist.server.guard import Guard, Limits
+from aiassist.server.monailabel import monailabel_routes
 from aiassist.server.native import native_routes
 from aiassist.server.service import Service
+from aiassist.server.sessions import SessionExpired, Sessions
 from aiassist.server.tokens import Tokens
 from aiassist.server.truth import truth_routes
 
@@ -50,15 +54,19 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
     app.add_middleware(Guard, tokens=tokens, limits=limits or Limits())
     app.include_router(native_routes(service))
     app.include_router(truth_routes(service))
+    desk = Desk(service, Sessions())
+    app.include_router(session_routes(desk))
+    app.include_router(monailabel_routes(desk, tokens))
+    app.include_router(aiaa_routes(desk))
     _tell_errors(app)
-    lines = _keep_log()
+    kept = _keep_log()
 
     @app.get(
         "/logs/", tags=["server"], summary="The latest lines of the server's log", response_class=PlainTextResponse
     )
-    async def logs(request: Request, lines_wanted: int = 300) -> str:
+    async def logs(request: Request, lines: int = 300) -> str:
         admin_of(request)
-        return "\n".join(list(lines)[-max(1, min(lines_wanted, LINES)) :])
+        return "\n".join(list(kept)[-max(1, min(lines, LINES)) :])
 
     return app
 
@@ -69,6 +77,10 @@ def _tell_errors(app: FastAPI) -> None:
     async def known(_request: Request, error: Exception):
         headers = {"retry-after": "1"} if status_of(error) == 503 else None
         return JSONResponse(error_to_json(error), status_of(error), headers)
+
+    @app.exception_handler(SessionExpired)
+    async def over(_request: Request, error: SessionExpired):
+        return JSONResponse(error_to_json(error), EXPIRED)
 
     @app.exception_handler(HTTPException)
     async def of_http(_request: Request, error: HTTPException):

@@ -21,7 +21,7 @@ from aiassist.groundtruth.index import State
 from aiassist.groundtruth.store import GroundTruthStore, LabelVersion
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
-from aiassist.server.spool import Spool
+from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.tokens import Person
 
 #: Finished jobs whose outcome can still be asked for.
@@ -115,6 +115,28 @@ class Service:
         if volume is not None:
             self.studies.open(volume)
         return volume is not None
+
+    def open_volume(self, volume: Volume) -> str:
+        """Make a volume known that came as a file; returns its id."""
+        study = volume.study_id
+        with self.spool.lock(study):
+            if not self.has_study(study):
+                self.spool.put(volume)
+        return self.studies.open(volume)
+
+    def keep_study(self, volume: Volume, name: str) -> str:
+        """Add an image to the ground truth's studies; returns its id."""
+        self.store.add_study(volume, name or volume.study_id[:8])
+        return self.studies.open(volume)
+
+    def find_study(self, name_or_id: str) -> str:
+        """The id of a study that is here, by its id or its name; `UnknownStudyError` unless exactly one is."""
+        if STUDY_ID.fullmatch(name_or_id) and self.has_study(name_or_id):
+            return name_or_id
+        try:
+            return self.store.study(name_or_id).id
+        except StoreError:
+            raise UnknownStudyError(f"There is no one image {name_or_id[:80]!r} here; send it first.") from None
 
     def forget_study(self, study: str, person: Person) -> None:
         """Remove an uploaded study; what the ground truth holds of it stays."""

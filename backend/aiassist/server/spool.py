@@ -16,7 +16,7 @@ import numpy as np
 from aiassist.errors import UnknownStudyError, UploadError
 from aiassist.imaging import Volume
 from aiassist.imaging.volume import study_digest
-from aiassist.protocol.messages import geometry_from, study_bytes, volume_from
+from aiassist.protocol.messages import geometry_from, study_bytes, study_to_json, volume_from, voxels_as_bytes
 
 #: What an id may look like; nothing else ever becomes part of a path.
 STUDY_ID = re.compile(r"[0-9a-f]{32}")
@@ -139,6 +139,18 @@ class Spool:
         part.replace(self._path(study, "raw"))
         self._trusted.add(study)
         return self.load(study)
+
+    def put(self, volume: Volume) -> None:
+        """Keep a volume that came some other way. Call with the lock held."""
+        study, data = volume.study_id, study_to_json(volume)
+        self.remove(study)
+        self._make_room(study_bytes(data))
+        self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
+        part = self._path(study, "part")
+        with part.open("wb") as file:
+            file.write(voxels_as_bytes(volume))
+        part.replace(self._path(study, "raw"))
+        self._trusted.add(study)
 
     def received(self, study: str) -> int | None:
         """Bytes that have arrived of an upload; None when none is under way."""

@@ -1,0 +1,132 @@
+"""MONAI Label's own client, as PyPI has it, against our server."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import requests
+from conftest import dice
+
+from aiassist.imaging import Volume, read_volume, write_volume
+from aiassist.prompts import extreme_points
+
+if sys.version_info >= (3, 13):
+    pytest.skip("monailabel's client needs the module cgi of Python 3.12 and older", allow_module_level=True)
+
+from monailabel.client import MONAILabelClient
+from monailabel.client.client import MONAILabelClientException
+
+
+@pytest.fixture
+def client(server, tmp_path):
+    """The client, logged in as its Slicer plugin does: any name, the token as the password."""
+    client = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="user-xyz")
+    assert client.auth_enabled()
+    client.update_auth(client.auth_token("anybody", server.token))
+    assert client.auth_valid_token()
+    return client
+
+
+@pytest.fixture
+def clicks(spleen):
+    """Six points, and one click in the middle."""
+    rng = np.random.default_rng(0)
+    inside = np.argwhere(spleen)
+    middle = inside[np.argmin(np.linalg.norm(inside - inside.mean(axis=0), axis=1))]
+    return {"points": extreme_points(spleen, rng).astype(int).tolist(), "foreground": [middle[::-1].tolist()]}
+
+
+def test_a_wrong_password_is_refused(server, tmp_path):
+    with pytest.raises(MONAILabelClientException):
+        MONAILabelClient(server.url, tmpdir=str(tmp_path)).auth_token("anybody", "wrong")
+
+
+def test_info_lists_our_models_and_has_no_config(client):
+    info = client.info()
+    assert info["models"]["network"] == {**info["models"]["network"], "type": "deepgrow", "dimension": 3}
+    assert {"name", "labels", "trainers", "strategies", "train_stats", "datastore"} <= set(info)
+    assert not info.get("config")
+
+
+def test_the_whole_round(client, server, image_file, volume, spleen, clicks, tmp_path):
+    image = client.upload_image(str(image_file), image_id="torso")["image"]
+    assert image == volume.study_id
+    assert client.next_sample("first", {})["id"] == image
+    params = {"label": "spleen", "background": [], "result_extension": ".nrrd", "result_dtype": "uint8"}
+    file, told = client.infer("network", image, {**params, "foreground": [], "extreme_points": clicks["points"]})
+    mask = read_volume(file)
+    assert file.endswith(".nrrd") and mask.voxels.dtype == np.uint8 and mask.geometry.same_grid(volume.geometry)
+    assert dice(mask.voxels > 0, spleen) > 0.9 and told["label_names"] == {"spleen": 1}
+    for way in ({"foreground": clicks["foreground"]}, {"spleen": clicks["foreground"], "liver": [[5, 5, 5]]}):
+        found = read_volume(client.infer("geodesic", "torso", {**params, **way})[0]).voxels > 0
+        i, j, k = clicks["foreground"][0]
+        assert found[k, j, i] and 100 < found.sum() < 3 * spleen.sum()
+    label = tmp_path / "corrected.nii.gz"
+    both = spleen.astype(np.uint8)
+    both[0, :4, :4] = 2
+    write_volume(label, Volume(both, volume.geometry))
+    named = {"label_info": [{"name": "spleen", "idx": 1}, {"name": "corner", "idx": 2}]}
+    assert client.save_label(image, str(label), "final", named)["saved"] == ["spleen", "corner"]
+    assert client.save_label(image, str(label), "final", named)["saved"] == []  # nothing changed
+    back = read_volume(client.download_label(image, "final")).voxels
+    listed = client.datastore()["objects"][image]["labels"]["final"]["info"]["params"]["label_info"]
+    values = {one["name"]: one["idx"] for one in listed}
+    assert np.array_equal(back == values["spleen"], spleen) and (back == values["corner"]).sum() == 16
+    assert client.info()["datastore"] == {"total": 1, "completed": 1}
+    assert client.next_sample("first", {}) == {}
+
+
+def test_a_session_carries_an_image_that_is_not_kept(client, image_file, volume, spleen, clicks):
+    session = client.create_session(str(image_file))["session_id"]
+    assert client.get_session(session)["image"] == volume.study_id
+    file, _ = client.infer("network", "", {"points": clicks["points"]}, session_id=session)
+    assert dice(read_volume(file).voxels > 0, spleen) > 0.9
+    client.remove_session(session)
+    with pytest.raises(MONAILabelClientException):
+        client.get_session(session)
+    with pytest.raises(MONAILabelClientException):
+        client.infer("network", "", {"points": clicks["points"]}, session_id=session)
+
+
+def test_a_raw_image_may_come_with_the_clicks(client, image_file, spleen, clicks):
+    file, _ = client.infer("network", "", {"points": clicks["points"]}, file=str(image_file))
+    assert dice(read_volume(file).voxels > 0, spleen) > 0.9
+
+
+def test_what_is_wrong_is_said(client, image_file):
+    for params, said in (
+        ({"foreground": []}, "no click inside"),
+        ({"foreground": [[1, 2]]}, "not points"),
+        ({"foreground": [[1, 2, 3]], "result_extension": "/../../etc/passwd"}, "cannot be a"),
+        ({"foreground": [[999, 2, 3]]}, "outside the volume"),
+    ):
+        with pytest.raises(MONAILabelClientException) as error:
+            client.infer("network", "", params, file=str(image_file))
+        assert said in error.value.msg
+    with pytest.raises(MONAILabelClientException) as error:
+        client.infer("network", "nobody", {"foreground": [[1, 2, 3]]})
+    assert "no one image 'nobody'" in error.value.msg
+
+
+def test_no_training_runs_and_none_starts(client):
+    assert client.train_status(check_if_running=True) is False
+    with pytest.raises(MONAILabelClientException):
+        client.train_start("network", {})
+
+
+def test_images_come_back_with_a_file_name(client, server, image_file, volume, tmp_path):
+    image = client.upload_image(str(image_file), image_id="torso")["image"]
+    answer = requests.get(
+        f"{server.url}/datastore/image?image={image}", headers={"Authorization": f"Bearer {server.token}"}, timeout=20
+    )
+    assert f'filename="{image}.nrrd"' in answer.headers["content-disposition"]
+    (tmp_path / "back.nrrd").write_bytes(answer.content)
+    back = read_volume(tmp_path / "back.nrrd")
+    assert np.array_equal(back.voxels, volume.voxels) and back.geometry.same_grid(volume.geometry)
+
+
+def test_the_log_is_text(client, server):
+    answer = requests.get(f"{server.url}/logs/?lines=5", headers={"Authorization": f"Bearer {server.token}"}, timeout=9)
+    assert answer.headers["content-type"].startswith("text/plain") and len(answer.text.splitlines()) <= 5

@@ -1,0 +1,100 @@
+"""What the AIAA and MONAI Label routes share: whose image, from prompts to a mask, sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from aiassist.engine import AnnotateRequest
+from aiassist.errors import PromptError, UnknownStudyError
+from aiassist.prompts import Prompts
+from aiassist.server.exchange import fails, finished, person_of
+from aiassist.server.forms import Form, form_of, image_bytes
+from aiassist.server.service import Service
+from aiassist.server.sessions import Session, SessionExpired, Sessions
+
+#: An expired session, as NVIDIA's clients know it.
+EXPIRED = 440
+
+
+@dataclass
+class Desk:
+    """A service and its sessions, as the elder protocols see them."""
+
+    service: Service
+    sessions: Sessions
+
+    async def study(self, request: Request, form: Form, session: str = "", image: str = "") -> str:
+        """The study that a request speaks of: of its session, an image it sends, or one that is here by name or id."""
+        if session:
+            return self.sessions.get(session, person_of(request)).study
+        if form.image is not None:
+            return await asyncio.to_thread(self.service.open_volume, form.image)
+        if image:
+            return await asyncio.to_thread(self.service.find_study, image)
+        raise UnknownStudyError("There is no image: send one, or name a session or an image that is here.")
+
+    async def mask(self, request: Request, study: str, prompts: Prompts, model: str | None) -> np.ndarray | None:
+        """The mask (k, j, i), uint8, that a model makes of prompts; None when the client went away."""
+        person, job = person_of(request), uuid.uuid4().hex
+        asked = AnnotateRequest(study, prompts, model=model, structure=job)
+        geometry = await asyncio.to_thread(self.service.studies.geometry, study)
+        work = self.service.submit(person, job, asked)
+        if not await finished(work, request):
+            self.service.drop(person, job)
+            return None
+        return work.result(0).patch.to_mask(geometry.shape).astype(np.uint8)
+
+    async def file(self, study: str, voxels: np.ndarray, params: dict, default: str) -> tuple[bytes, str]:
+        """A mask of a study as the file that the client asked for."""
+        geometry = await asyncio.to_thread(self.service.studies.geometry, study)
+        return await asyncio.to_thread(image_bytes, voxels, geometry, params, default)
+
+
+def points_of(params: dict, *names: str) -> list:
+    """The first of these parameters that is there, as a list of points; a single point is a list of one."""
+    for name in names:
+        value = params.get(name)
+        if value:
+            if not isinstance(value, list):
+                raise PromptError(f"The parameter {name} is {type(value).__name__}, not a list of points.")
+            return value if isinstance(value[0], list) else [value]
+    return []
+
+
+def session_routes(desk: Desk) -> APIRouter:
+    """The routes /session/ of both protocols."""
+    routes = APIRouter(tags=["AIAA and MONAI Label: sessions"])
+
+    @routes.put("/session/", summary="Send an image once", responses=fails(507))
+    async def make(request: Request, expiry: int = 0) -> dict:
+        form = await form_of(request)
+        study = await desk.study(request, form)
+        session = desk.sessions.make(study, person_of(request), expiry)
+        return _told(session)
+
+    @routes.get("/session/{name}", summary="A session", responses=fails(404))
+    async def get(name: str, request: Request) -> Response:
+        try:
+            return JSONResponse(_told(desk.sessions.get(name, person_of(request))))
+        except SessionExpired as error:
+            return JSONResponse({"error": "SessionExpired", "message": str(error)}, 404)
+
+    @routes.delete("/session/{name}", summary="Close a session", responses=fails(404))
+    async def end(name: str, request: Request) -> Response:
+        try:
+            desk.sessions.end(name, person_of(request))
+        except SessionExpired as error:
+            return JSONResponse({"error": "SessionExpired", "message": str(error)}, 404)
+        return JSONResponse({})
+
+    return routes
+
+
+def _told(session: Session) -> dict:
+    return {"session_id": session.id, "image": session.study, "expiry": int(session.expires - session.made)}

@@ -1,0 +1,255 @@
+"""NVIDIA Clara AIAA, version 1, for its clients: Python, C++, MITK, OHIF and Slicer's old plugin.
+
+Routes and messages follow those clients (https://github.com/NVIDIA/ai-assisted-annotation-client, BSD-3-Clause).
+They send no token: their address is ``http://server:8000/t/TOKEN``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from aiassist.contour import Ring, pull_vertex, rasterise, trace
+from aiassist.errors import ContourError, ModelError, PromptError, UploadError
+from aiassist.imaging import Geometry, Volume, finite
+from aiassist.prompts import Prompts
+from aiassist.segmenters.base import ModelCard
+from aiassist.server.adapters import EXPIRED, Desk, points_of
+from aiassist.server.exchange import admin_of, fails
+from aiassist.server.forms import form_of, form_reply, image_bytes
+from aiassist.server.sessions import SessionExpired
+
+#: A model for extreme points is offered once more, for clicks, under this name.
+CLICKS = "_deepgrow"
+Name = Annotated[str, Query(max_length=200)]
+
+
+def aiaa_routes(desk: Desk) -> APIRouter:
+    """The routes of AIAA; some clients say /v1/v1."""
+    routes = APIRouter(tags=["NVIDIA AIAA v1"])
+    for prefix in ("/v1", "/v1/v1"):
+        routes.include_router(_annotation(desk), prefix=prefix, include_in_schema=prefix == "/v1")
+        routes.include_router(_polygons(), prefix=prefix, include_in_schema=prefix == "/v1")
+    routes.include_router(_admin(desk))
+    return routes
+
+
+def _annotation(desk: Desk) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/models", summary="The models", responses=fails(404))
+    async def models(model: Name = "", label: Name = "", type: Name = "") -> Response:
+        cards = await asyncio.to_thread(desk.service.backend.models)
+        listed = [one for card in cards if card.kind == "promptable" for one in _models_of(card)]
+        if model:
+            found = [one for one in listed if one["name"] == model]
+            if not found:
+                return JSONResponse({"error": "ModelError", "message": f"There is no model {model!r}."}, 404)
+            return JSONResponse(found[0])
+        listed = [one for one in listed if (not type or one["type"] == type)]
+        return JSONResponse([one for one in listed if not label or not one["labels"] or label in one["labels"]])
+
+    async def answer(request: Request, model: str, session: str, prompts_of, output: str) -> Response:
+        try:
+            form = await form_of(request)
+            study = await desk.study(request, form, session)
+        except SessionExpired as error:
+            return JSONResponse({"error": "SessionExpired", "message": str(error)}, EXPIRED)
+        prompts, told = prompts_of(form.params)
+        prompts = _onto(prompts, await asyncio.to_thread(desk.service.studies.geometry, study))
+        mask = await desk.mask(request, study, prompts, model.removesuffix(CLICKS) or None)
+        if mask is None:
+            return Response(status_code=499)
+        params = {**form.params, **dict(request.query_params)}
+        file = await desk.file(study, mask, params, ".nii.gz")
+        if output == "image":
+            return Response(file[0], media_type="application/octet-stream")
+        return form_reply(told, file)
+
+    @routes.post("/dextr3d", summary="A mask from extreme points", response_class=Response, responses=fails(404, 503))
+    async def dextr3d(request: Request, model: Name = "", session_id: Name = "", output: Name = "") -> Response:
+        return await answer(request, model, session_id, extreme, output)
+
+    @routes.post("/deepgrow", summary="A mask from clicks", response_class=Response, responses=fails(404, 503))
+    async def deepgrow(request: Request, model: Name = "", session_id: Name = "", output: Name = "") -> Response:
+        return await answer(request, model, session_id, clicks, output)
+
+    @routes.post("/inference", summary="A mask from what is sent", response_class=Response, responses=fails(404, 503))
+    async def inference(request: Request, model: Name = "", session_id: Name = "", output: Name = "") -> Response:
+        def either(params: dict):
+            return extreme(params) if points_of(params, "points", "extreme_points") else clicks(params)
+
+        return await answer(request, model, session_id, either, output)
+
+    @routes.post("/segmentation", summary="A mask without prompts: needs an automatic model", responses=fails(404))
+    async def segmentation(model: Name = "", session_id: Name = "") -> Response:
+        raise ModelError(f"The model {model!r} needs points; this server has no automatic model.")
+
+    return routes
+
+
+def _models_of(card: ModelCard) -> list[dict]:
+    """A card as AIAA lists it: for extreme points and, once more, for clicks."""
+    common = {
+        "labels": [label.name for label in card.labels],
+        "description": card.description,
+        "version": card.version,
+        "internal name": card.name,
+        "padding": 20,
+        "roi": [128, 128, 128],
+        "sigma": 3.0,
+    }
+    return [
+        {"name": card.name, "type": "annotation", **common},
+        {"name": card.name + CLICKS, "type": "deepgrow", **common},
+    ]
+
+
+def extreme(params: dict) -> tuple[Prompts, dict]:
+    """Prompts of ``{"points": [[i, j, k], ...]}``, and what the answer says of them."""
+    points = points_of(params, "points", "extreme_points")
+    if not points:
+        raise PromptError('There are no points; send {"points": [[i, j, k], ...]}, six are best.')
+    return Prompts(extreme_points=points), {"points": points}
+
+
+def clicks(params: dict) -> tuple[Prompts, dict]:
+    """Prompts of ``{"foreground": ..., "background": ..., "current_point": ...}``."""
+    inside, outside = points_of(params, "foreground"), points_of(params, "background")
+    current = points_of(params, "current_point")
+    inside = inside or current
+    if not inside:
+        raise PromptError('There is no click inside the structure; send {"foreground": [[i, j, k], ...]}.')
+    return Prompts(positive=inside, negative=outside), {"points": inside}
+
+
+def _onto(prompts: Prompts, geometry: Geometry) -> Prompts:
+    """Prompts whose points beyond the volume by a voxel lie on its edge: clients that resample round so."""
+    last = np.array(geometry.size) - 1
+    names = ("extreme_points", "positive", "negative")
+    moved = {name: np.clip(getattr(prompts, name), 0, last) for name in names}
+    return replace(prompts, **{n: m for n, m in moved.items() if np.abs(m - getattr(prompts, n)).max(initial=0) <= 1})
+
+
+# Polygons
+
+
+def _polygons() -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post("/mask2polygon", summary="The outlines of a mask, slice by slice", responses=fails())
+    async def mask2polygon(request: Request) -> Response:
+        form = await form_of(request)
+        if form.image is None:
+            raise UploadError("There is no mask in the request; send it as the part datapoint.")
+        more = form.params.get("more_points", 10)
+        if not isinstance(more, int | float) or not 0 <= more <= 1000:
+            raise ContourError(f"more_points is {more!r}; give the pixels between two vertices, 0 to 1000.")
+        return JSONResponse(await asyncio.to_thread(polygons_of, form.image, float(more) + 1))
+
+    @routes.post("/fixpolygon", summary="Pull a vertex of an outline", response_class=Response, responses=fails())
+    async def fixpolygon(request: Request) -> Response:
+        form = await form_of(request)
+        if form.image is None:
+            raise UploadError("There is no image in the request; send it as the part datapoint.")
+        polygons, mask = await asyncio.to_thread(fixed, form.image, form.params)
+        default = ".nii.gz" if form.params.get("dimension") == 3 else ".png"
+        file = await asyncio.to_thread(image_bytes, mask, form.image.geometry, form.params, default)
+        return form_reply({"poly": polygons}, file)
+
+    return routes
+
+
+def polygons_of(mask: Volume, distance: float) -> list:
+    """``[slice][polygon][vertex]``; vertices are ``[j, i]``, of a picture of one slice ``[x, y]``."""
+    found = []
+    for plane in mask.voxels:
+        rings = [_spaced(ring.points, distance) for ring in trace(plane != 0, (1.0, 1.0), 1.0)]
+        found.append([np.round(points if len(mask.voxels) == 1 else points[:, ::-1], 2).tolist() for points in rings])
+    return found
+
+
+def _spaced(points: np.ndarray, distance: float) -> np.ndarray:
+    """Places on an outline at even distances, three or more."""
+    closed = np.vstack([points, points[:1]])
+    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
+    count = max(3, round(way[-1] / distance))
+    places = np.linspace(0, way[-1], count, endpoint=False)
+    return np.column_stack([np.interp(places, way, closed[:, axis]) for axis in range(2)])
+
+
+def fixed(image: Volume, params: dict) -> tuple[list, np.ndarray]:
+    """Outlines after a vertex was pulled and its neighbours settled on the border, and the mask they bound.
+
+    In a volume the pull is carried to ``propagate_neighbor_3d`` slices on each side, fading with distance.
+    """
+    flat = params.get("dimension", 3) != 3
+    try:
+        stack = [params["poly"]] if flat and _depth(params["poly"]) == 3 else params["poly"]
+        order = slice(None) if flat else slice(None, None, -1)
+        rings = [[Ring(np.asarray(p, dtype=float)[:, order]) for p in plane if len(p) >= 3] for plane in stack]
+        k = 0 if flat else int(params["slice_index"])
+        ring, vertex = int(params["polygon_index"]), int(params["vertex_index"])
+        offset = np.asarray(params["vertex_offset"], dtype=float)[order]
+        neighbours, slices = int(params.get("propagate_neighbor", 1)), int(params.get("propagate_neighbor_3d", 0))
+        place = rings[k][ring].points[vertex]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ContourError(f"poly, its indices or vertex_offset do not fit together ({error}).") from error
+    if len(rings) != len(image.voxels):
+        raise ContourError(f"There are outlines of {len(rings)} slices, but the image has {len(image.voxels)}.")
+    spacing = np.asarray(image.geometry.spacing[:2])
+    for away in range(-slices if not flat else 0, slices + 1 if not flat else 1):
+        if 0 <= k + away < len(rings) and rings[k + away]:
+            share = 1 - abs(away) / (slices + 1)
+            rings[k + away] = _pulled(
+                image, rings, k + away, place, share * offset, neighbours, spacing, pinned=away == 0
+            )
+    mask = np.stack([rasterise(plane, image.shape[1:]) for plane in rings]).astype(np.uint8)
+    told = [[np.round(r.points[:, order], 2).tolist() for r in plane] for plane in rings]
+    return told[0] if flat and _depth(params["poly"]) == 3 else told, mask
+
+
+def _pulled(image: Volume, rings, k: int, place, step, neighbours: int, spacing, pinned: bool) -> list[Ring]:
+    """The rings of a slice after the vertex nearest to a place was pulled by a step."""
+    gaps = [np.linalg.norm((ring.points - place) * spacing, axis=1) for ring in rings[k]]
+    ring = int(np.argmin([gap.min() for gap in gaps]))
+    vertex, points = int(np.argmin(gaps[ring])), rings[k][ring].points
+    length = np.linalg.norm((np.roll(points, -1, axis=0) - points) * spacing, axis=1).mean()
+    radius = (max(neighbours, 0) + 0.5) * length
+    grey = finite(image.voxels[k])
+    return list(pull_vertex(rings[k], ring, vertex, points[vertex] + step, grey, spacing, radius, pinned=pinned))
+
+
+def _depth(nested) -> int:
+    depth = 0
+    while isinstance(nested, list) and nested:
+        nested, depth = nested[0], depth + 1
+    return depth
+
+
+# Administration
+
+
+def _admin(desk: Desk) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/admin/model/{name}", summary="A model", responses=fails(403, 404))
+    async def get_model(name: str, request: Request) -> Response:
+        admin_of(request)
+        for card in await asyncio.to_thread(desk.service.backend.models):
+            if card.name == name:
+                return JSONResponse(_models_of(card)[0])
+        return JSONResponse({"error": "ModelError", "message": f"There is no model {name[:100]!r}."}, 404)
+
+    @routes.put("/admin/model/{name}", summary="Not here: models come with the server", responses=fails(403))
+    @routes.delete("/admin/model/{name}", include_in_schema=False)
+    async def change_model(name: str, request: Request) -> Response:
+        admin_of(request)
+        raise ModelError("Models cannot be sent to this server; install them on it.")
+
+    return routes

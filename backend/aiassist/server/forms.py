@@ -1,0 +1,101 @@
+"""The multipart forms that AIAA and MONAI Label clients send and expect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tempfile
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from fastapi import Request, Response
+from starlette.datastructures import UploadFile
+
+from aiassist.errors import ImageError, UploadError
+from aiassist.imaging import Geometry, Volume, read_volume, write_volume
+
+#: Endings of images that are taken; whatever else a client calls its file is read as NIfTI.
+_ENDING = re.compile(r"(\.nii\.gz|\.nii|\.seg\.nrrd|\.nrrd|\.mha|\.mhd|\.png|\.jpe?g|\.tiff?|\.dcm)$", re.IGNORECASE)
+#: Types of voxels a mask may be asked for in.
+_DTYPES = ("uint8", "uint16", "int16", "int32", "float32")
+#: Bytes of a form's text part.
+TEXT = 16 * 2**20
+
+
+@dataclass
+class Form:
+    """A form's JSON parameters and its images."""
+
+    params: dict = field(default_factory=dict)
+    images: dict[str, Volume] = field(default_factory=dict)
+
+    @property
+    def image(self) -> Volume | None:
+        """The image that is no label; clients call it datapoint, image, file, files or image0."""
+        return next((volume for name, volume in self.images.items() if name != "label"), None)
+
+
+async def form_of(request: Request) -> Form:
+    """Read a form; `UploadError` when a part is none of what it should be."""
+    if "multipart/form-data" not in request.headers.get("content-type", ""):
+        return Form(_params(await request.body()))
+    found = Form()
+    async with request.form(max_files=4, max_fields=16, max_part_size=TEXT) as parts:
+        for name, part in parts.multi_items():
+            if isinstance(part, UploadFile):
+                found.images[name] = await asyncio.to_thread(_read, part)
+            elif name == "params":
+                found.params = _params(part.encode())
+    return found
+
+
+def _params(text: bytes) -> dict:
+    try:
+        params = json.loads(text or b"{}")
+    except (ValueError, RecursionError):
+        raise UploadError("The part params is no JSON.") from None
+    if not isinstance(params, dict):
+        raise UploadError(f"The part params is {type(params).__name__}, not a JSON object.")
+    return params
+
+
+def _read(part: UploadFile) -> Volume:
+    """The image of a part. Of the name that the client gives it only a known ending is used."""
+    ending = _ENDING.search(part.filename or "")
+    with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
+        path = Path(folder) / f"image{ending.group().lower() if ending else '.nii.gz'}"
+        with path.open("wb") as file:
+            while piece := part.file.read(2**22):
+                file.write(piece)
+        try:
+            return read_volume(path)
+        except ImageError as error:
+            raise UploadError(str(error).replace(str(path), "The image")) from error
+
+
+def image_bytes(voxels: np.ndarray, geometry: Geometry, params: dict, default: str) -> tuple[bytes, str]:
+    """A mask or image as the file that the client asked for, and its ending."""
+    ending = str(params.get("result_extension") or default)
+    if not _ENDING.fullmatch(ending) or ending.lower() in (".dcm", ".mhd", ".seg.nrrd"):
+        raise UploadError(f"The result cannot be a {ending[:20]!r}; ask for .nrrd, .nii.gz or .mha.")
+    dtype = str(params.get("result_dtype") or voxels.dtype)
+    if dtype in _DTYPES:
+        voxels = voxels.astype(dtype)
+    with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
+        path = Path(folder) / f"result{ending.lower()}"
+        write_volume(path, Volume(voxels, geometry))
+        return path.read_bytes(), ending.lower()
+
+
+def form_reply(params: dict, file: tuple[bytes, str] | None, name: str = "result") -> Response:
+    """Parameters and a file as multipart/form-data, of a known length."""
+    limit = uuid.uuid4().hex
+    parts = [b'Content-Disposition: form-data; name="params"\r\n\r\n' + json.dumps(params).encode()]
+    if file is not None:
+        head = f'Content-Disposition: form-data; name="file"; filename="{name}{file[1]}"\r\n'
+        parts.append(f"{head}Content-Type: application/octet-stream\r\n\r\n".encode() + file[0])
+    body = b"".join(b"--%s\r\n%s\r\n" % (limit.encode(), part) for part in parts) + b"--%s--\r\n" % limit.encode()
+    return Response(body, media_type=f"multipart/form-data; boundary={limit}")

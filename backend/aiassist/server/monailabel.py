@@ -1,0 +1,242 @@
+"""The API of MONAI Label, for its clients in Slicer, OHIF and Python.
+
+Routes and messages follow MONAI Label 0.8 (https://github.com/Project-MONAI/MONAILabel, Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from aiassist import __version__
+from aiassist.errors import AccessError, ModelError, PromptError, UploadError
+from aiassist.imaging import MaskPatch
+from aiassist.prompts import Prompts
+from aiassist.server.adapters import Desk, points_of
+from aiassist.server.exchange import fails, person_of
+from aiassist.server.forms import form_of, form_reply
+from aiassist.server.tokens import Tokens
+
+#: What parameters of an inference are called that are no structure with its clicks.
+_NO_STRUCTURE = {"label", "foreground", "background", "roi", "model", "image", "client_id", "points", "extreme_points"}
+
+
+def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
+    """The routes of MONAI Label."""
+    routes = APIRouter(tags=["MONAI Label"])
+    service, thread = desk.service, asyncio.to_thread
+
+    @routes.get("/auth/", summary="Says that a token is needed; needs none itself")
+    async def auth() -> dict:
+        return {"enabled": True, "client_id": "aiassist", "realm": "aiassist"}
+
+    @routes.post("/auth/token", summary="Exchange name and token for a token", responses=fails())
+    async def token(password: Annotated[str, Form(max_length=200)], username: Annotated[str, Form()] = "") -> dict:
+        if tokens.person(password) is None:
+            raise AccessError(f"This is no token of {username[:64] or 'anybody'}; the token is the password.")
+        return {"access_token": password, "token_type": "bearer"}
+
+    @routes.get("/auth/token/valid", summary="Whether the token is known", responses=fails())
+    async def valid(request: Request) -> dict:
+        return {"username": person_of(request).name}
+
+    @routes.get("/info/", summary="Models, labels and images", responses=fails())
+    async def info() -> dict:
+        cards = [card for card in await thread(service.backend.models) if card.kind == "promptable"]
+        latest = await thread(_latest, service)
+        names = sorted({name for labels in latest.values() for name in labels}) or ["structure"]
+        models = {
+            card.name: {
+                "type": "deepgrow",
+                "labels": names,
+                "dimension": 3,
+                "description": card.description,
+                "config": {},
+            }
+            for card in cards
+        }
+        return {
+            "name": "AIAssist",
+            "description": "AI-assisted annotation",
+            "version": __version__,
+            "labels": names,
+            "models": models,
+            "trainers": {},
+            "strategies": {"first": {"description": "The oldest image without a label"}},
+            "scoring": {},
+            "train_stats": {},
+            "datastore": {"total": len(latest), "completed": sum(bool(labels) for labels in latest.values())},
+        }
+
+    @routes.post("/activelearning/{strategy}", summary="The next image to annotate", responses=fails())
+    async def next_image(strategy: str) -> dict:
+        for study, labels in (await thread(_latest, service)).items():
+            if not labels:
+                name = (await thread(service.store.study, study)).name
+                return {"id": study, "name": name, "path": "", "strategy": strategy[:100]}
+        return {}
+
+    _datastore_routes(routes, desk)
+    _infer_routes(routes, desk)
+
+    @routes.post("/train/{model}", summary="Not here yet", responses=fails())
+    @routes.post("/train/", include_in_schema=False)
+    async def train(model: str = "") -> Response:
+        raise ModelError("This server does not train; take its ground truth and train elsewhere.")
+
+    @routes.get("/train/", summary="Whether a training runs: 404 when none does", responses=fails(404))
+    @routes.get("/train/{model}", include_in_schema=False)
+    @routes.delete("/train/", include_in_schema=False)
+    @routes.delete("/train/{model}", include_in_schema=False)
+    async def training(model: str = "") -> Response:
+        return JSONResponse({"error": "ModelError", "message": "No training runs."}, 404)
+
+    return routes
+
+
+def _latest(service) -> dict[str, dict]:
+    """The newest versions of each study's structures."""
+    return {study.id: service.store.latest(study.id) for study in service.store.studies()}
+
+
+def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
+    service, thread = desk.service, asyncio.to_thread
+
+    @routes.get("/datastore/", summary="All images and labels", responses=fails())
+    async def datastore(output: str = "all") -> dict | list:
+        latest = await thread(_latest, service)
+        if output == "stats":
+            return {"total": len(latest), "completed": sum(bool(labels) for labels in latest.values())}
+        if output == "train":
+            return [{"image": study, "label": study} for study, labels in latest.items() if labels]
+        names = {study.id: study.name for study in await thread(service.store.studies)}
+        return {
+            "name": "AIAssist",
+            "objects": {
+                study: {
+                    "image": {"ext": ".nrrd", "info": {"name": names[study]}},
+                    "labels": {"final": {"ext": ".nrrd", "info": _label_info(labels)}} if labels else {},
+                }
+                for study, labels in latest.items()
+            },
+        }
+
+    @routes.put("/datastore/", summary="Add an image", responses=fails(507))
+    @routes.put("/datastore/image", include_in_schema=False)
+    async def add_image(request: Request, image: Annotated[str, Query(max_length=200)] = "") -> dict:
+        form = await form_of(request)
+        if form.image is None:
+            raise UploadError("There is no image in the request; send it as the part file.")
+        study = await thread(service.keep_study, form.image, image)
+        return {"image": study}
+
+    @routes.get("/datastore/image", summary="An image as NRRD", response_class=Response, responses=fails(404))
+    async def get_image(image: Annotated[str, Query(max_length=200)]) -> Response:
+        study = await thread(service.find_study, image)
+        volume = await thread(service.studies.volume, study)
+        data, ending = await desk.file(study, volume.stored_voxels, {}, ".nrrd")
+        return _attached(data, f"{study}{ending}")
+
+    @routes.put("/datastore/label", summary="Save a labelmap: a version of each structure", responses=fails(404, 507))
+    async def save_label(
+        request: Request, image: Annotated[str, Query(max_length=200)], tag: Annotated[str, Query(max_length=200)] = ""
+    ) -> dict:
+        form = await form_of(request)
+        label = form.images.get("label")
+        if label is None:
+            raise UploadError("There is no labelmap in the request; send it as the part label.")
+        study = await thread(service.find_study, image)
+        comment = f"MONAI Label tag {tag}" if tag else ""
+        saved = await thread(_save, service, person_of(request), study, label, form.params, comment)
+        return {"image": study, "label": study, "tag": tag or "final", "saved": saved}
+
+    @routes.get("/datastore/label", summary="The newest labels as NRRD", response_class=Response, responses=fails(404))
+    async def get_label(label: Annotated[str, Query(max_length=200)], tag: str = "final") -> Response:
+        study = await thread(service.find_study, label)
+        return _attached(await thread(service.exported, study, ".nrrd", []), f"{study}.nrrd")
+
+
+def _label_info(labels: dict) -> dict:
+    made = max(version.made for version in labels.values())
+    names = [{"name": name, "idx": n} for n, name in enumerate(labels, 1)]
+    return {"ts": int(made.timestamp()), "params": {"label_info": names}}
+
+
+def _save(service, person, study: str, label, params: dict, comment: str) -> list[str]:
+    """Save each named value of a labelmap, when they differ from what is there."""
+    geometry = service.studies.geometry(study)
+    if not label.geometry.same_grid(geometry):
+        raise UploadError(f"The labelmap lies on another grid than its image: {label.geometry.difference(geometry)}.")
+    named = params.get("label_info")
+    if not isinstance(named, list) or not all(isinstance(one, dict) and one.get("name") for one in named):
+        raise UploadError('params must say what the labelmap holds: {"label_info": [{"name": "spleen", "idx": 1}]}.')
+    saved, latest = [], service.store.latest(study) if service.store.has(study) else {}
+    for number, one in enumerate(named, 1):
+        mask = label.voxels == int(one.get("idx", number))
+        if not mask.any():
+            continue
+        patch, name = MaskPatch.of_mask(mask), str(one["name"])
+        if name in latest and latest[name].mask == patch.version:
+            continue
+        version = service.backend.put_mask(study, patch)
+        service.save(person, study, name, {"mask": version, "comment": comment, "state": "submitted"})
+        saved.append(name)
+    return saved
+
+
+def _infer_routes(routes: APIRouter, desk: Desk) -> None:
+    @routes.post("/infer/{model}", summary="A mask from clicks", response_class=Response, responses=fails(404, 503))
+    async def infer(
+        model: str,
+        request: Request,
+        image: Annotated[str, Query(max_length=200)] = "",
+        session_id: Annotated[str, Query(max_length=200)] = "",
+        output: str = "all",
+    ) -> Response:
+        form = await form_of(request)
+        study = await desk.study(request, form, session_id, image)
+        mask = await desk.mask(request, study, prompts_of(form.params), model)
+        if mask is None:
+            return Response(status_code=499)
+        told = {"label_names": {str(form.params.get("label") or "structure"): 1}, "latencies": {}}
+        if output == "json":
+            return JSONResponse({**told, "centroids": []})
+        file = await desk.file(study, mask, form.params, ".nrrd")
+        if output == "image":
+            return _attached(file[0], f"result{file[1]}")
+        return form_reply(told, file)
+
+
+def prompts_of(params: dict) -> Prompts:
+    """The prompts of an inference.
+
+    ``{foreground, background[, roi]}`` of deepgrow, or DeepEdit's ``{name: points, ..., "label": name}``, where other
+    structures' points are outside of the one that is meant.
+    """
+    extreme = points_of(params, "extreme_points", "points")
+    inside, outside = points_of(params, "foreground"), points_of(params, "background")
+    meant = params.get("label")
+    if isinstance(meant, str) and meant and not inside:
+        inside = points_of(params, meant)
+        for name, value in params.items():
+            if name not in _NO_STRUCTURE and name != meant and _are_points(value):
+                outside = outside + value
+    roi, box = params.get("roi"), None
+    if isinstance(roi, list) and len(roi) == 6:
+        box = np.reshape(roi, (3, 2)).T.tolist()
+    if not (extreme or inside or box):
+        raise PromptError("There is no click inside the structure; send foreground points as [[i, j, k], ...].")
+    return Prompts(extreme_points=extreme, positive=inside, negative=outside, box=box)
+
+
+def _are_points(value) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(p, list) and len(p) == 3 for p in value)
+
+
+def _attached(data: bytes, name: str) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type="application/octet-stream", headers=headers)

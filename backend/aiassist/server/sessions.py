@@ -1,0 +1,66 @@
+"""Sessions of AIAA and MONAI Label clients: an image that was sent once, by an id that expires."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+
+from aiassist.errors import AIAssistError
+from aiassist.server.tokens import Person
+
+#: Seconds that a session lives when the client does not say, and at most.
+USUAL, LONGEST = 3600, 86_400
+#: Sessions of all people together; beyond it the oldest goes.
+MOST = 1000
+
+
+class SessionExpired(AIAssistError):
+    """The session is over, or never was."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open study under another name."""
+
+    id: str
+    study: str
+    person: str
+    made: float
+    expires: float
+
+
+class Sessions:
+    """All sessions; each belongs to the person who made it."""
+
+    def __init__(self, clock=time.time):
+        self._clock = clock
+        self._open: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def make(self, study: str, person: Person, seconds: int) -> Session:
+        """A new session that lives for some seconds since its last use."""
+        now = self._clock()
+        lives = min(seconds, LONGEST) if seconds > 0 else USUAL
+        session = Session(secrets.token_urlsafe(16), study, person.name, now, now + lives)
+        with self._lock:
+            self._open = {k: s for k, s in self._open.items() if s.expires > now}
+            while len(self._open) >= MOST:
+                del self._open[next(iter(self._open))]
+            self._open[session.id] = session
+        return session
+
+    def get(self, name: str, person: Person) -> Session:
+        """A session of this person; `SessionExpired` when there is none, or no longer."""
+        with self._lock:
+            session = self._open.get(name)
+        if session is None or session.expires <= self._clock() or session.person != person.name:
+            raise SessionExpired(f"The session {name[:40]} is over; send the image again.")
+        return session
+
+    def end(self, name: str, person: Person) -> None:
+        """Close a session."""
+        session = self.get(name, person)
+        with self._lock:
+            self._open.pop(session.id, None)
