@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -13,6 +12,7 @@ from requests.adapters import HTTPAdapter
 
 from aiassist.errors import AccessError, ConnectionLostError
 from aiassist.protocol import Reply, Request
+from aiassist.protocol.wire import is_loopback
 
 #: Seconds to wait for a connection, and before each new try.
 CONNECT, AGAIN = 6.0, (0.2, 1.0, 3.0)
@@ -124,16 +124,6 @@ class _Bearer(requests.auth.AuthBase):
         if self.token:
             request.headers["Authorization"] = f"Bearer {self.token}"
         return request
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name is this computer's own."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _retry_after(reply: Reply) -> float:

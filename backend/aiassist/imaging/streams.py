@@ -8,6 +8,8 @@ from typing import BinaryIO
 import numpy as np
 
 CHUNK = 1 << 24
+#: Bytes after the voxels that are read to the end; more are taken for a bomb.
+SURPLUS = 1 << 26
 
 
 def read_array(stream: BinaryIO, shape, dtype: np.dtype) -> np.ndarray:
@@ -16,7 +18,7 @@ def read_array(stream: BinaryIO, shape, dtype: np.dtype) -> np.ndarray:
     Raises
     ------
     EOFError
-        When the stream ends early.
+        When the stream ends early, or goes on for `SURPLUS` bytes after the array.
     """
     array = np.empty(prod(shape), dtype)
     memory = memoryview(array).cast("B")
@@ -26,6 +28,9 @@ def read_array(stream: BinaryIO, shape, dtype: np.dtype) -> np.ndarray:
         if not count:
             raise EOFError(f"{len(memory) - done} bytes are missing.")
         done += count
-    while stream.read(CHUNK):  # a gzip stream checks its sum only when its end is reached
-        pass
+    surplus = 0
+    while rest := stream.read(CHUNK):  # a gzip stream checks its sum only when its end is reached
+        surplus += len(rest)
+        if surplus > SURPLUS:
+            raise EOFError(f"The file goes on for more than {SURPLUS} bytes after its voxels.")
     return array.reshape(shape)

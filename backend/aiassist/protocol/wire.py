@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from dataclasses import dataclass, field
 
@@ -48,3 +49,13 @@ class Reply:
     def json(self):
         """The body as JSON; ValueError when it is none."""
         return json.loads(self.body)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this computer's own."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

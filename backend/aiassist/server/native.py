@@ -76,9 +76,7 @@ def native_routes(service: Service) -> APIRouter:
         description=f"The header `{OFFSET}` says where it begins. `Content-Encoding: deflate` is unpacked. After a 409 "
         f"the header `{RECEIVED}` says where to go on.",
         openapi_extra={
-            "requestBody": {
-                "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-            },
+            "requestBody": {"content": {"application/octet-stream": BYTES}},
             "parameters": [
                 {"name": OFFSET, "in": "header", "required": True, "schema": {"type": "integer", "minimum": 0}}
             ],
@@ -107,7 +105,7 @@ def native_routes(service: Service) -> APIRouter:
         "/studies/{study}/masks",
         tags=["studies"],
         summary="Make a mask known, as the base of corrections",
-        openapi_extra={"requestBody": {"content": {PATCH_TYPE: {"schema": {"type": "string", "format": "binary"}}}}},
+        openapi_extra={"requestBody": {"content": {"application/octet-stream": BYTES}}},
         responses=fails(404),
     )
     async def put_mask(study: Study, request: Request) -> dict:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import uvicorn
 
-from aiassist.client.transport import is_loopback
 from aiassist.errors import AccessError, AIAssistError
+from aiassist.protocol.wire import is_loopback
 from aiassist.server.app import make_app
 from aiassist.server.service import Service, Settings
 from aiassist.server.tokens import Person, Tokens, new_token

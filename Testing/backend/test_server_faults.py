@@ -1,0 +1,278 @@
+"""The server under faults: killed, full, hostile or slow clients, everything at once."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from server_helpers import Server
+
+from aiassist.client import RemoteBackend, RequestsTransport
+from aiassist.engine import AnnotateRequest
+from aiassist.errors import AIAssistError, ConnectionLostError
+from aiassist.groundtruth.store import GroundTruthStore
+from aiassist.imaging import Geometry, MaskPatch, Volume
+from aiassist.prompts import Prompts
+from aiassist.protocol.messages import OFFSET, study_to_json, voxels_as_bytes
+from aiassist.server.guard import Guard, Limits
+from aiassist.server.tokens import Person, Tokens
+
+BALL = Prompts(extreme_points=[[10, 15, 12], [26, 15, 12], [18, 7, 12], [18, 23, 12], [18, 15, 4], [18, 15, 20]])
+
+
+def noise(seed: int, shape=(24, 30, 36)) -> Volume:
+    return Volume(np.random.default_rng(seed).integers(-99, 99, shape, dtype=np.int16), Geometry.from_spacing(shape))
+
+
+# Killed
+
+
+class Worker(threading.Thread):
+    """Uploads, annotates and saves until the server is gone; notes what was acknowledged."""
+
+    def __init__(self, server: Server, seed: int, opened: set[str], saved: dict[tuple[str, int], str]):
+        super().__init__()
+        self.server, self.seed, self.opened, self.saved = server, seed, opened, saved
+        self.start()
+
+    def run(self):
+        transport = RequestsTransport(self.server.url, self.server.token, sleep=lambda _: None)
+        with suppress(ConnectionLostError), RemoteBackend(transport) as backend:
+            for turn in range(1000):
+                study = backend.open_study(noise(1000 * self.seed + turn))
+                self.opened.add(study)
+                for number in (1, 2):
+                    request = AnnotateRequest(study, BALL, model="ellipsoid")
+                    patch = backend.annotate(request).patch
+                    mask = MaskPatch(patch.region, patch.voxels ^ (number == 2))
+                    parent = {"parent": 1} if number == 2 else {}
+                    version = backend.run(backend.conversations.save(study, "ball", mask, **parent))
+                    self.saved[study, version["number"]] = version["mask"]
+
+
+@pytest.mark.heavy
+def test_whatever_was_acknowledged_is_there_after_fifty_kills(tmp_path):
+    opened: set[str] = set()
+    saved: dict[tuple[str, int], str] = {}
+    rng = random.Random(0)
+    server = Server(tmp_path)
+    for turn in range(50):
+        server.start()
+        for study in rng.sample(sorted(opened), min(5, len(opened))):
+            assert server.ask("HEAD", f"/api/studies/{study}").status_code == 200
+        worker = Worker(server, turn, opened, saved)
+        time.sleep(rng.uniform(0.05, 0.9))
+        server.kill()
+        worker.join()
+    server.start()
+    assert len(saved) > 50
+    for study in opened:
+        assert server.ask("HEAD", f"/api/studies/{study}").status_code == 200
+    with server.backend() as backend:
+        for (study, number), version in saved.items():
+            assert backend.run(backend.conversations.saved(study, "ball", number)).version == version
+        for study in {study for study, _ in saved}:  # and nothing was saved twice
+            numbers = [v["number"] for v in backend.run(backend.conversations.truth(study))]
+            assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) <= 2
+    assert server.stop() == 0
+    with GroundTruthStore(tmp_path) as store:
+        for study in store.studies():
+            for version in store.history(study.id):
+                assert store.mask(version).version == version.mask
+
+
+def test_killed_in_the_middle_of_an_upload_it_goes_on(tmp_path):
+    volume = noise(1)
+    data, study = bytes(voxels_as_bytes(volume)), volume.study_id
+    server = Server(tmp_path)
+    server.start()
+    server.ask("PUT", f"/api/studies/{study}", json=study_to_json(volume))
+    server.ask("PATCH", f"/api/studies/{study}/voxels", data=data[:30_000], headers={OFFSET: "0"})
+    server.kill()
+    server.start()
+    assert server.ask("HEAD", f"/api/studies/{study}").status_code == 404
+    with server.backend() as backend:
+        told = []
+        backend.open_study(volume, told.append)
+        assert backend.annotate(AnnotateRequest(study, BALL, model="ellipsoid")).patch.mask.any()
+    server.stop()
+    assert (tmp_path / "uploads" / f"{study}.raw").read_bytes() == data
+
+
+def test_a_study_that_a_power_cut_damaged_is_asked_for_again(tmp_path):
+    volume = noise(2)
+    with Server(tmp_path) as server, server.backend() as backend:
+        study = backend.open_study(volume)
+    raw = tmp_path / "uploads" / f"{study}.raw"
+    raw.write_bytes(raw.read_bytes()[:-100] + bytes(100))
+    with Server(tmp_path) as server:
+        again = server.backend()
+        again.conversations = backend.conversations
+        assert again.annotate(AnnotateRequest(study, BALL, model="ellipsoid")).patch.mask.any()
+        again.close()
+    assert raw.read_bytes() == bytes(voxels_as_bytes(volume))
+
+
+# Full
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path):
+    small, large = noise(3), noise(4, (64, 128, 128))
+    with Server(tmp_path, largest_file=1_000_000) as server, server.backend() as backend:
+        study = backend.open_study(small)
+        mask = backend.annotate(AnnotateRequest(study, BALL, model="ellipsoid")).patch
+        backend.run(backend.conversations.save(study, "ball", mask))
+        with pytest.raises(AIAssistError, match="disk is full"):
+            backend.open_study(large)
+        assert server.ask("HEAD", f"/api/studies/{large.study_id}").status_code == 404
+        assert backend.run(backend.conversations.save(study, "ball", mask, parent=1))["number"] == 2
+    with Server(tmp_path) as server, server.backend() as backend:
+        assert backend.open_study(large) == large.study_id  # with room again, it goes on
+
+
+# Hostile and slow
+
+
+def test_a_client_that_breaks_off_leaves_what_came(tmp_path):
+    volume = noise(5)
+    data, study = bytes(voxels_as_bytes(volume)), volume.study_id
+    with Server(tmp_path) as server:
+        server.ask("PUT", f"/api/studies/{study}", json=study_to_json(volume))
+        head = f"PATCH /api/studies/{study}/voxels HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
+        head += f"{OFFSET}: 0\r\nContent-Length: {len(data)}\r\n\r\n"
+        with server.connection() as line:
+            line.sendall(head.encode() + data[:20_000])
+        time.sleep(0.3)
+        with server.backend() as backend:
+            assert backend.open_study(volume) == study
+
+
+@pytest.mark.parametrize(
+    "bytes_sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"\x16\x03\x01 this is TLS",
+        b"GET /api/health HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /api/annotate HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n",
+        b"PUT /session/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n",
+    ],
+)
+def test_broken_http_is_refused_and_the_server_lives(tmp_path_factory, bytes_sent):
+    server = _shared(tmp_path_factory)
+    with server.connection() as line:
+        with suppress(OSError):
+            line.sendall(bytes_sent)
+            line.shutdown(1)
+        answer = b""
+        with suppress(OSError):
+            answer = line.recv(65536)
+    assert not answer or answer.split()[1].startswith(b"4")
+    assert server.ask("GET", "/api/health").status_code == 200
+
+
+_running: list[Server] = []
+
+
+def _shared(tmp_path_factory) -> Server:
+    if not _running:
+        _running.append(Server(tmp_path_factory.mktemp("hostile")))
+        _running[0].start()
+    return _running[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stop_shared():
+    yield
+    for server in _running:
+        server.stop()
+    _running.clear()
+
+
+def test_a_picture_that_unpacks_without_end_is_refused(tmp_path_factory, tmp_path):
+    import nibabel
+
+    server = _shared(tmp_path_factory)
+    header = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_bytes()
+    bomb = gzip.compress(header + bytes(300_000_000), 9)
+    files = {"params": (None, '{"points": [[0, 1, 1], [3, 1, 1]]}'), "datapoint": ("image.nii.gz", bomb)}
+    answer = requests.post(f"{server.url}/t/{server.token}/v1/dextr3d?model=ellipsoid", files=files, timeout=60)
+    assert len(bomb) < 400_000 and answer.status_code == 422 and "damaged" in answer.json()["message"]
+
+
+def guarded(limits: Limits, messages: list[dict] | None = None, path: str = "/api/models", length: bytes = b"5"):
+    """What the guard answers a person whose body comes in these messages, the last one never."""
+    replies = []
+
+    async def app(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask(guard):
+        waiting = list(messages or [{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive():
+            return waiting.pop(0) if waiting else await asyncio.sleep(3600)
+
+        async def send(message):
+            replies.append(message)
+
+        headers = [(b"authorization", b"Bearer secret"), (b"content-length", length)]
+        scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": ("10.0.0.1", 1)}
+        await guard(scope, receive, send)
+        return next(m["status"] for m in replies[::-1] if m["type"] == "http.response.start")
+
+    guard = Guard(app, Tokens(own=(Person("me", "admin"), "secret")), limits)
+    return guard, ask
+
+
+def test_a_client_that_stops_in_the_middle_is_given_up():
+    guard, ask = guarded(Limits(wait=0.05), [{"type": "http.request", "body": b"ab", "more_body": True}])
+    assert asyncio.run(ask(guard)) == 408
+
+
+def test_too_many_requests_wait():
+    guard, ask = guarded(Limits(rate=1, burst=3))
+
+    async def several():
+        return [await ask(guard) for _ in range(5)]
+
+    assert asyncio.run(several()) == [200, 200, 200, 429, 429]
+
+
+@pytest.mark.parametrize("length", [b"99999999", b"-1", b"1e9", b"\xff"])
+def test_a_body_beyond_the_limit_is_refused_before_it_is_read(length):
+    guard, ask = guarded(Limits(body=1000), length=length)
+    assert asyncio.run(ask(guard)) == 413
+
+
+# Everything at once
+
+
+@pytest.mark.heavy
+def test_ten_thousand_requests_by_its_own_description_bring_no_internal_error(tmp_path):
+    with Server(tmp_path) as server:
+        tool = Path(sys.executable).with_name("st")
+        options = ["-c", "not_a_server_error", "--max-examples", "220", "--seed", "1", "--suppress-health-check", "all"]
+        done = subprocess.run(
+            [tool, "run", f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {server.token}", *options],
+            capture_output=True,
+            encoding="utf8",
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stdout[-5000:]
+        generated = int(re.search(r"(\d[\d,]*) generated", done.stdout).group(1).replace(",", ""))
+        assert generated >= 10_000
+        assert server.ask("GET", "/api/health").status_code == 200
