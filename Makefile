@@ -30,6 +30,7 @@ bench: $(VENV)/.test
 
 bench-server: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/bench_server.py
+	$(BIN)/python Testing/benchmarks/bench_monailabel.py
 
 bench-contour: $(VENV)/.peers
 	$(BIN)/python Testing/benchmarks/bench_contour_speed.py
