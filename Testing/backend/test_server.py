@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import requests
+import trustme
 from dicom_series import write_series
 from server_helpers import Server, Watched
 
@@ -539,6 +540,21 @@ def test_jobs_of_others_are_not_seen(guarded):
 def test_no_page_of_another_site_may_ask(guarded):
     answer = guarded.ask("OPTIONS", "/api/models", guarded.tokens["ann"], headers={"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in answer.headers
+
+
+def test_tls_protects_the_token_and_an_unknown_certificate_is_refused(tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    authority.cert_pem.write_to_path(tmp_path / "hospital.pem")
+    tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    with Server(tmp_path / "studies", *tls) as server:
+        assert server.url.startswith("https://")
+        with RemoteBackend(RequestsTransport(server.url, server.token, verify=str(tmp_path / "hospital.pem"))) as good:
+            assert good.models()
+        with pytest.raises(ConnectionLostError, match=r"certificate .* not trusted"):
+            RemoteBackend(RequestsTransport(server.url, server.token)).models()
 
 
 # Starting and stopping

@@ -3,11 +3,11 @@
     python Testing/benchmarks/bench_monailabel.py [CASE]
 
 MONAI Label's DeepEdit application (sample-apps/radiology/lib/infers/deepedit.py of 0.8.5) does these steps for every
-click: read the image file, orient, scale, place the clicks, resize to 128x128x128, add click channels; after the network
-activate, argmax, resize and orient back, write the mask file, read it, send it. They are done here by MONAI's own
-transforms, in the same order and without the network, its server and its HTTP, which is in its favour; the image lies
-uncompressed on the disk and in the system's cache. Ours is the whole way from a client's call to its mask, less the
-network's passes.
+click: read the image file, orient, scale, place the clicks, resize to 128x128x128, add click channels; after the
+network activate, argmax, resize and orient back, write the mask file, read it, send it. They are done here by MONAI's
+own transforms, in the same order and without the network, its server and its HTTP, which is in its favour; the image
+lies uncompressed on the disk and in the system's cache. Ours is the whole way from a client's call to its mask, less
+the network's passes.
 """
 
 from __future__ import annotations
