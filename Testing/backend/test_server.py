@@ -460,7 +460,9 @@ def guarded(tmp_path_factory):
 
 def test_only_health_and_the_api_page_are_open_to_all(guarded):
     assert guarded.ask("GET", "/api/health", None).json()["status"] == "ok"
-    assert guarded.ask("GET", "/docs", None).status_code == 200
+    page = guarded.ask("GET", "/docs", None)
+    assert page.status_code == 200 and "http" not in page.text.replace("httptools", "")  # nothing from elsewhere
+    assert "/api/annotate" in page.text and "default-src 'none'" in page.headers["content-security-policy"]
     closed = {
         path for path in guarded.ask("GET", "/openapi.json", None).json()["paths"] if path not in ("/api/health",)
     }

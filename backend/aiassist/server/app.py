@@ -9,9 +9,9 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
 
 from aiassist import __version__
 from aiassist.errors import AIAssistError, Cancelled
@@ -22,6 +22,7 @@ from aiassist.server.exchange import admin_of
 from aiassist.server.guard import Guard, Limits
 from aiassist.server.monailabel import monailabel_routes
 from aiassist.server.native import native_routes
+from aiassist.server.page import api_page
 from aiassist.server.service import Service
 from aiassist.server.sessions import SessionExpired, Sessions
 from aiassist.server.tokens import Tokens
@@ -50,7 +51,9 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
         yield
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="AIAssist", version=__version__, description=ABOUT, lifespan=life, redoc_url=None)
+    app = FastAPI(
+        title="AIAssist", version=__version__, description=ABOUT, lifespan=life, docs_url=None, redoc_url=None
+    )
     app.add_middleware(Guard, tokens=tokens, limits=limits or Limits())
     app.include_router(native_routes(service))
     app.include_router(truth_routes(service))
@@ -60,6 +63,15 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
     app.include_router(aiaa_routes(desk))
     _tell_errors(app)
     kept = _keep_log()
+
+    @app.get("/docs", include_in_schema=False)
+    async def page() -> Response:
+        policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return HTMLResponse(api_page(app.openapi()), headers=policy)
+
+    @app.get("/", include_in_schema=False)
+    async def front() -> Response:
+        return RedirectResponse("docs")
 
     @app.get(
         "/logs/", tags=["server"], summary="The latest lines of the server's log", response_class=PlainTextResponse
