@@ -335,6 +335,12 @@ def test_the_same_job_asked_twice_is_done_once(server, backend, volume, prompts)
     body = {"study": study, "prompts": prompts.to_json()}
     first, second = (server.ask("POST", "/api/annotate?job=same", json=body) for _ in range(2))
     assert first.content == second.content and first.headers["aiassist-answer"] == second.headers["aiassist-answer"]
+    assert server.ask("GET", "/api/jobs/same").json() == {
+        "state": "done",
+        "position": 0,
+        "phase": "version",
+        "fraction": 1.0,
+    }
 
 
 def test_the_job_of_a_client_that_is_gone_is_cancelled(server, backend, volume, prompts):
@@ -463,9 +469,10 @@ def test_only_health_and_the_api_page_are_open_to_all(guarded):
     page = guarded.ask("GET", "/docs", None)
     assert page.status_code == 200 and "http" not in page.text.replace("httptools", "")  # nothing from elsewhere
     assert "/api/annotate" in page.text and "default-src 'none'" in page.headers["content-security-policy"]
-    closed = {
-        path for path in guarded.ask("GET", "/openapi.json", None).json()["paths"] if path not in ("/api/health",)
-    }
+    paths = guarded.ask("GET", "/openapi.json", None).json()["paths"]
+    assert guarded.ask("GET", "/auth/", None).json()["enabled"] is True
+    assert guarded.ask("POST", "/auth/token", None, data={"password": "wrong"}).status_code == 403
+    closed = set(paths) - {"/api/health", "/auth/", "/auth/token"}
     assert len(closed) > 10
     for path in closed:
         answer = guarded.ask("GET", path.replace("{", "").replace("}", ""), None)

@@ -24,7 +24,7 @@ from aiassist.errors import AIAssistError, ConnectionLostError
 from aiassist.groundtruth.store import GroundTruthStore
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
-from aiassist.protocol.messages import OFFSET, study_to_json, voxels_as_bytes
+from aiassist.protocol.messages import OFFSET, RECEIVED, study_to_json, voxels_as_bytes
 from aiassist.server.guard import Guard, Limits
 from aiassist.server.tokens import Person, Tokens
 
@@ -153,7 +153,9 @@ def test_a_client_that_breaks_off_leaves_what_came(tmp_path):
         head += f"{OFFSET}: 0\r\nContent-Length: {len(data)}\r\n\r\n"
         with server.connection() as line:
             line.sendall(head.encode() + data[:20_000])
-        time.sleep(0.3)
+            time.sleep(0.5)  # until the server has read it
+        time.sleep(0.5)
+        assert server.ask("HEAD", f"/api/studies/{study}").headers[RECEIVED] == "20000"
         with server.backend() as backend:
             assert backend.open_study(volume) == study
 

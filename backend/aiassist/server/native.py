@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, HTTPException, Request, Response
+from starlette.requests import ClientDisconnect
 
 from aiassist import __version__
 from aiassist.errors import PatchError, UploadError
@@ -123,6 +124,9 @@ def native_routes(service: Service) -> APIRouter:
     )
     async def annotate(body: AnnotateBody, request: Request, job: JobId) -> Response:
         person = person_of(request)
+        answer = service.answer(person, job)
+        if answer is not None:
+            return Response(answer[1], headers=answer[0])
         asked = request_from_json(body.model_dump(exclude_none=True))
         if not service.studies.knows(asked.study):
             await thread(service.studies.geometry, asked.study)
@@ -131,11 +135,15 @@ def native_routes(service: Service) -> APIRouter:
             service.drop(person, job)
             return Response(status_code=499)
         headers, data = await thread(annotation_to_wire, work.result(0))
+        service.keep_answer(person, job, (headers, data))
         return Response(data, headers=headers)
 
     @routes.get("/jobs/{job}", tags=["annotation"], summary="Where a job stands", responses=fails(404))
     async def job_state(job: JobPart, request: Request) -> dict:
-        found = service.job(person_of(request), job)
+        person = person_of(request)
+        if service.answer(person, job) is not None:
+            return {"state": "done", "position": 0, "phase": "version", "fraction": 1.0}
+        found = service.job(person, job)
         if found is None:
             raise HTTPException(404, f"There is no job {job}; it may be long done.")
         return {
@@ -147,10 +155,12 @@ def native_routes(service: Service) -> APIRouter:
 
     @routes.delete("/jobs/{job}", tags=["annotation"], summary="Cancel a job", responses=fails(404))
     async def cancel(job: JobPart, request: Request) -> dict:
-        found = service.job(person_of(request), job)
-        if found is None:
+        person = person_of(request)
+        found = service.job(person, job)
+        if found is None and service.answer(person, job) is None:
             raise HTTPException(404, f"There is no job {job}; it may be long done.")
-        found.cancel()
+        if found is not None:
+            found.cancel()
         return {}
 
     @routes.post(
@@ -182,6 +192,8 @@ async def _keep(service: Service, study: str, offset: int, pieces: AsyncIterator
                 offset = await writing if writing is not None else offset
                 writing = asyncio.create_task(asyncio.to_thread(service.receive, study, offset, b"".join(held)))
                 held = []
+    except ClientDisconnect:  # what came is kept
+        pass
     except (UploadError, HTTPException) as error:
         if writing is not None:
             await asyncio.wait((writing,))

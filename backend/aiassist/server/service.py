@@ -24,8 +24,11 @@ from aiassist.prompts import Prompts
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.tokens import Person
 
-#: Finished jobs whose outcome can still be asked for.
-JOBS = 64
+#: Finished jobs that are remembered, and answers that can still be asked for once more.
+JOBS, ANSWERS = 256, 64
+
+#: Headers and body of an answer.
+Answer = tuple[dict[str, str], bytes]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Service:
         self.backend = backend or LocalBackend(device=settings.device, studies=self.studies, queue=settings.queue)
         self.backend.studies = self.studies
         self._jobs: OrderedDict[tuple[str, str], Job[Annotation]] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()
         self._audit = threading.Lock()
 
     def close(self) -> None:
@@ -158,6 +162,17 @@ class Service:
             for old in finished[: max(0, len(finished) - JOBS)]:
                 del self._jobs[old]
         return job
+
+    def answer(self, person: Person, job_id: str) -> Answer | None:
+        """The answer of a job that is done, while it is remembered."""
+        return self._answers.get((person.name, job_id))
+
+    def keep_answer(self, person: Person, job_id: str, answer: Answer) -> None:
+        """Remember an answer, as it travels, in place of its job."""
+        self._answers[person.name, job_id] = answer
+        self._jobs.pop((person.name, job_id), None)
+        while len(self._answers) > ANSWERS:
+            self._answers.popitem(last=False)
 
     def drop(self, person: Person, job_id: str) -> None:
         """Cancel a job whose client is gone; asked for again, it is done anew."""
