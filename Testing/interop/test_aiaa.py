@@ -197,6 +197,25 @@ def test_a_damaged_image_is_said_without_a_path(address, tmp_path, points):
     assert answer.status_code == 422 and "tmp" not in answer.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.nrrd", "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 4\nencoding: raw\ndata file: {}\n\n"),
+        ("a.nrrd", "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 4\nencoding: raw\ndatafile: {}\n\n"),
+        ("a.nrrd", "NRRD0004\n" + "# comment\n" * 200_000 + "data file: {}\n\n"),
+        ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
+        ("a.png", "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
+        ("a.mha", "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = LIST\n{}\n"),
+    ],
+)
+def test_a_header_cannot_point_at_the_servers_files(address, tmp_path, name, header):
+    secret = tmp_path / "secret.raw"
+    secret.write_bytes(bytes(range(64)))
+    (tmp_path / name).write_text(header.format(secret))
+    answer = post(address, "/v1/mask2polygon", {"more_points": 0}, tmp_path / name)
+    assert answer.status_code == 422 and "names another file" in answer.json()["message"]
+
+
 def test_models_cannot_be_sent(address):
     assert requests.put(f"{address}/admin/model/x", files={"data": b"zip"}, timeout=9).status_code == 422
     assert requests.get(f"{address}/admin/model/network", timeout=9).json()["name"] == "network"
