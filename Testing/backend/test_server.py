@@ -16,7 +16,7 @@ from dicom_series import write_series
 from server_helpers import Server, Watched
 
 from aiassist.client import RemoteBackend, RequestsTransport
-from aiassist.client.conversations import Pace
+from aiassist.client.conversations import Conversations, Pace
 from aiassist.contour import ContourSession
 from aiassist.engine import AnnotateRequest, JobState, LocalBackend
 from aiassist.errors import (
@@ -360,6 +360,37 @@ def test_the_job_of_a_client_that_is_gone_is_cancelled(server, backend, volume, 
     assert server.ask("GET", "/api/jobs/gone").status_code == 404
 
 
+def test_a_job_goes_on_while_one_of_its_two_askers_is_left(server, backend, volume, prompts):
+    study = backend.open_study(volume)
+    blocking = backend.submit(AnnotateRequest(study, prompts, structure="before"))
+    body = json.dumps({"study": study, "prompts": prompts.to_json(), "structure": "twice"}).encode()
+    head = f"POST /api/annotate?job=twice HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with server.connection() as line:
+        line.sendall(head.encode() + body)
+        time.sleep(0.1)
+        waiting = []
+        asker = threading.Thread(
+            target=lambda: waiting.append(server.ask("POST", "/api/annotate?job=twice", json=json.loads(body)))
+        )
+        asker.start()
+        time.sleep(0.1)
+    asker.join()
+    assert waiting[0].status_code == 200
+    blocking.result(60)
+
+
+def test_many_corrections_can_still_be_told_to_a_forgetful_server(monkeypatch):
+    monkeypatch.setattr("aiassist.client.conversations.MASKS", 3)
+    talk, whole, base = Conversations("me"), None, None
+    for n in range(8):
+        patch = MaskPatch(Region((n, 0, 0), (n + 1, 2, 2)), np.ones((1, 2, 2), bool))
+        whole = patch.over(whole)
+        talk._remember(whole.version, base, patch)
+        base = whole.version
+    assert talk._whole(base).version == whole.version and talk._whole(base).mask.sum() == 32
+
+
 def test_a_full_queue_says_try_again(tmp_path, volume, prompts):
     with Server(tmp_path, "--queue", "1") as server, server.backend() as backend:
         study = backend.open_study(volume)
@@ -449,6 +480,34 @@ def test_a_save_whose_answer_was_lost_is_not_saved_twice(server, backend):
     backend.run(talk.save(study, "ball", MaskPatch.of_mask(volume.voxels > 90)))
     versions = [backend.run(talk.save(study, "ball", mask, parent=1)) for _ in range(3)]
     assert [v["number"] for v in versions] == [2, 2, 2]
+
+
+def test_a_label_saved_again_after_others_is_a_new_version(server, backend):
+    volume, _ = ball(15)
+    study, talk = backend.open_study(volume), backend.conversations
+    first, second = (MaskPatch.of_mask(volume.voxels > level) for level in (90, 110))
+    made = [backend.run(talk.save(study, "ball", first, parent=0)) for _ in range(2)]
+    made.append(backend.run(talk.save(study, "ball", second, parent=1)))
+    made.append(backend.run(talk.save(study, "ball", first, parent=2)))
+    assert [v["number"] for v in made] == [1, 1, 2, 3]
+
+
+def test_equal_saves_at_once_are_one_version(server, backend):
+    volume, _ = ball(16)
+    study = backend.open_study(volume)
+    mask = backend.put_mask(study, MaskPatch.of_mask(volume.voxels > 100))
+    numbers = []
+
+    def save():
+        answer = server.ask("POST", f"/api/truth/{study}/ball", json={"mask": mask, "parent": 0})
+        numbers.append(answer.json()["number"])
+
+    threads = [threading.Thread(target=save) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert numbers == [1, 1, 1, 1]
 
 
 # Who may do what

@@ -26,6 +26,7 @@ from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.messages import OFFSET, RECEIVED, study_to_json, voxels_as_bytes
 from aiassist.server.guard import Guard, Limits
+from aiassist.server.spool import Spool
 from aiassist.server.tokens import Person, Tokens
 
 BALL = Prompts(extreme_points=[[10, 15, 12], [26, 15, 12], [18, 7, 12], [18, 23, 12], [18, 15, 4], [18, 15, 20]])
@@ -258,6 +259,59 @@ def test_too_many_requests_wait():
 def test_a_body_beyond_the_limit_is_refused_before_it_is_read(length):
     guard, ask = guarded(Limits(body=1000), length=length)
     assert asyncio.run(ask(guard)) == 413
+
+
+def test_a_body_without_a_length_is_counted_as_it_comes():
+    pieces = [{"type": "http.request", "body": bytes(600), "more_body": True}] * 3
+    guard, ask = guarded(Limits(small=1000), pieces, path="/api/annotate", length=b"0")
+    assert asyncio.run(ask(guard)) == 413
+
+
+@pytest.mark.parametrize("header", [b"Basic \xe9", b"Basic !!!", b"Bearer", b"\xff\xfe", b""])
+def test_a_strange_header_is_no_token(header):
+    replies = []
+
+    async def send(message):
+        replies.append(message)
+
+    guard = Guard(None, Tokens(own=(Person("me", "admin"), "secret")), Limits())
+    scope = {"type": "http", "method": "GET", "path": "/api/models", "headers": [(b"authorization", header)]}
+    asyncio.run(guard(scope, None, send))
+    assert replies[0]["status"] == 401
+
+
+def test_an_upload_begun_anew_is_not_rewound(tmp_path):
+    spool, volume = Spool(tmp_path, 10**9), noise(6)
+    study, data, said = volume.study_id, bytes(voxels_as_bytes(volume)), study_to_json(volume)
+    spool.announce(study, said)
+    spool.append(study, 0, data[:1000])
+    mark = spool.mark(study)
+    spool.announce(study, {**said, "dicom": [{}]})  # another window, which has headers
+    spool.rewind(study, mark)
+    assert spool.received(study) == 0
+    spool.append(study, 0, data)
+    assert np.array_equal(spool.finish(study).voxels, volume.voxels)
+
+
+def test_what_arrives_is_not_evicted_and_the_limit_holds(tmp_path):
+    volumes = [noise(seed) for seed in range(10, 14)]
+    size = volumes[0].voxels.nbytes
+    spool = Spool(tmp_path, 2 * size + 4000)
+    for volume in volumes[:2]:
+        spool.announce(volume.study_id, study_to_json(volume))
+        spool.append(volume.study_id, 0, bytes(voxels_as_bytes(volume)))
+        assert spool.finish(volume.study_id) is not None
+    spool.announce(volumes[2].study_id, study_to_json(volumes[2]))  # the oldest goes
+    assert volumes[0].study_id not in spool and volumes[1].study_id in spool
+    spool.announce(volumes[3].study_id, study_to_json(volumes[3]))
+    assert spool.received(volumes[2].study_id) == 0 and volumes[1].study_id not in spool
+
+
+def test_a_lost_header_beside_a_part_begins_the_upload_anew(tmp_path):
+    volume = noise(7)
+    Spool(tmp_path, 10**9).announce(volume.study_id, study_to_json(volume))
+    (tmp_path / f"{volume.study_id}.json").write_bytes(b"")
+    assert Spool(tmp_path, 10**9).announce(volume.study_id, study_to_json(volume)) == 0
 
 
 # Everything at once

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "Testing" / "backend"))
 
 from server_helpers import Server  # noqa: E402
 
-from aiassist.imaging import Geometry, Volume, read_labelmap, read_volume, write_volume  # noqa: E402
+from aiassist.imaging import Volume, read_labelmap, read_volume, write_volume  # noqa: E402
 
 SAMPLE = ROOT / "Resources" / "SampleData" / "ts_ct_torso"
 
@@ -49,11 +49,3 @@ def mask_file(tmp_path, volume, spleen) -> Path:
     path = tmp_path / "mask.nii.gz"
     write_volume(path, Volume(spleen.astype(np.uint8), volume.geometry))
     return path
-
-
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Overlap of two masks."""
-    return 2 * (first & second).sum() / (first.sum() + second.sum())
-
-
-__all__ = ["Geometry", "dice"]

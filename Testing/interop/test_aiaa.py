@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import requests
-from conftest import dice
+from overlap import dice
 
 from aiassist.imaging import Volume, read_volume, write_volume
 from aiassist.prompts import extreme_points
@@ -205,15 +205,28 @@ def test_a_damaged_image_is_said_without_a_path(address, tmp_path, points):
         ("a.nrrd", "NRRD0004\n" + "# comment\n" * 200_000 + "data file: {}\n\n"),
         ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
         ("a.png", "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
+        ("a.nrrd", "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 4\nencoding: raw\ndat\xff\xffa file: {}\n\n"),
+        ("a.nrrd", "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 4\nencoding: bzip2\n\n{}"),
+        ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile : {}\n"),
+        ("a.mha", "ObjectType = Image\nNDims = 9993\nDimSize = 4 4 4\nElementDataFile = LOCAL\n{}"),
+        ("a.mha", "Comment = x\n" * 200_000 + "NDims = 3\nElementDataFile = {}\n"),
         ("a.mha", "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = LIST\n{}\n"),
     ],
 )
 def test_a_header_cannot_point_at_the_servers_files(address, tmp_path, name, header):
     secret = tmp_path / "secret.raw"
     secret.write_bytes(bytes(range(64)))
-    (tmp_path / name).write_text(header.format(secret))
+    (tmp_path / name).write_text(header.format(secret), encoding="latin-1")
     answer = post(address, "/v1/mask2polygon", {"more_points": 0}, tmp_path / name)
-    assert answer.status_code == 422 and "names another file" in answer.json()["message"]
+    assert answer.status_code == 422 and answer.json()["error"] == "UploadError"
+    assert requests.get(f"{address}/api/health", timeout=9).status_code == 200
+
+
+def test_metaimage_and_nrrd_that_hold_their_voxels_are_read(address, tmp_path, volume, spleen):
+    for name in ("mask.mha", "mask.nrrd"):
+        write_volume(tmp_path / name, Volume(spleen.astype(np.uint8), volume.geometry))
+        found = post(address, "/v1/mask2polygon", {"more_points": 3}, tmp_path / name).json()
+        assert [bool(one) for one in found] == spleen.any(axis=(1, 2)).tolist()
 
 
 def test_models_cannot_be_sent(address):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import requests
-from conftest import dice
+from overlap import dice
 
 from aiassist.imaging import Volume, read_volume, write_volume
 from aiassist.prompts import extreme_points

@@ -29,9 +29,9 @@ def _points(values, what: str) -> np.ndarray:
         points = points.reshape(0, 3)
     if points.ndim != 2 or points.shape[1] != 3:
         raise PromptError(f"The {what}s {values!r} are not points; write each as [i, j, k].")
-    for point in points:
-        if not np.isfinite(point).all():
-            raise PromptError(f"The {what} {point.tolist()} is not finite.")
+    bad = ~np.isfinite(points).all(axis=1)
+    if bad.any():
+        raise PromptError(f"The {what} {points[bad][0].tolist()} is not finite.")
     points.flags.writeable = False
     return points
 

@@ -10,11 +10,12 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
 from aiassist.engine.backend import AnnotateRequest, Annotation
-from aiassist.errors import UnknownMaskError, UnknownStudyError
+from aiassist.errors import AIAssistError, UnknownMaskError, UnknownStudyError, UploadError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.protocol import Reply, Request
 from aiassist.protocol.messages import (
@@ -39,6 +40,8 @@ Conversation = Generator[Request, Reply, Outcome]
 MASKS = 64
 #: The first piece of an upload; later ones are as long as takes this many seconds.
 FIRST, PACE = 2**20, 0.5
+#: Pieces in a row that bring no progress, until the upload is given up.
+STUCK = 20
 #: Share of a piece that is compressed to find out whether that pays.
 SAMPLE = 2**18
 
@@ -77,10 +80,8 @@ class Conversations:
         return study
 
     def _upload(self, study: str, volume: Volume, progress) -> Conversation[None]:
-        reply = yield Request.of_json("PUT", f"/api/studies/{study}", study_to_json(volume))
-        told = check(reply).json()
-        voxels, pace = voxels_as_bytes(volume), Pace()
-        stuck = 0
+        voxels, pace, stuck = voxels_as_bytes(volume), Pace(), 0
+        told = yield from self._announce(study, volume)
         while not told["whole"]:
             received = told["received"]
             piece = voxels[received : received + pace.size]
@@ -89,15 +90,22 @@ class Conversations:
             headers |= {OFFSET: str(received), "content-type": "application/octet-stream"}
             reply = yield Request("PATCH", f"/api/studies/{study}/voxels", body, headers, seconds=300)
             pace.sent(len(piece), len(body), time.perf_counter() - began)
-            if reply.status == 409 and RECEIVED in reply.headers:  # another window sends it too, or a reply was lost
-                stuck += 1
-                if stuck > 100:
-                    check(reply)
+            if _unknown_study(reply):  # the server was restarted, or made room
+                told = yield from self._announce(study, volume)
+            elif reply.status == 409 and RECEIVED in reply.headers:  # another window sends it too
                 told = {"received": int(reply.headers[RECEIVED]), "whole": False}
             else:
                 told = check(reply).json()
+            stuck = stuck + 1 if told["received"] <= received and not told["whole"] else 0
+            if stuck > STUCK:
+                raise UploadError(f"The upload stays at {received} of {len(voxels)} bytes; try again later.")
             if progress is not None:
                 progress(1.0 if told["whole"] else told["received"] / len(voxels))
+
+    def _announce(self, study: str, volume: Volume) -> Conversation[dict]:
+        """How many bytes of a study the server has, and whether that is all."""
+        reply = yield Request.of_json("PUT", f"/api/studies/{study}", study_to_json(volume))
+        return check(reply).json()
 
     def close_study(self, study: str) -> Conversation[None]:
         """Forget a study here; the server's own cache does what it likes."""
@@ -118,10 +126,15 @@ class Conversations:
 
     # Annotation
 
-    def annotate(self, request: AnnotateRequest, job: str) -> Conversation[Annotation]:
+    def annotate(
+        self, request: AnnotateRequest, job: str, wanted: Callable[[], bool] = lambda: True
+    ) -> Conversation[Annotation]:
         """Ask for a mask. A server that forgot the study or the base is told them once more."""
+        if request.prompts.prior is not None:
+            base = yield from self.put_mask(request.study, request.prompts.prior)
+            request = replace(request, base=base, prompts=replace(request.prompts, prior=None))
         body = {**request_to_json(request), "client": request.client or self.client}
-        message = Request.of_json("POST", f"/api/annotate?job={job}", body, seconds=600)
+        message = Request.of_json("POST", f"/api/annotate?job={job}", body, seconds=600, wanted=wanted)
         reply = yield message
         if _unknown_study(reply) and request.study in self._volumes:
             yield from self.open_study(self._volumes[request.study])
@@ -146,7 +159,12 @@ class Conversations:
         self._masks[version] = (base, patch)
         self._masks.move_to_end(version)
         while len(self._masks) > MASKS:
-            self._masks.popitem(last=False)
+            oldest = next(iter(self._masks))
+            whole = self._whole(oldest)
+            del self._masks[oldest]
+            for later, (its_base, its_patch) in self._masks.items():
+                if its_base == oldest:  # it needs its root no longer
+                    self._masks[later] = (None, its_patch.over(whole))
 
     def _whole(self, version: str) -> MaskPatch:
         """The mask of a version, put together from the patches that led to it."""
@@ -180,11 +198,12 @@ class Conversations:
         """Save a mask as ground truth; returns the new version.
 
         Details: ``name`` of the study when it is new, ``model``, ``model_version``, ``prompts``, ``seconds``,
-        ``edits``, ``comment``, ``state``, ``parent`` (number of the version it was made from).
+        ``edits``, ``comment``, ``state``, ``parent`` (number of the version it was made from, 0 for the first: with it,
+        a save whose answer was lost is tried again and saved once).
         """
         version = yield from self.put_mask(study, mask)
-        path = f"/api/truth/{study}/{quote(structure, safe='')}"
-        reply = yield Request.of_json("POST", path, {**details, "mask": version}, seconds=300)
+        path, again = f"/api/truth/{study}/{quote(structure, safe='')}", details.get("parent") is not None
+        reply = yield Request.of_json("POST", path, {**details, "mask": version}, seconds=300, repeatable=again)
         return check(reply).json()
 
     def saved(self, study: str, structure: str, number: int) -> Conversation[MaskPatch]:
@@ -231,7 +250,7 @@ def _error_name(reply: Reply) -> str | None:
         return None
     try:
         return reply.json().get("error")
-    except (ValueError, AttributeError):
+    except (AIAssistError, AttributeError):
         return None
 
 

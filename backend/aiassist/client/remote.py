@@ -31,6 +31,7 @@ class RemoteBackend:
         self.transport = RequestsTransport(transport, token) if isinstance(transport, str) else transport
         self.conversations = Conversations(uuid.uuid4().hex)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="aiassist-remote")
+        self._latest: dict[tuple[str, str, str], _RemoteJob] = {}
 
     def run(self, conversation: Conversation[Outcome]) -> Outcome:
         """Carry a conversation to its end."""
@@ -60,6 +61,10 @@ class RemoteBackend:
     def submit(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Job[Annotation]:
         """See `Backend.submit`; what is wrong with the request is raised by the job's `result`."""
         job = _RemoteJob(self, request, progress)
+        key = (request.client, request.study, request.structure)
+        if key in self._latest:
+            self._latest[key].overtake()
+        self._latest = {k: j for k, j in self._latest.items() if not j.finished} | {key: job}
         self._threads.submit(_finish, job)
         return job
 
@@ -71,7 +76,9 @@ class RemoteBackend:
 
     def close(self) -> None:
         """See `Backend.close`."""
-        self._threads.shutdown(cancel_futures=True)
+        for job in self._latest.values():
+            job.overtake()
+        self._threads.shutdown()
         if isinstance(self.transport, RequestsTransport):
             self.transport.close()
 
@@ -93,12 +100,17 @@ class _RemoteJob(Job[Annotation]):
 
     def _ask(self) -> Generator[Step, None, Annotation]:
         yield Step("sent", 0.0)
-        answer = self._backend.run(self._backend.conversations.annotate(self._request, self.id))
+        talk = self._backend.conversations.annotate(self._request, self.id, lambda: not self.is_cancelled)
+        answer = self._backend.run(talk)
         yield Step("received", 1.0)
         return answer
 
+    def overtake(self) -> None:
+        """Send it no more: a newer job, which the server knows of or will, takes its place."""
+        super().cancel()
+
     def cancel(self) -> None:
-        """See `Job.cancel`."""
+        """See `Job.cancel`; waits for the server to hear of it."""
         super().cancel()
         with suppress(AIAssistError, Cancelled):  # it may be done, or the server gone: then there is nothing to stop
             self._backend.run(self._backend.conversations.cancel(self.id))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from aiassist.errors import AccessError, ConnectionLostError
+from aiassist.errors import AccessError, Cancelled, ConnectionLostError
 from aiassist.protocol import Reply, Request
 from aiassist.protocol.wire import is_loopback
 
@@ -79,6 +79,8 @@ class RequestsTransport:
         """See `Transport.send`; what may be repeated is sent again when the connection broke or the server was busy."""
         waits = AGAIN if request.repeatable else ()
         for wait in (*waits, None):
+            if not request.wanted():
+                raise Cancelled("The work was cancelled.")
             try:
                 reply = self._once(request)
                 if reply.status not in LATER or wait is None:

@@ -104,6 +104,11 @@ class Job(Generic[Result]):
         callback()
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody asked for it to stop."""
+        return self._cancelled.is_set()
+
+    @property
     def finished(self) -> bool:
         """Whether there is an outcome."""
         return self._finished.is_set()

@@ -77,12 +77,9 @@ class LocalBackend:
         job = self._job(request, progress)
         key = (request.client, request.study, request.structure)
         with self._lock:
-            older = self._latest.get(key)
-            if older is not None:
-                older.cancel()
+            self.worker.add(job, instead_of=self._latest.get(key))
             self._latest = {k: j for k, j in self._latest.items() if not j.finished}
             self._latest[key] = job
-            self.worker.add(job)
         return job
 
     def annotate(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Annotation:

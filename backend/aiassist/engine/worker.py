@@ -34,15 +34,26 @@ class Worker:
             self._thread = threading.Thread(target=self._run, name=f"aiassist-{name}", daemon=True)
             self._thread.start()
 
-    def add(self, job: Job) -> None:
-        """Queue a job; `BusyError` when too many wait, `AIAssistError` after `stop`, when nobody would run it."""
+    def add(self, job: Job, instead_of: Job | None = None) -> None:
+        """Queue a job; another one that still waits gives way to it, one that runs is cancelled.
+
+        `BusyError` when too many wait, `AIAssistError` after `stop`, when nobody would run it; then the other job
+        goes on.
+        """
         with self._wake:
             if self._stopping:
                 raise AIAssistError(f"The backend on {self.name} is closed; make a new one.")
-            if self._limit is not None and len(self._queue) >= self._limit:
+            waits = instead_of is not None and instead_of in self._queue and instead_of is not self._queue[0]
+            if self._limit is not None and len(self._queue) - waits >= self._limit:
                 raise BusyError(f"{len(self._queue)} requests wait for the {self.name} already; try again in a moment.")
+            if waits:
+                self._queue.remove(instead_of)
             self._queue.append(job)
             self._wake.notify()
+        if instead_of is not None:
+            instead_of.cancel()
+            if waits:
+                instead_of.step()  # which ends it
 
     def position(self, job: Job) -> int:
         """How many jobs come before this one; 0 when it is running or done."""

@@ -54,7 +54,7 @@ def error_to_json(error: Exception) -> dict:
 
 def check(reply: Reply) -> Reply:
     """The reply, when it is good; else raise the error that it tells of."""
-    if reply.status < 400:
+    if reply.status < 300:
         return reply
     try:
         data = reply.json()

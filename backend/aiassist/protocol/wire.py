@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from aiassist.errors import ConnectionLostError
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Request:
         Whether sending it twice does no harm, so that it may be sent again when no reply came.
     seconds : float
         Longest wait for the reply.
+    wanted : callable
+        Says whether the reply is still wanted; asked before the request is sent, and before it is sent again.
     """
 
     method: str
@@ -30,6 +35,7 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
     repeatable: bool = True
     seconds: float = 60.0
+    wanted: Callable[[], bool] = field(default=lambda: True, repr=False)
 
     @classmethod
     def of_json(cls, method: str, path: str, data, **more) -> Request:
@@ -47,8 +53,13 @@ class Reply:
     body: bytes
 
     def json(self):
-        """The body as JSON; ValueError when it is none."""
-        return json.loads(self.body)
+        """The body as JSON; `ConnectionLostError` when it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise ConnectionLostError(
+                "The answer is not what an AIAssist server says; is the address right, or a proxy in between?"
+            ) from None
 
 
 def is_loopback(host: str) -> bool:

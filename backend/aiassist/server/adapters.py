@@ -32,7 +32,10 @@ class Desk:
     async def study(self, request: Request, form: Form, session: str = "", image: str = "") -> str:
         """The study that a request speaks of: of its session, an image it sends, or one that is here by name or id."""
         if session:
-            return self.sessions.get(session, person_of(request)).study
+            study = self.sessions.get(session, person_of(request)).study
+            if not await asyncio.to_thread(self.service.has_study, study):
+                raise SessionExpired(f"The image of the session {session[:40]} is gone; send it again.")
+            return study
         if form.image is not None:
             return await asyncio.to_thread(self.service.open_volume, form.image)
         if image:
@@ -45,10 +48,14 @@ class Desk:
         asked = AnnotateRequest(study, prompts, model=model, structure=job)
         geometry = await asyncio.to_thread(self.service.studies.geometry, study)
         work = self.service.submit(person, job, asked)
-        if not await finished(work, request):
-            self.service.drop(person, job)
-            return None
-        return work.result(0).patch.to_mask(geometry.shape).astype(np.uint8)
+        try:
+            if not await finished(work, request):
+                return None
+            patch = work.result(0).patch
+            return await asyncio.to_thread(lambda: patch.to_mask(geometry.shape).astype(np.uint8))
+        finally:
+            self.service.leave(person, job)
+            self.service.forget(person, job)
 
     async def file(self, study: str, voxels: np.ndarray, params: dict, default: str) -> tuple[bytes, str]:
         """A mask of a study as the file that the client asked for."""

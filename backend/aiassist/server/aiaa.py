@@ -26,6 +26,8 @@ from aiassist.server.sessions import SessionExpired
 
 #: A model for extreme points is offered once more, for clicks, under this name.
 CLICKS = "_deepgrow"
+#: Most vertices of all outlines together.
+VERTICES = 200_000
 Name = Annotated[str, Query(max_length=200)]
 
 
@@ -196,9 +198,12 @@ def fixed(image: Volume, params: dict) -> tuple[list, np.ndarray]:
         k = 0 if flat else int(params["slice_index"])
         ring, vertex = int(params["polygon_index"]), int(params["vertex_index"])
         offset = np.asarray(params["vertex_offset"], dtype=float)[order]
-        neighbours, slices = int(params.get("propagate_neighbor", 1)), int(params.get("propagate_neighbor_3d", 0))
+        neighbours = int(np.clip(params.get("propagate_neighbor", 1), 0, VERTICES))
+        slices = int(np.clip(params.get("propagate_neighbor_3d", 0), 0, len(rings)))
         place = rings[k][ring].points[vertex]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        if offset.shape != (2,) or min(k, ring, vertex) < 0 or sum(len(r) for plane in rings for r in plane) > VERTICES:
+            raise ValueError("an offset of two numbers, indices from 0, and a reasonable number of vertices")
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ContourError(f"poly, its indices or vertex_offset do not fit together ({error}).") from error
     if len(rings) != len(image.voxels):
         raise ContourError(f"There are outlines of {len(rings)} slices, but the image has {len(image.voxels)}.")

@@ -9,9 +9,11 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from aiassist import __version__
 from aiassist.errors import AIAssistError, Cancelled
@@ -97,6 +99,10 @@ def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def of_http(_request: Request, error: HTTPException):
         return JSONResponse({"error": "HTTPError", "message": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_request: Request, _error: ClientDisconnect):
+        return Response(status_code=499)
 
     @app.exception_handler(RequestValidationError)
     async def of_form(_request: Request, error: RequestValidationError):

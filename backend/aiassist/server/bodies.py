@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-#: Largest mask that is taken, in bytes as it travels and in voxels as it lies in memory.
-MASK_BYTES, MASK_VOXELS = 64 * 2**20, 2**31
+#: Largest mask that is taken, in bytes as it travels.
+MASK_BYTES = 64 * 2**20
 
 Study = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="`Volume.study_id`: a hash of voxels and geometry")]
 StudyId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="Id of a study whose voxels are here")]
@@ -21,7 +21,7 @@ Structure = Annotated[str, Path(min_length=1, max_length=200)]
 Number = Annotated[int, Path(ge=1, le=10**9)]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 Point = Annotated[list[Finite], Field(min_length=3, max_length=3, description="Continuous voxel index [i, j, k]")]
-Points = Annotated[list[Point], Field(max_length=10_000)]
+Points = Annotated[list[Point], Field(max_length=2000)]
 Place = Annotated[list[Finite], Field(min_length=2, max_length=2, description="[x, y] in pixels of the slice")]
 
 
@@ -47,8 +47,7 @@ class PromptsBody(Strict):
     negative: Points | None = None
     line: Points | None = Field(None, description="Both ends of the longest diameter")
     box: Points | None = Field(None, description="Two opposite corners")
-    scribbles: list[ScribbleBody] | None = Field(None, max_length=1000)
-    prior: str | None = Field(None, max_length=2 * MASK_BYTES, description="Base64 of a patch; `base` is shorter")
+    scribbles: list[ScribbleBody] | None = Field(None, max_length=100)
 
 
 class AnnotateBody(Strict):
@@ -99,7 +98,9 @@ class SaveBody(Strict):
     edits: int | None = Field(None, ge=0, le=10**9)
     comment: str = Field("", max_length=10_000)
     state: Literal["draft", "submitted"] = "draft"
-    parent: int | None = Field(None, ge=1, le=10**9, description="The version it was made from; makes a retry harmless")
+    parent: int | None = Field(
+        None, ge=0, le=10**9, description="The version it was made from, 0 for the first; makes a retry harmless"
+    )
 
 
 class Failure(BaseModel):

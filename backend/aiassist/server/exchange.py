@@ -57,6 +57,8 @@ async def pieces_of(request: Request, limit: int) -> AsyncIterator[bytes]:
         unpack = zlib.decompressobj()
     async for piece in request.stream():
         if unpack is not None:
+            if unpack.eof and piece:
+                raise UploadError("The compressed body goes on after its end; send it again.")
             try:
                 piece = unpack.decompress(piece, limit - size + 1)
             except zlib.error:

@@ -16,11 +16,10 @@ from starlette.datastructures import UploadFile
 
 from aiassist.errors import ImageError, UploadError
 from aiassist.imaging import Geometry, Volume, read_volume, write_volume
+from aiassist.server.untrusted import check_untrusted
 
 #: Endings of images that are taken; whatever else a client calls its file is read as NIfTI.
 _ENDING = re.compile(r"(\.nii\.gz|\.nii|\.seg\.nrrd|\.nrrd|\.mha|\.png|\.jpe?g|\.tiff?|\.dcm)$", re.IGNORECASE)
-#: Bytes of a file that may be its header.
-HEADER = 2**20
 #: Types of voxels a mask may be asked for in.
 _DTYPES = ("uint8", "uint16", "int16", "int32", "float32")
 #: Bytes of a form's text part.
@@ -72,30 +71,18 @@ def _read(part: UploadFile) -> Volume:
         with path.open("wb") as file:
             while piece := part.file.read(2**22):
                 file.write(piece)
-        with path.open("rb") as file:
-            if not _holds_its_voxels(file.read(HEADER)):
-                raise UploadError("The image's header names another file; send one that holds its own voxels.")
+        check_untrusted(path)
         try:
             return read_volume(path)
         except ImageError as error:
             raise UploadError(str(error).replace(str(path), "The image")) from error
 
 
-def _holds_its_voxels(head: bytes) -> bool:
-    """Whether a file's header keeps from naming another file, which might be any of this computer's."""
-    if head.startswith(b"NRRD"):
-        end = re.search(rb"\r?\n\r?\n", head)
-        return end is not None and not re.search(
-            rb"^\s*data ?file\s*:", head[: end.end()], re.IGNORECASE | re.MULTILINE
-        )
-    named = re.search(rb"ElementDataFile\s*=\s*(\S*)", head)
-    return named is None or named.group(1) == b"LOCAL"
-
-
 def image_bytes(voxels: np.ndarray, geometry: Geometry, params: dict, default: str) -> tuple[bytes, str]:
     """A mask or image as the file that the client asked for, and its ending."""
     ending = str(params.get("result_extension") or default)
-    if not _ENDING.fullmatch(ending) or ending.lower() in (".dcm", ".seg.nrrd"):
+    flat = len(voxels) == 1
+    if ending.lower() not in (".nii.gz", ".nii", ".nrrd", ".mha", *((".png", ".tif") if flat else ())):
         raise UploadError(f"The result cannot be a {ending[:20]!r}; ask for .nrrd, .nii.gz or .mha.")
     dtype = str(params.get("result_dtype") or voxels.dtype)
     if dtype in _DTYPES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import logging
 import time
@@ -18,8 +17,12 @@ log = logging.getLogger("aiassist.server")
 
 #: Open to all: they say nothing of studies or people.
 PUBLIC = {"/", "/api/health", "/docs", "/openapi.json", "/auth", "/auth/", "/auth/token", "/auth/token/"}
+#: Routes of the elder protocols that end in a slash, which some clients leave out.
+FOLDERS = {"/info", "/session", "/datastore", "/logs", "/auth", "/train"}
 #: Clients that cannot send headers put their token here: /t/TOKEN/v1/models.
 TOKEN_PATH = "/t/"
+#: Bytes of a request that needs no token.
+PASSWORD = 2**14
 #: Seconds added to an answer for each failed try of an address, at most, and how soon failures are forgotten.
 SLOWER, SLOWEST, FORGET = 0.1, 5.0, 300.0
 #: Addresses remembered.
@@ -30,14 +33,19 @@ ADDRESSES = 4096
 class Limits:
     """What one person may ask for.
 
-    ``body`` bytes of a request, ``rate`` requests a second with ``burst`` at once, ``wait`` seconds between
-    two pieces of a request's body.
+    ``body`` bytes of a request that may hold an image, ``small`` of all others, ``rate`` requests a second with
+    ``burst`` at once, ``wait`` seconds between two pieces of a request's body.
     """
 
     body: int = 2 * 2**30
+    small: int = 8 * 2**20
     rate: float = 200.0
     burst: float = 400.0
     wait: float = 60.0
+
+
+class _TooLarge(Exception):
+    """A body without a length went on for too long."""
 
 
 @dataclass
@@ -86,7 +94,10 @@ class Guard:
                 return
             scope.setdefault("state", {})["person"] = person
             async with asyncio.timeout(None) as clock:
-                await self.app(scope, self._patient(receive, clock), watched)
+                await self.app(scope, self._patient(receive, clock, self._most(scope)), watched)
+        except _TooLarge:
+            if status == 0:
+                await _answer(watched, 413, "UploadError", f"A request may have {self._most(scope):,} bytes here.")
         except TimeoutError:
             if status == 0:
                 await _answer(watched, 408, "UploadError", "The request stopped in its middle; send it again.")
@@ -99,13 +110,16 @@ class Guard:
         """Status, error, message and headers of a refusal; None for who may pass."""
         address = scope["client"][0] if scope.get("client") else "-"
         if person is None and token is not None:
+            if not self._within_rate(f"wrong {address}"):
+                return 429, "BusyError", "Too many requests; try again in a second.", ((b"retry-after", b"1"),)
             await self._slow_down(address)
             return 401, "AccessError", "This token is not known here; ask the server's administrator for one.", _ASK
         if person is None and scope["path"] not in PUBLIC:
             return 401, "AccessError", "This server needs a token: Authorization: Bearer TOKEN.", _ASK
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.limits.body:
-            return 413, "UploadError", f"A request may have {self.limits.body:,} bytes at most; send it in pieces.", ()
+        most = self._most(scope)
+        if not length.isdigit() or int(length) > most:
+            return 413, "UploadError", f"A request may have {most:,} bytes here.", ()
         if not self._within_rate(person.name if person else address):
             return 429, "BusyError", "Too many requests; try again in a second.", ((b"retry-after", b"1"),)
         return None
@@ -122,6 +136,15 @@ class Guard:
         log.warning("a wrong token came from %s, try %d", address, tries.failed)
         await asyncio.sleep(min(SLOWER * 2 ** min(tries.failed, 10), SLOWEST))
 
+    def _most(self, scope) -> int:
+        """Bytes that the body of a request may have: images travel to few routes, a token to one."""
+        if scope["path"] in PUBLIC:
+            return PASSWORD
+        large = scope["method"] in ("PUT", "PATCH", "POST") and not scope["path"].startswith(
+            ("/api/annotate", "/api/truth")
+        )
+        return self.limits.body if large else self.limits.small
+
     def _within_rate(self, who: str) -> bool:
         now = time.monotonic()
         bucket = self._buckets.setdefault(who, _Bucket(self.limits.burst))
@@ -134,33 +157,41 @@ class Guard:
         bucket.left -= 1
         return True
 
-    def _patient(self, receive, clock: asyncio.Timeout):
-        """`receive` that sets the clock on a client that stops in the middle of its request's body."""
+    def _patient(self, receive, clock: asyncio.Timeout, most: int):
+        """`receive` that sets the clock on a client that stops in the middle of its body, and counts its bytes."""
         now = asyncio.get_running_loop().time
 
         async def next_piece():
-            nonlocal waiting
+            nonlocal waiting, left
             if waiting:
                 clock.reschedule(now() + self.limits.wait)
             message = await receive()
             waiting = waiting and message.get("more_body", False)
             clock.reschedule(None)
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise _TooLarge
             return message
 
-        waiting = True
+        waiting, left = True, most
         return next_piece
 
 
 _ASK = ((b"www-authenticate", b'Bearer realm="aiassist"'),)
 
 
+def _at(scope, path: str) -> dict:
+    return dict(scope, path=path, raw_path=path.encode("utf8", "surrogateescape"))
+
+
 def _split_token(scope) -> tuple[dict, str | None]:
     """The scope without a token in its path, and the token, from the path or the header."""
     path = scope["path"]
+    if path in FOLDERS or (path.startswith(TOKEN_PATH) and f"/{path.rpartition('/')[2]}" in FOLDERS):
+        return _split_token(_at(scope, f"{path}/"))
     if path.startswith(TOKEN_PATH):
         token, _, rest = path[len(TOKEN_PATH) :].partition("/")
-        scope = dict(scope, path=f"/{rest}", raw_path=f"/{rest}".encode("utf8", "surrogateescape"))
-        return scope, unquote(token)
+        return _at(scope, f"/{rest}"), unquote(token)
     header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
     kind, _, value = header.partition(" ")
     if kind.lower() == "bearer":
@@ -168,7 +199,7 @@ def _split_token(scope) -> tuple[dict, str | None]:
     if kind.lower() == "basic":  # the token is the password; the name is whatever the client wants it to be
         try:
             return scope, base64.b64decode(value, validate=True).decode("utf8").partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no text
             return scope, ""
     return scope, None
 

@@ -37,6 +37,7 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
     @routes.post("/auth/token", summary="Exchange name and token for a token", responses=fails())
     async def token(password: Annotated[str, Form(max_length=200)], username: Annotated[str, Form()] = "") -> dict:
         if tokens.person(password) is None:
+            await asyncio.sleep(1)  # guessing takes its time
             raise AccessError(f"This is no token of {username[:64] or 'anybody'}; the token is the password.")
         return {"access_token": password, "token_type": "bearer"}
 
@@ -176,7 +177,10 @@ def _save(service, person, study: str, label, params: dict, comment: str) -> lis
         raise UploadError('params must say what the labelmap holds: {"label_info": [{"name": "spleen", "idx": 1}]}.')
     saved, latest = [], service.store.latest(study) if service.store.has(study) else {}
     for number, one in enumerate(named, 1):
-        mask = label.voxels == int(one.get("idx", number))
+        value = one.get("idx", number)
+        if not isinstance(value, int):
+            raise UploadError(f"The idx {value!r} of {str(one['name'])[:80]!r} is no value of a labelmap.")
+        mask = label.voxels == value
         if not mask.any():
             continue
         patch, name = MaskPatch.of_mask(mask), str(one["name"])
@@ -202,7 +206,7 @@ def _infer_routes(routes: APIRouter, desk: Desk) -> None:
         mask = await desk.mask(request, study, prompts_of(form.params), model)
         if mask is None:
             return Response(status_code=499)
-        told = {"label_names": {str(form.params.get("label") or "structure"): 1}, "latencies": {}}
+        told = {"label_names": {_name_of(form.params): 1}, "latencies": {}}
         if output == "json":
             return JSONResponse({**told, "centroids": []})
         file = await desk.file(study, mask, form.params, ".nrrd")
@@ -226,11 +230,16 @@ def prompts_of(params: dict) -> Prompts:
             if name not in _NO_STRUCTURE and name != meant and _are_points(value):
                 outside = outside + value
     roi, box = params.get("roi"), None
-    if isinstance(roi, list) and len(roi) == 6:
+    if isinstance(roi, list) and len(roi) == 6 and all(isinstance(one, int | float) for one in roi):
         box = np.reshape(roi, (3, 2)).T.tolist()
     if not (extreme or inside or box):
         raise PromptError("There is no click inside the structure; send foreground points as [[i, j, k], ...].")
     return Prompts(extreme_points=extreme, positive=inside, negative=outside, box=box)
+
+
+def _name_of(params: dict) -> str:
+    """The structure's name, as text that can be sent."""
+    return str(params.get("label") or "structure").encode("utf8", "replace").decode()
 
 
 def _are_points(value) -> bool:

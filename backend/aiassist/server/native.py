@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -25,7 +26,6 @@ from aiassist.protocol.messages import (
 )
 from aiassist.server.bodies import (
     MASK_BYTES,
-    MASK_VOXELS,
     AnnotateBody,
     ContourBody,
     JobId,
@@ -127,15 +127,16 @@ def native_routes(service: Service) -> APIRouter:
         answer = service.answer(person, job)
         if answer is not None:
             return Response(answer[1], headers=answer[0])
-        asked = request_from_json(body.model_dump(exclude_none=True))
-        if not service.studies.knows(asked.study):
-            await thread(service.studies.geometry, asked.study)
+        asked = await thread(lambda: request_from_json(body.model_dump(exclude_none=True)))
+        await thread(service.studies.geometry, asked.study)
         work = service.submit(person, job, asked)
-        if not await finished(work, request):
-            service.drop(person, job)
-            return Response(status_code=499)
-        headers, data = await thread(annotation_to_wire, work.result(0))
-        service.keep_answer(person, job, (headers, data))
+        try:
+            if not await finished(work, request):
+                return Response(status_code=499)
+            headers, data = await thread(annotation_to_wire, work.result(0))
+            service.keep_answer(person, job, (headers, data))
+        finally:
+            service.leave(person, job)
         return Response(data, headers=headers)
 
     @routes.get("/jobs/{job}", tags=["annotation"], summary="Where a job stands", responses=fails(404))
@@ -205,7 +206,8 @@ async def _keep(service: Service, study: str, offset: int, pieces: AsyncIterator
 
 
 def _put_mask(service: Service, study: str, data: bytes) -> str:
-    patch = MaskPatch.from_bytes(data, MASK_VOXELS)
+    voxels = math.prod(service.studies.geometry(study).shape)
+    patch = MaskPatch.from_bytes(data, voxels)
     if patch.kind != "bits":
         raise PatchError(f"A mask to correct is one structure, bits, not {patch.kind}.")
     return service.backend.put_mask(study, patch)

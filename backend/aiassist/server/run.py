@@ -67,6 +67,7 @@ def serve(settings: Settings, address: Address, until_stdin_closes: bool = False
         log_level="warning",
         access_log=False,  # it would show paths, which may hold patients' names
         server_header=False,
+        proxy_headers=False,  # a client's own X-Forwarded-For must not hide it
         timeout_keep_alive=30,
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,

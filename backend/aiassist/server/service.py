@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from aiassist.contour import ContourSession
-from aiassist.engine import AnnotateRequest, Annotation, Job, LocalBackend
+from aiassist.engine import AnnotateRequest, Annotation, Job, JobState, LocalBackend
 from aiassist.engine.studies import Studies
 from aiassist.errors import ContourError, StoreError, UnknownStudyError
 from aiassist.files import sync
@@ -23,6 +24,8 @@ from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.tokens import Person
+
+log = logging.getLogger("aiassist.server")
 
 #: Finished jobs that are remembered, and answers that can still be asked for once more.
 JOBS, ANSWERS = 256, 64
@@ -64,7 +67,8 @@ class Service:
         self.backend.studies = self.studies
         self._jobs: OrderedDict[tuple[str, str], Job[Annotation]] = OrderedDict()
         self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()
-        self._audit = threading.Lock()
+        self._waiting: Counter[tuple[str, str]] = Counter()
+        self._desk, self._saving, self._audit = threading.Lock(), threading.Lock(), threading.Lock()
 
     def close(self) -> None:
         """Stop the work and let go of the files."""
@@ -88,9 +92,9 @@ class Service:
 
     def announce(self, study: str, data: Mapping) -> tuple[int, bool]:
         """Begin or go on with an upload: the bytes that arrived, and whether that is all."""
-        if self.has_study(study):
-            return 0, True
         with self.spool.lock(study):
+            if self.has_study(study):
+                return 0, True
             received = self.spool.announce(study, data)
             return received, self._finish(study)
 
@@ -152,16 +156,31 @@ class Service:
     # Annotation
 
     def submit(self, person: Person, job_id: str, request: AnnotateRequest) -> Job[Annotation]:
-        """The job of a request; the same id again is the same job."""
+        """The job of a request, which `leave` must follow; the same id again is the same job, unless that failed."""
         key = (person.name, job_id)
-        job = self._jobs.get(key)
-        if job is None:
-            job = self.backend.submit(replace(request, client=f"{person.name}/{request.client}"))
-            self._jobs[key] = job
-            finished = [k for k, j in self._jobs.items() if j.finished]
-            for old in finished[: max(0, len(finished) - JOBS)]:
-                del self._jobs[old]
+        with self._desk:
+            job = self._jobs.get(key)
+            if job is None or job.state in (JobState.FAILED, JobState.CANCELLED):
+                job = self.backend.submit(replace(request, client=f"{person.name}/{request.client}"))
+                self._jobs[key] = job
+                finished = [k for k, j in self._jobs.items() if j.finished and k != key]
+                for old in finished[: max(0, len(finished) - JOBS)]:
+                    del self._jobs[old]
+            self._waiting[key] += 1
         return job
+
+    def leave(self, person: Person, job_id: str) -> None:
+        """Stop waiting for a job; when nobody waits for it any more before it is done, it is cancelled."""
+        key = (person.name, job_id)
+        with self._desk:
+            self._waiting[key] -= 1
+            if self._waiting[key] > 0:
+                return
+            del self._waiting[key]
+            job = self._jobs.get(key)
+            if job is not None and not job.finished:
+                del self._jobs[key]
+                job.cancel()
 
     def answer(self, person: Person, job_id: str) -> Answer | None:
         """The answer of a job that is done, while it is remembered."""
@@ -174,11 +193,10 @@ class Service:
         while len(self._answers) > ANSWERS:
             self._answers.popitem(last=False)
 
-    def drop(self, person: Person, job_id: str) -> None:
-        """Cancel a job whose client is gone; asked for again, it is done anew."""
-        job = self._jobs.pop((person.name, job_id), None)
-        if job is not None:
-            job.cancel()
+    def forget(self, person: Person, job_id: str) -> None:
+        """Let go of a job whose answer nobody will ask for again."""
+        with self._desk:
+            self._jobs.pop((person.name, job_id), None)
 
     def job(self, person: Person, job_id: str) -> Job[Annotation] | None:
         """A job of this person; None when it is not known, or no longer."""
@@ -212,32 +230,34 @@ class Service:
         mask = self.studies.mask(study, details["mask"])
         if not self.store.has(study):
             self.store.add_study(self.studies.volume(study), details.get("name") or study[:8])
-        again = self._saved_already(person, study, structure, details)
-        if again is not None:
-            return again
-        prompts = details.get("prompts")
-        version = self.store.add(
-            study,
-            structure,
-            mask,
-            author=person.name,
-            prompts=Prompts.from_json(prompts) if prompts else None,
-            state=State(details.get("state") or "draft"),
-            **{k: details.get(k) for k in ("model", "model_version", "seconds", "edits", "parent")},
-            comment=details.get("comment") or "",
-        )
+        with self._saving:
+            again = self._saved_already(person, study, structure, details)
+            if again is not None:
+                return again
+            prompts = details.get("prompts")
+            version = self.store.add(
+                study,
+                structure,
+                mask,
+                author=person.name,
+                prompts=Prompts.from_json(prompts) if prompts else None,
+                state=State(details.get("state") or "draft"),
+                **{k: details.get(k) for k in ("model", "model_version", "seconds", "edits")},
+                parent=details.get("parent") or None,
+                comment=details.get("comment") or "",
+            )
         self.note(person, "save", study=study, structure=version.structure, version=version.number)
         return version
 
     def _saved_already(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion | None:
-        """The version that an earlier try of the same request made, whose answer was lost."""
-        if details.get("parent") is None:
+        """The newest version, when an earlier try of the same request made it, whose answer was lost."""
+        history = self.store.history(study, structure)
+        if details.get("parent") is None or not history:
             return None
-        for version in self.store.history(study, structure):
-            same = (version.parent, version.mask, version.author) == (details["parent"], details["mask"], person.name)
-            if same and version.comment == (details.get("comment") or ""):
-                return version
-        return None
+        latest = history[-1]
+        made = (latest.parent or 0, latest.mask, latest.author, latest.comment, latest.state.value)
+        wanted = (details["parent"], details["mask"], person.name, details.get("comment") or "")
+        return latest if made == (*wanted, details.get("state") or "draft") else None
 
     def saved_mask(self, study: str, structure: str, number: int) -> MaskPatch:
         """The mask of a saved version; it can be the base of corrections from now on."""
@@ -253,6 +273,8 @@ class Service:
 
     def exported(self, study: str, ending: str, structures: list[str]) -> bytes:
         """A file of the newest versions."""
+        if not self.store.has(study):
+            raise UnknownStudyError(f"There is no ground truth of the study {study} here.")
         record = self.store.study(study)
         latest = self.store.latest(study)
         names = structures or list(latest)
@@ -265,13 +287,16 @@ class Service:
     # Who did what
 
     def note(self, person: Person, what: str, **details) -> None:
-        """Add a line to the audit log, which is on the disk when this returns."""
+        """Add a line to the audit log, which is on the disk when this returns, or to the server's log."""
         line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": person.name, "what": what, **details}
         path = self.settings.studies / "audit.jsonl"
-        with self._audit:
-            with path.open("a", encoding="utf8") as log:
-                log.write(json.dumps(line) + "\n")
-            sync(path)
+        try:
+            with self._audit:
+                with path.open("a", encoding="utf8") as audit:
+                    audit.write(json.dumps(line) + "\n")
+                sync(path)
+        except OSError as error:  # what was done is done, and the store itself says by whom
+            log.error("the audit log cannot be written (%s): %s", error.strerror, line)
 
 
 def version_to_json(version: LabelVersion) -> dict:

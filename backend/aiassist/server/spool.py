@@ -7,7 +7,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class Spool:
         self.folder, self.limit = Path(folder), limit
         self.folder.mkdir(parents=True, exist_ok=True)
         self._digests: dict[str, hashlib.blake2b] = {}
+        self._due: dict[str, int] = {}
         self._trusted: set[str] = set()
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -71,16 +72,22 @@ class Spool:
         if due > self.limit:
             raise UploadError(f"The study has {due:,} bytes; this server keeps {self.limit:,} at most.")
         part = self._path(study, "part")
-        if part.exists() and self._said(study) == data:
+        if part.exists() and self._begun_as(study, data):
             if study not in self._digests:  # begun before this process
-                digest.update(np.fromfile(part, np.uint8).data)
+                digest.update(np.memmap(part, np.uint8, mode="r") if part.stat().st_size else b"")
                 self._digests[study] = digest
             return part.stat().st_size
-        self._make_room(due)
+        self._make_room(study, due)
         self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
         part.write_bytes(b"")
         self._digests[study] = digest
         return 0
+
+    def _begun_as(self, study: str, data: Mapping) -> bool:
+        try:
+            return self._said(study) == data
+        except UnknownStudyError:  # its header was lost with the power
+            return False
 
     def append(self, study: str, offset: int, piece: bytes | memoryview) -> int:
         """Add a piece; returns the bytes that arrived so far. Call with the lock held.
@@ -102,26 +109,26 @@ class Spool:
             raise OffsetError(received)
         if received + len(piece) > due:
             raise UploadError(f"The study has {due} bytes; this piece would make it {received + len(piece)}.")
-        with part.open("ab") as file:
-            try:
-                file.write(piece)
-                file.flush()
-            except OSError:
-                file.truncate(received)  # a full disk: keep what was whole
-                raise
+        try:
+            with part.open("ab", buffering=0) as file:
+                left = memoryview(piece)
+                while len(left):
+                    left = left[file.write(left) :]
+        except OSError:
+            os.truncate(part, received)  # a full disk: keep what was whole
+            raise
         self._digests[study].update(piece)
         return received + len(piece)
 
     def mark(self, study: str):
         """Where an upload stands, for `rewind`. Call with the lock held."""
         digest = self._digests.get(study)
-        return (self.received(study), digest.copy()) if digest is not None else None
+        return (digest, digest.copy(), self.received(study)) if digest is not None else None
 
     def rewind(self, study: str, mark) -> None:
-        """Forget what came after a mark. Call with the lock held."""
-        if mark is not None and study in self._digests:
-            with self._path(study, "part").open("r+b") as file:
-                file.truncate(mark[0])
+        """Forget what came after a mark, unless the upload was begun anew since. Call with the lock held."""
+        if mark is not None and self._digests.get(study) is mark[0]:
+            os.truncate(self._path(study, "part"), mark[2])
             self._digests[study] = mark[1]
 
     def finish(self, study: str) -> Volume | None:
@@ -144,7 +151,7 @@ class Spool:
         """Keep a volume that came some other way. Call with the lock held."""
         study, data = volume.study_id, study_to_json(volume)
         self.remove(study)
-        self._make_room(study_bytes(data))
+        self._make_room(study, study_bytes(data))
         self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
         part = self._path(study, "part")
         with part.open("wb") as file:
@@ -167,11 +174,10 @@ class Spool:
             raise UnknownStudyError(f"The study {study} is not open here; open it first.") from None
         except ValueError:  # cut short
             volume = None
-        if study not in self._trusted:
-            if volume is None or volume.study_id != study:
-                self.remove(study)
-                raise UnknownStudyError(f"The study {study} was damaged on the server's disk; open it again.")
-            self._trusted.add(study)
+        if volume is None or (study not in self._trusted and volume.study_id != study):
+            self.remove(study)
+            raise UnknownStudyError(f"The study {study} was damaged on the server's disk; open it again.")
+        self._trusted.add(study)
         vars(volume)["study_id"] = study  # known, so not hashed again
         return volume
 
@@ -183,15 +189,27 @@ class Spool:
             with suppress(FileNotFoundError, PermissionError):  # Windows keeps a file that is still mapped
                 self._path(study, kind).unlink()
 
-    def _make_room(self, need: int) -> None:
-        files = [path for path in self.folder.iterdir() if path.suffix in (".raw", ".part")]
-        files.sort(key=lambda path: path.stat().st_mtime)
-        held = sum(path.stat().st_size for path in files)
-        for path in files:
-            if held + need <= self.limit:
-                break
-            held -= path.stat().st_size
-            self.remove(path.stem)
+    def _make_room(self, study: str, need: int) -> None:
+        """Remove what was used longest ago, but nothing that is arriving, until there is room for `need` bytes."""
+        with self._lock:
+            self._due = {s: due for s, due in self._due.items() if s in self._digests}
+            self._due[study] = need
+            files = [(entry.stat(), Path(entry.path)) for entry in self._entries()]
+            held = sum(self._due.values())
+            held += sum(stat.st_size for stat, path in files if path.stem not in self._due)
+            for _, path in sorted(files, key=lambda one: one[0].st_mtime):
+                if held <= self.limit:
+                    break
+                if path.suffix != ".json" and path.stem not in self._due:
+                    held -= path.stat().st_size
+                    self.remove(path.stem)
+
+    def _entries(self) -> Iterator[os.DirEntry]:
+        """The files of the spool that are still there when they are looked at."""
+        for entry in os.scandir(self.folder):
+            with suppress(FileNotFoundError):
+                entry.stat()
+                yield entry
 
     def _said(self, study: str) -> dict:
         try:

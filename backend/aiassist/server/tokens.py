@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import threading
@@ -13,6 +14,8 @@ from typing import Literal
 
 from aiassist.errors import AccessError
 from aiassist.files import whole_file
+
+log = logging.getLogger("aiassist.server")
 
 Role = Literal["annotator", "admin"]
 ROLES = ("annotator", "admin")
@@ -73,7 +76,12 @@ class Tokens:
                 self._read_at, self._known = None, []  # no file, no entry
                 return []
             if (stat.st_mtime_ns, stat.st_size) != self._read_at:
-                self._known = read_tokens(self._file)
+                try:
+                    self._known = read_tokens(self._file)
+                except (AccessError, UnicodeDecodeError) as error:
+                    if self._read_at is None:
+                        raise
+                    log.error("the token file is damaged, so the tokens stay as they were: %s", error)
                 self._read_at = (stat.st_mtime_ns, stat.st_size)
             return self._known
 
