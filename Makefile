@@ -27,6 +27,7 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/bench_core.py
+	$(BIN)/python Testing/benchmarks/bench_lungs.py
 
 bench-server: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/bench_server.py

@@ -65,7 +65,7 @@ def mask_of(answer: requests.Response, tmp_path) -> np.ndarray:
 
 def test_models_are_listed_and_chosen(address):
     listed = requests.get(f"{address}/v1/models", timeout=9).json()
-    assert {one["type"] for one in listed} == {"annotation", "deepgrow"}
+    assert {one["type"] for one in listed} == {"annotation", "deepgrow", "segmentation"}
     first = listed[0]
     assert first["name"] == "network" and first["padding"] == 20 and first["roi"] == [128, 128, 128]
     assert {"labels", "description", "version", "internal name", "sigma"} <= set(first)
@@ -89,6 +89,21 @@ def test_clicks_give_a_mask(address, image_file, spleen, current, tmp_path):
     params = {"foreground": [click], "background": [], "current_point": current, "spatial_size": [128, 128]}
     found = mask_of(post(address, "/v1/deepgrow", params, image_file, model="geodesic_deepgrow"), tmp_path)
     assert found[k, j, i]
+
+
+@pytest.mark.parametrize("route", ["/v1/segmentation", "/v1/inference"])
+def test_an_automatic_model_needs_no_points(address, image_file, volume, route, tmp_path):
+    (listed,) = requests.get(f"{address}/v1/models?type=segmentation", timeout=9).json()
+    assert (listed["name"], listed["labels"]) == ("lungs-ct", ["lung_left", "lung_right"])
+    answer = post(address, route, {}, image_file, model="lungs-ct")
+    told, (name, data) = parts_of(answer)
+    (tmp_path / name).write_bytes(data)
+    found = read_volume(tmp_path / name).voxels
+    assert found.shape == volume.shape and np.unique(found).tolist() == [0, 1, 2]
+    places = np.argwhere(found)[:, ::-1]
+    assert np.min(told["points"], axis=0).tolist() == places.min(axis=0).tolist()
+    assert np.max(told["points"], axis=0).tolist() == places.max(axis=0).tolist()
+    assert all(found[k, j, i] for i, j, k in told["points"])
 
 
 def test_a_session_saves_sending_the_image_again_and_expires(address, image_file, points, spleen, tmp_path):
@@ -181,7 +196,7 @@ def test_a_polygon_is_fixed_in_a_picture(address, volume, spleen, tmp_path):
         ("/v1/dextr3d", {}, "no points"),
         ("/v1/deepgrow", {"background": [[1, 1, 1]]}, "no click inside"),
         ("/v1/dextr3d", {"points": [[1, 2]]}, "not points"),
-        ("/v1/segmentation", {}, "no automatic model"),
+        ("/v1/segmentation", {}, "needs prompts; run annotate"),
         ("/v1/fixpolygon", {"poly": []}, "do not fit"),
         ("/v1/dextr3d", "{not json", "no JSON"),
     ],

@@ -46,6 +46,9 @@ def test_a_wrong_password_is_refused(server, tmp_path):
 def test_info_lists_our_models_and_has_no_config(client):
     info = client.info()
     assert info["models"]["network"] == {**info["models"]["network"], "type": "deepgrow", "dimension": 3}
+    assert info["models"]["lungs-ct"]["type"] == "segmentation"
+    assert info["models"]["lungs-ct"]["labels"] == {"lung_left": 1, "lung_right": 2}
+    assert {"lung_left", "lung_right"} <= set(info["labels"])
     assert {"name", "labels", "trainers", "strategies", "train_stats", "datastore"} <= set(info)
     assert not info.get("config")
 
@@ -88,6 +91,14 @@ def test_a_session_carries_an_image_that_is_not_kept(client, image_file, volume,
         client.get_session(session)
     with pytest.raises(MONAILabelClientException):
         client.infer("network", "", {"points": clicks["points"]}, session_id=session)
+
+
+def test_an_automatic_model_needs_no_clicks(client, image_file, volume):
+    file, told = client.infer("lungs-ct", "", {"result_extension": ".nrrd"}, file=str(image_file))
+    found = read_volume(file)
+    assert told["label_names"] == {"lung_left": 1, "lung_right": 2}
+    assert found.geometry.same_grid(volume.geometry)
+    assert np.unique(found.voxels).tolist() == [0, 1, 2]
 
 
 def test_a_raw_image_may_come_with_the_clicks(client, image_file, spleen, clicks):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
-from aiassist.engine.backend import AnnotateRequest, Annotation
+from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
 from aiassist.errors import AIAssistError, UnknownMaskError, UnknownStudyError, UploadError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.protocol import Reply, Request
@@ -28,6 +28,8 @@ from aiassist.protocol.messages import (
     card_from_json,
     check,
     request_to_json,
+    segment_request_to_json,
+    segmentation_from_wire,
     study_to_json,
     voxels_as_bytes,
 )
@@ -53,10 +55,13 @@ class Conversations:
     ----------
     client : str
         Names this window; requests of the same client and structure overtake each other.
+    piece : int
+        Most bytes of an upload to send at once; less keeps a window that must not wait responsive.
     """
 
-    def __init__(self, client: str):
+    def __init__(self, client: str, piece: int = PIECE):
         self.client = client
+        self._piece = piece
         self._volumes: dict[str, Volume] = {}
         self._masks: OrderedDict[str, tuple[str | None, MaskPatch]] = OrderedDict()
 
@@ -66,6 +71,10 @@ class Conversations:
         return [card_from_json(card) for card in check(reply).json()["models"]]
 
     # Studies
+
+    def knows(self, study: str) -> bool:
+        """Whether a study was opened; should the server have forgotten it, it is opened again where needed."""
+        return study in self._volumes
 
     def open_study(self, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[str]:
         """Make a volume known to the server; sends voxels only when they are not there yet.
@@ -80,7 +89,7 @@ class Conversations:
         return study
 
     def _upload(self, study: str, volume: Volume, progress) -> Conversation[None]:
-        voxels, pace, stuck = voxels_as_bytes(volume), Pace(), 0
+        voxels, pace, stuck = voxels_as_bytes(volume), Pace(self._piece), 0
         told = yield from self._announce(study, volume)
         while not told["whole"]:
             received = told["received"]
@@ -116,15 +125,13 @@ class Conversations:
     def put_mask(self, study: str, patch: MaskPatch) -> Conversation[str]:
         """Make a mask known to the server; returns its version."""
         headers = {"content-type": PATCH_TYPE}
-        reply = yield Request("POST", f"/api/studies/{study}/masks", patch.to_bytes(), headers)
-        if _unknown_study(reply) and study in self._volumes:
-            yield from self.open_study(self._volumes[study])
-            reply = yield Request("POST", f"/api/studies/{study}/masks", patch.to_bytes(), headers)
+        message = Request("POST", f"/api/studies/{study}/masks", patch.to_bytes(), headers)
+        reply = yield from self._ask(message, study)
         version = check(reply).json()["version"]
         self._remember(version, None, patch)
         return version
 
-    # Annotation
+    # Annotation and segmentation
 
     def annotate(
         self, request: AnnotateRequest, job: str, wanted: Callable[[], bool] = lambda: True
@@ -135,16 +142,29 @@ class Conversations:
             request = replace(request, base=base, prompts=replace(request.prompts, prior=None))
         body = {**request_to_json(request), "client": request.client or self.client}
         message = Request.of_json("POST", f"/api/annotate?job={job}", body, seconds=600, wanted=wanted)
-        reply = yield message
-        if _unknown_study(reply) and request.study in self._volumes:
-            yield from self.open_study(self._volumes[request.study])
-            reply = yield message
+        reply = yield from self._ask(message, request.study)
         if _error_name(reply) == UnknownMaskError.__name__ and request.base in self._masks:
             yield from self.put_mask(request.study, self._whole(request.base))
             reply = yield message
         annotation = annotation_from_wire(check(reply))
         self._remember(annotation.version, annotation.base, annotation.patch)
         return annotation
+
+    def segment(
+        self, request: SegmentRequest, job: str, wanted: Callable[[], bool] = lambda: True
+    ) -> Conversation[Segmentation]:
+        """Ask for all that an automatic model finds. A server that forgot the study is told it once more."""
+        body = {**segment_request_to_json(request), "client": request.client or self.client}
+        message = Request.of_json("POST", f"/api/segment?job={job}", body, seconds=600, wanted=wanted)
+        return segmentation_from_wire((yield from self._ask(message, request.study)))
+
+    def _ask(self, message: Request, study: str) -> Conversation[Reply]:
+        """The reply; a server that forgot the study is told it once more."""
+        reply = yield message
+        if _unknown_study(reply) and study in self._volumes:
+            yield from self.open_study(self._volumes[study])
+            reply = yield message
+        return reply
 
     def progress(self, job: str) -> Conversation[dict]:
         """Where a job stands: ``state``, ``position`` in the queue, ``phase`` and ``fraction``."""
@@ -221,8 +241,9 @@ class Conversations:
 class Pace:
     """How long the pieces of an upload are, and whether compressing them is faster than sending them."""
 
-    def __init__(self):
-        self.size = FIRST
+    def __init__(self, most: int = PIECE):
+        self.size = min(FIRST, most)
+        self._most = most
         self._bytes_per_second = 0.0
 
     def pack(self, piece: memoryview) -> tuple[bytes | memoryview, dict[str, str]]:
@@ -242,7 +263,7 @@ class Pace:
         """Learn from a piece that was sent."""
         seconds = max(seconds, 1e-4)
         self._bytes_per_second = travelled / seconds
-        self.size = min(max(FIRST // 4, int(held / seconds * PACE)), PIECE)
+        self.size = min(max(FIRST // 4, int(held / seconds * PACE)), self._most)
 
 
 def _error_name(reply: Reply) -> str | None:

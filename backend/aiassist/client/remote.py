@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from aiassist.client.conversations import Conversation, Conversations, Outcome
 from aiassist.client.transport import RequestsTransport, Transport
-from aiassist.engine.backend import AnnotateRequest, Annotation
+from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Request, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
 from aiassist.errors import AIAssistError, Cancelled
 from aiassist.imaging import MaskPatch, Volume
@@ -31,7 +31,7 @@ class RemoteBackend:
         self.transport = RequestsTransport(transport, token) if isinstance(transport, str) else transport
         self.conversations = Conversations(uuid.uuid4().hex)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="aiassist-remote")
-        self._latest: dict[tuple[str, str, str], _RemoteJob] = {}
+        self._latest: dict[tuple[str, ...], _RemoteJob] = {}
 
     def run(self, conversation: Conversation[Outcome]) -> Outcome:
         """Carry a conversation to its end."""
@@ -58,18 +58,24 @@ class RemoteBackend:
         """See `Backend.put_mask`."""
         return self.run(self.conversations.put_mask(study, patch))
 
-    def submit(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Job[Annotation]:
+    def submit(self, request: Request, progress: Callable[[Step], None] | None = None) -> Job[Answer]:
         """See `Backend.submit`; what is wrong with the request is raised by the job's `result`."""
         job = _RemoteJob(self, request, progress)
-        key = (request.client, request.study, request.structure)
-        if key in self._latest:
-            self._latest[key].overtake()
-        self._latest = {k: j for k, j in self._latest.items() if not j.finished} | {key: job}
+        if request.slot in self._latest:
+            self._latest[request.slot].overtake()
+        self._latest = {slot: j for slot, j in self._latest.items() if not j.finished} | {request.slot: job}
         self._threads.submit(_finish, job)
         return job
 
     def annotate(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Annotation:
         """See `Backend.annotate`."""
+        return self._now(request, progress)
+
+    def segment(self, request: SegmentRequest, progress: Callable[[Step], None] | None = None) -> Segmentation:
+        """See `Backend.segment`."""
+        return self._now(request, progress)
+
+    def _now(self, request: Request, progress) -> Answer:
         job = _RemoteJob(self, request, progress)
         _finish(job)
         return job.result()
@@ -89,19 +95,20 @@ class RemoteBackend:
         self.close()
 
 
-class _RemoteJob(Job[Annotation]):
+class _RemoteJob(Job[Answer]):
     """A job on the server; cancelling it here cancels it there."""
 
-    def __init__(self, backend: RemoteBackend, request: AnnotateRequest, progress):
+    def __init__(self, backend: RemoteBackend, request: Request, progress):
         self.id = uuid.uuid4().hex
         self._backend = backend
         self._request = request
         super().__init__(self._ask(), progress)
 
-    def _ask(self) -> Generator[Step, None, Annotation]:
+    def _ask(self) -> Generator[Step, None, Answer]:
         yield Step("sent", 0.0)
-        talk = self._backend.conversations.annotate(self._request, self.id, lambda: not self.is_cancelled)
-        answer = self._backend.run(talk)
+        talks = self._backend.conversations
+        talk = talks.segment if isinstance(self._request, SegmentRequest) else talks.annotate
+        answer = self._backend.run(talk(self._request, self.id, lambda: not self.is_cancelled))
         yield Step("received", 1.0)
         return answer
 

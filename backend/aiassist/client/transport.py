@@ -12,12 +12,10 @@ from requests.adapters import HTTPAdapter
 
 from aiassist.errors import AccessError, Cancelled, ConnectionLostError
 from aiassist.protocol import Reply, Request
-from aiassist.protocol.wire import is_loopback
+from aiassist.protocol.wire import AGAIN, LATER, is_loopback, retry_after
 
-#: Seconds to wait for a connection, and before each new try.
-CONNECT, AGAIN = 6.0, (0.2, 1.0, 3.0)
-#: Statuses after which a repeatable request is sent again.
-LATER = (429, 503)
+#: Seconds to wait for a connection.
+CONNECT = 6.0
 
 
 class Transport(Protocol):
@@ -85,7 +83,7 @@ class RequestsTransport:
                 reply = self._once(request)
                 if reply.status not in LATER or wait is None:
                     return reply
-                wait = max(wait, _retry_after(reply))
+                wait = max(wait, retry_after(reply))
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 if isinstance(error, requests.exceptions.SSLError):
                     raise ConnectionLostError(
@@ -126,10 +124,3 @@ class _Bearer(requests.auth.AuthBase):
         if self.token:
             request.headers["Authorization"] = f"Bearer {self.token}"
         return request
-
-
-def _retry_after(reply: Reply) -> float:
-    try:
-        return min(float(reply.headers.get("retry-after", 0)), 10.0)
-    except ValueError:
-        return 0.0

@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from aiassist.commands.shared import add_model, point, progress_bar
+from aiassist.commands.shared import add_model, check_no_input, millilitres_a_voxel, point, progress_bar
 from aiassist.errors import PromptError
 
 
@@ -54,7 +54,7 @@ def run(options) -> None:
     whole = answer.patch.over(prompts.prior)
     mask = whole.to_mask(volume.shape)
     write_volume(output, Volume(mask, volume.geometry))
-    millilitres = float(mask.sum()) * abs(_voxel_volume(volume)) / 1000
+    millilitres = float(mask.sum()) * millilitres_a_voxel(volume.geometry)
     if options.json:
         print(
             json.dumps(
@@ -92,9 +92,7 @@ def _changes(prior, mask) -> str:
 
 def _check_options(options, output: Path) -> None:
     """Refuse what would destroy an input, or be ignored."""
-    for name in (options.image, options.from_label, options.prior):
-        if name and output.exists() and Path(name).exists() and output.samefile(name):
-            raise PromptError(f"{output} is an input of this command and would be lost; give the mask another name.")
+    check_no_input(output, options.image, options.from_label, options.prior)
     if output.name.lower().endswith(".seg.nrrd"):
         raise PromptError(
             f"{output}: annotate writes plain masks; use .nrrd here, or save it and: aiassist truth export."
@@ -103,12 +101,6 @@ def _check_options(options, output: Path) -> None:
         raise PromptError(f"--value {options.value} says which value of a label; name the label with --from-label.")
     if options.seed < 0:
         raise PromptError(f"--seed is {options.seed}; use 0 or more.")
-
-
-def _voxel_volume(volume) -> float:
-    import numpy as np
-
-    return float(np.linalg.det(volume.geometry.affine[:3, :3]))
 
 
 def _prompts(options, volume):

@@ -43,7 +43,11 @@ def show_model(options) -> None:
         print(json.dumps(card))
         return
     for name, value in card.items():
-        if isinstance(value, list | tuple):
+        if name == "labels":
+            value = ", ".join(label["name"] for label in value)
+        elif isinstance(value, dict):
+            value = ", ".join(f"{what} {number:g}" for what, number in value.items())
+        elif isinstance(value, list | tuple):
             value = ", ".join(map(str, value)) or "any"
         if value:
             print(f"{name + ':':14}{value}")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import getpass
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+
+from aiassist.errors import PromptError
 
 
 def point(text: str) -> list[float]:
@@ -19,9 +22,9 @@ def point(text: str) -> list[float]:
     return values
 
 
-def add_model(parser: ArgumentParser) -> None:
+def add_model(parser: ArgumentParser, required: bool = False) -> None:
     """Add ``--model`` and ``--device``."""
-    parser.add_argument("--model", metavar="M", help="which model; see: aiassist models list")
+    parser.add_argument("--model", metavar="M", required=required, help="which model; see: aiassist models list")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (default: cpu)")
 
 
@@ -36,6 +39,20 @@ def login() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         return "unknown"
+
+
+def check_no_input(output: Path, *inputs: str | None) -> None:
+    """Raise `PromptError` when writing `output` would destroy a file that a command reads."""
+    for name in inputs:
+        if name and output.exists() and Path(name).exists() and output.samefile(name):
+            raise PromptError(f"{output} is an input of this command and would be lost; give the mask another name.")
+
+
+def millilitres_a_voxel(geometry) -> float:
+    """Volume of a voxel of a `Geometry`."""
+    import numpy as np
+
+    return abs(float(np.linalg.det(geometry.affine[:3, :3]))) / 1000
 
 
 def console():

@@ -39,6 +39,20 @@ class Edit:
         """Indices of the slices that changed."""
         return tuple(change.plane.index for change in self.changes)
 
+    def difference(self) -> tuple[MaskPatch, MaskPatch]:
+        """The voxels that the edit took away and those that it added, over the box around both."""
+        first = self.changes[0].plane
+        axis, start, slices = first.axis, min(self.slices), max(self.slices) + 1 - min(self.slices)
+        away, more = np.zeros((2, slices, *first.shape), bool)
+        for change in self.changes:
+            before, after = change.masks
+            away[change.plane.index - start] = before & ~after
+            more[change.plane.index - start] = after & ~before
+        away, more = np.moveaxis(away, 0, axis), np.moveaxis(more, 0, axis)
+        tight = Region.of_mask(away | more)
+        place = tight.shift([start if a == axis else 0 for a in range(3)])
+        return MaskPatch(place, away[tight.slices]), MaskPatch(place, more[tight.slices])
+
 
 class ContourSession:
     """Corrects one structure's mask by its outlines.

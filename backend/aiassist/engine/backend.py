@@ -43,6 +43,11 @@ class AnnotateRequest:
     model: str | None = None
     client: str = ""
 
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """A newer request in the same slot overtakes an older one."""
+        return "annotate", self.client, self.study, self.structure
+
 
 @dataclass(frozen=True)
 class Annotation:
@@ -61,6 +66,50 @@ class Annotation:
     model_version: str
     device: str
     seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """Ask an automatic model for all structures that it finds in a study.
+
+    Parameters
+    ----------
+    study : str
+        Id of an open study (`Volume.study_id`).
+    model : str
+        Which segmenter; its card is of the kind "automatic".
+    client : str
+        Who asks; a newer request for the same client, study and model overtakes an older one.
+    """
+
+    study: str
+    model: str
+    client: str = ""
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """A newer request in the same slot overtakes an older one; never one for an annotation."""
+        return "segment", self.client, self.study, self.model
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The answer to a `SegmentRequest`.
+
+    ``patch`` is of the kind "labels"; the card of ``model`` says what its values mean. Outside of its region there is
+    nothing. ``seconds`` is the time spent by phase; "pass" is the model's.
+    """
+
+    patch: MaskPatch
+    study: str
+    model: str
+    model_version: str
+    device: str
+    seconds: dict[str, float]
+
+
+Request = AnnotateRequest | SegmentRequest
+Answer = Annotation | Segmentation
 
 
 class Backend(Protocol):
@@ -82,11 +131,15 @@ class Backend(Protocol):
         """Make a mask known, so that requests can name it as their base; returns its version."""
         ...
 
-    def submit(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Job[Annotation]:
-        """Queue a request; overtakes older ones of the same client, study and structure."""
+    def submit(self, request: Request, progress: Callable[[Step], None] | None = None) -> Job[Answer]:
+        """Queue a request behind all others; overtakes older ones in the same slot."""
         ...
 
     def annotate(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Annotation:
+        """Submit and wait for the answer."""
+        ...
+
+    def segment(self, request: SegmentRequest, progress: Callable[[Step], None] | None = None) -> Segmentation:
         """Submit and wait for the answer."""
         ...
 

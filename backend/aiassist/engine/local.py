@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from aiassist.engine.backend import AnnotateRequest, Annotation
+from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Request, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
 from aiassist.engine.studies import Studies
 from aiassist.engine.worker import Worker
 from aiassist.errors import DeviceMemoryError, ModelError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
-from aiassist.segmenters.base import ModelCard, Step
+from aiassist.segmenters.base import Automatic, ModelCard, Promptable, Segmenter, Step, Work
 from aiassist.segmenters.registry import DEFAULT, Registry, bundled
 
 
@@ -33,8 +33,8 @@ class LocalBackend:
     queue : int, optional
         Most requests that may wait.
     threaded : bool
-        See `Worker`. When False, `annotate` still blocks until its answer is there, and jobs of
-        `submit` advance only by `step`.
+        See `Worker`. When False, `annotate` and `segment` still block until their answer is there, and
+        jobs of `submit` advance only by `step`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LocalBackend:
         self.default = default
         self.studies = studies if studies is not None else Studies()
         self.worker = Worker(device, threaded, queue)
-        self._latest: dict[tuple[str, str, str], Job] = {}
+        self._latest: dict[tuple[str, ...], Job] = {}
         self._lock = threading.Lock()
 
     def models(self) -> list[ModelCard]:
@@ -72,22 +72,26 @@ class LocalBackend:
         Prompts(prior=patch).check(self.studies.geometry(study))
         return self.studies.remember(study, patch.over(None))
 
-    def submit(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Job[Annotation]:
+    def submit(self, request: Request, progress: Callable[[Step], None] | None = None) -> Job[Answer]:
         """See `Backend.submit`; what is wrong with the request is raised here, not later."""
-        job = self._job(request, progress)
-        key = (request.client, request.study, request.structure)
+        work = self._segmentation if isinstance(request, SegmentRequest) else self._annotation
+        job: Job[Answer] = work(request, progress)
         with self._lock:
-            self.worker.add(job, instead_of=self._latest.get(key))
-            self._latest = {k: j for k, j in self._latest.items() if not j.finished}
-            self._latest[key] = job
+            self.worker.add(job, instead_of=self._latest.get(request.slot))
+            self._latest = {slot: j for slot, j in self._latest.items() if not j.finished}
+            self._latest[request.slot] = job
         return job
 
     def annotate(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Annotation:
         """See `Backend.annotate`."""
-        job = self.submit(request, progress)
-        if self.worker.threaded:
-            return job.result()
-        while not job.finished:
+        return self._finish(self.submit(request, progress))
+
+    def segment(self, request: SegmentRequest, progress: Callable[[Step], None] | None = None) -> Segmentation:
+        """See `Backend.segment`."""
+        return self._finish(self.submit(request, progress))
+
+    def _finish(self, job: Job[Answer]) -> Answer:
+        while not self.worker.threaded and not job.finished:
             self.worker.step()
         return job.result()
 
@@ -105,32 +109,17 @@ class LocalBackend:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _job(self, request: AnnotateRequest, progress) -> Job[Annotation]:
-        segmenter = self.registry.get(request.model or self.default)
-        card = segmenter.card
-        if card.kind != "promptable":
-            raise ModelError(f"The model {card.name!r} takes no prompts; run it with segment.")
-        if self.worker.name not in card.devices:
-            raise ModelError(f"The model {card.name!r} runs on {', '.join(card.devices)}, not on {self.worker.name}.")
+    def _annotation(self, request: AnnotateRequest, progress) -> Job[Annotation]:
+        segmenter: Promptable = self._segmenter(request.model or self.default, "promptable")
         geometry = self.studies.geometry(request.study)
         prompts = request.prompts
         if request.base is not None:
             prompts = replace(prompts, prior=self.studies.mask(request.study, request.base))
         prompts.check(geometry)
-
         base = request.base or (prompts.prior.version if prompts.prior is not None else None)
 
         def work() -> Generator[Step, None, Annotation]:
-            yield Step("open", 0.0)
-            volume, device = self.studies.volume(request.study), self.worker.name
-            try:
-                patch = yield from segmenter.annotate(volume, prompts)
-            except DeviceMemoryError:
-                if self.fallback is None:
-                    raise
-                device = "cpu"
-                yield Step("once more on the cpu", 0.0)
-                patch = yield from self.fallback.get(card.name).annotate(volume, prompts)
+            patch, device = yield from self._run(segmenter, request.study, lambda s, v: s.annotate(v, prompts))
             yield Step("version", 1.0)
             whole = patch.over(prompts.prior)
             return Annotation(
@@ -139,11 +128,49 @@ class LocalBackend:
                 structure=request.structure,
                 base=base,
                 version=self.studies.remember(request.study, whole),
-                model=card.name,
-                model_version=card.version,
+                model=segmenter.card.name,
+                model_version=segmenter.card.version,
                 device=device,
                 seconds=job.seconds,
             )
 
         job: Job[Annotation] = Job(work(), progress)
         return job
+
+    def _segmentation(self, request: SegmentRequest, progress) -> Job[Segmentation]:
+        segmenter: Automatic = self._segmenter(request.model, "automatic")
+        self.studies.geometry(request.study)
+
+        def work() -> Generator[Step, None, Segmentation]:
+            patch, device = yield from self._run(segmenter, request.study, lambda s, v: s.segment(v))
+            yield Step("answer", 1.0)
+            card = segmenter.card
+            return Segmentation(patch, request.study, card.name, card.version, device, job.seconds)
+
+        job: Job[Segmentation] = Job(work(), progress)
+        return job
+
+    def _segmenter(self, name: str, kind: str) -> Segmenter:
+        """The segmenter of a name; `ModelError` unless it is of this kind and runs on this device."""
+        segmenter = self.registry.get(name)
+        card = segmenter.card
+        if card.kind != kind:
+            prompts = "takes no prompts; run it with segment" if kind == "promptable" else "needs prompts; run annotate"
+            raise ModelError(f"The model {card.name!r} {prompts}.")
+        if self.worker.name not in card.devices:
+            raise ModelError(f"The model {card.name!r} runs on {', '.join(card.devices)}, not on {self.worker.name}.")
+        return segmenter
+
+    def _run(
+        self, segmenter: Segmenter, study: str, begin: Callable[[Segmenter, Volume], Work]
+    ) -> Generator[Step, None, tuple[MaskPatch, str]]:
+        """The work that `begin` starts, on the CPU when the device has too little memory; also says where it ran."""
+        yield Step("open", 0.0)
+        volume = self.studies.volume(study)
+        try:
+            return (yield from begin(segmenter, volume)), self.worker.name
+        except DeviceMemoryError:
+            if self.fallback is None:
+                raise
+        yield Step("once more on the cpu", 0.0)
+        return (yield from begin(self.fallback.get(segmenter.card.name), volume)), "cpu"

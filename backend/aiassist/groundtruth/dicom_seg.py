@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pydicom
@@ -14,7 +16,6 @@ from pydicom.uid import generate_uid
 import aiassist
 from aiassist.errors import MissingExtraError, StoreError
 from aiassist.files import whole_file
-from aiassist.groundtruth.store import LabelVersion
 from aiassist.imaging import Label, MaskPatch, Volume
 
 log = logging.getLogger(__name__)
@@ -23,16 +24,32 @@ _TISSUE = DicomCode("85756007", "SCT", "Tissue")
 _ANATOMY = DicomCode("123037004", "SCT", "Anatomical Structure")
 
 
-def write_dicom_seg(path: Path, volume: Volume, labels: Sequence[tuple[LabelVersion, MaskPatch]]) -> None:
-    """Write labels as one DICOM SEG file that refers to the series they were drawn on.
+@dataclass(frozen=True)
+class Segment:
+    """One structure of a DICOM SEG file.
+
+    ``tracking`` names this very segment among all that were ever made of the structure. ``origin`` says whether a
+    person drew it, a person and a model made it together, or a model alone.
+    """
+
+    label: Label
+    mask: MaskPatch
+    tracking: str
+    origin: Literal["manual", "semiautomatic", "automatic"] = "manual"
+    model: str = ""
+    model_version: str = ""
+
+
+def write_dicom_seg(path: Path, volume: Volume, segments: Sequence[Segment]) -> None:
+    """Write structures as one DICOM SEG file that refers to the series they were found in.
 
     Parameters
     ----------
     path : Path
     volume : Volume
         The study's image, with its DICOM headers.
-    labels : sequence of (LabelVersion, MaskPatch)
-        Segments in this order; they may overlap.
+    segments : sequence of Segment
+        In this order; they may overlap.
 
     Raises
     ------
@@ -41,20 +58,19 @@ def write_dicom_seg(path: Path, volume: Volume, labels: Sequence[tuple[LabelVers
     MissingExtraError
         When highdicom is not installed.
     """
-    if volume.dicom is None:
-        raise StoreError(f"{path.name}: this study did not come from DICOM, so it cannot go back as DICOM SEG.")
+    check_came_from_dicom(path, volume)
     try:
         from highdicom.seg import Segmentation, SegmentationTypeValues
     except ImportError as error:
         raise MissingExtraError("highdicom", "dicom", "Writing DICOM SEG") from error
     sources = _sources(volume)
-    pixels = np.stack([patch.to_mask(volume.shape) for _, patch in labels], axis=-1).astype(np.uint8)
+    pixels = np.stack([segment.mask.to_mask(volume.shape) for segment in segments], axis=-1).astype(np.uint8)
     try:
         segmentation = Segmentation(
             source_images=sources,
             pixel_array=pixels,
             segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=[_description(n, v) for n, (v, _) in enumerate(labels, start=1)],
+            segment_descriptions=[_description(n, segment) for n, segment in enumerate(segments, start=1)],
             series_instance_uid=generate_uid(),
             series_number=9000,
             sop_instance_uid=generate_uid(),
@@ -72,6 +88,12 @@ def write_dicom_seg(path: Path, volume: Volume, labels: Sequence[tuple[LabelVers
         ) from error
     with whole_file(path) as temporary:
         segmentation.save_as(temporary)
+
+
+def check_came_from_dicom(path: Path, volume: Volume) -> None:
+    """Raise `StoreError` unless the volume has the DICOM headers that a DICOM SEG file refers to."""
+    if volume.dicom is None:
+        raise StoreError(f"{path.name}: this study did not come from DICOM, so it cannot go back as DICOM SEG.")
 
 
 def _sources(volume: Volume) -> list[pydicom.Dataset]:
@@ -106,29 +128,26 @@ def _text(name: str) -> str:
     return name.replace("\\", "/")[:64]
 
 
-def _description(number: int, version: LabelVersion):
+def _description(number: int, segment: Segment):
     from highdicom.content import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 
-    label: Label = version.label
-    algorithm = {"algorithm_type": SegmentAlgorithmTypeValues.MANUAL}
-    if version.model:
-        algorithm = {
-            "algorithm_type": SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
-            "algorithm_identification": AlgorithmIdentificationSequence(
-                name=version.model,
-                version=version.model_version or "unknown",
-                family=DicomCode("123110", "DCM", "Artificial Intelligence"),
-            ),
-        }
+    label = segment.label
+    algorithm = {"algorithm_type": SegmentAlgorithmTypeValues[segment.origin.upper()]}
+    if segment.origin != "manual":
+        algorithm["algorithm_identification"] = AlgorithmIdentificationSequence(
+            name=segment.model,
+            version=segment.model_version or "unknown",
+            family=DicomCode("123110", "DCM", "Artificial Intelligence"),
+        )
     kind = DicomCode(label.code.value, "SCT", label.code.meaning) if label.code else _TISSUE
     description = SegmentDescription(
         segment_number=number,
-        segment_label=_text(version.structure),
+        segment_label=_text(label.name),
         segmented_property_category=_ANATOMY if label.code else _TISSUE,
         segmented_property_type=kind,
         tracking_uid=generate_uid(),
-        tracking_id=_text(f"{version.structure} v{version.number}"),
+        tracking_id=_text(segment.tracking),
         **algorithm,
     )
     if label.code and label.side:

@@ -1,4 +1,4 @@
-"""Write label versions to files that other programs read."""
+"""Write structures to files that other programs read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from aiassist.errors import StoreError
 from aiassist.files import whole_file
 from aiassist.groundtruth.store import GroundTruthStore, LabelVersion, StudyRecord
-from aiassist.imaging import Label, Volume, write_volume
+from aiassist.imaging import Geometry, Label, MaskPatch, Volume, write_volume
 from aiassist.imaging.segmentation_file import write_segmentation
 
 #: Endings that a labelmap of several structures can be written to.
@@ -38,15 +38,13 @@ def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[Label
     """
     if not versions:
         raise StoreError(f"The study {study.name!r} has no labels to export.")
-    path = Path(path)
-    if not path.name.lower().endswith((*LABELMAPS, ".seg.nrrd", ".dcm")):
-        raise StoreError(f"{path} has no known ending; use .seg.nrrd, .dcm (DICOM SEG), {', '.join(LABELMAPS)}.")
+    path = check_labels_name(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
     if path.name.lower().endswith(".dcm"):
         from aiassist.groundtruth.dicom_seg import write_dicom_seg
 
-        write_dicom_seg(path, store.volume(study.id), [(v, store.mask(v)) for v in versions])
+        write_dicom_seg(path, store.volume(study.id), [_segment(v, store.mask(v)) for v in versions])
         return
     geometry = store.geometry(study.id)
     labelmap = np.zeros(geometry.shape, np.uint8 if len(versions) < 256 else np.uint16)
@@ -62,6 +60,30 @@ def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[Label
             )
         part[patch.mask] = value
         labels.append(replace(version.label, value=value))
+    write_labelmap(path, labelmap, geometry, labels)
+
+
+def _segment(version: LabelVersion, mask: MaskPatch):
+    from aiassist.groundtruth.dicom_seg import Segment
+
+    origin = "semiautomatic" if version.model else "manual"
+    tracking = f"{version.structure} v{version.number}"
+    return Segment(version.label, mask, tracking, origin, version.model or "", version.model_version or "")
+
+
+def check_labels_name(path: str | Path) -> Path:
+    """The path, when its name ends in a format that structures can be written to; else `StoreError`."""
+    path = Path(path)
+    if not path.name.lower().endswith((*LABELMAPS, ".seg.nrrd", ".dcm")):
+        raise StoreError(f"{path} has no known ending; use .seg.nrrd, .dcm (DICOM SEG), {', '.join(LABELMAPS)}.")
+    return path
+
+
+def write_labelmap(path: Path, labelmap: np.ndarray, geometry: Geometry, labels: Sequence[Label]) -> None:
+    """Write a labelmap ``(k, j, i)``, whole or not at all.
+
+    A ``.seg.nrrd`` (Slicer segmentation) also holds the labels' names, colours and codes; an image format the voxels.
+    """
     if path.name.lower().endswith(".seg.nrrd"):
         with whole_file(path) as temporary:
             write_segmentation(temporary, labelmap, geometry, labels)

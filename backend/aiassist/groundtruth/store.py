@@ -11,7 +11,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -82,6 +82,12 @@ class LabelVersion:
     def label(self) -> Label:
         """Name, colour and code."""
         return describe_structure(self.structure)
+
+    def to_json(self) -> dict:
+        """All of it as JSON, but for its place on the disk."""
+        data = asdict(self)
+        del data["path"]
+        return {**data, "made": self.made.isoformat(), "state": self.state.value}
 
 
 class GroundTruthStore:

@@ -5,7 +5,6 @@ values are voxel centres; patient coordinates are LPS in mm.
 """
 
 from aiassist.imaging.geometry import Geometry
-from aiassist.imaging.image_files import read_labelmap, read_volume, write_volume
 from aiassist.imaging.labels import Code, Label, describe_structure
 from aiassist.imaging.patch import MaskPatch
 from aiassist.imaging.region import Region
@@ -25,3 +24,14 @@ __all__ = [
     "read_volume",
     "write_volume",
 ]
+
+_FILES = ("read_labelmap", "read_volume", "write_volume")
+
+
+def __getattr__(name: str):
+    """Load the readers of files when they are first asked for: Slicer has its own and lacks what ours need."""
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from aiassist.imaging import image_files
+
+    return getattr(image_files, name)

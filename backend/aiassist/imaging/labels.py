@@ -12,6 +12,10 @@ from importlib.resources import files
 
 from aiassist.errors import AIAssistError
 
+#: Categories of Slicer's terminology.
+_TISSUE = "SCT^85756007^Tissue"
+_ANATOMY = "SCT^123037004^Anatomical Structure"
+
 
 @dataclass(frozen=True)
 class Code:
@@ -88,3 +92,14 @@ def describe_structure(name: str, value: int = 1) -> Label:
 def _colour_of(name: str) -> tuple[int, int, int]:
     hue = (zlib.crc32(name.encode()) % 1000) / 1000
     return tuple(round(255 * x) for x in colorsys.hsv_to_rgb(hue, 0.45, 0.85))
+
+
+def terminology_entry(label: Label) -> str:
+    """Slicer's text form of a label's codes; see vtkSlicerTerminologiesModuleLogic."""
+    context = "Segmentation category and type - 3D Slicer General Anatomy list"
+    category, kind, side = _TISSUE, _TISSUE, "^^"
+    if label.code is not None:
+        category, kind = _ANATOMY, f"SCT^{label.code.value}^{label.code.meaning}"
+    if label.code is not None and label.side is not None:
+        side = f"SCT^{label.side.value}^{label.side.meaning}"
+    return f"{context}~{category}~{kind}~{side}~~^^~^^"

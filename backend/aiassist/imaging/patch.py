@@ -81,6 +81,13 @@ class MaskPatch:
         MaskPatch(self.region, self.mask).paste(mask)
         return mask
 
+    def to_labelmap(self, shape) -> np.ndarray:
+        """A whole-volume labelmap of `shape`, uint8 or uint16: bits become 1, labels stay as they are."""
+        voxels = self.voxels if self.kind == "labels" else self.mask.astype(np.uint8)
+        labelmap = np.zeros(shape, voxels.dtype)
+        MaskPatch(self.region, voxels, "labels").paste(labelmap)
+        return labelmap
+
     def within(self, region: Region) -> np.ndarray:
         """Bool mask of `region`'s shape: this patch on empty ground, seen through `region`."""
         out = np.zeros(region.shape, bool)

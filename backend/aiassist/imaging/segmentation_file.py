@@ -8,13 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from aiassist.imaging.geometry import Geometry
-from aiassist.imaging.labels import Label
+from aiassist.imaging.labels import Label, terminology_entry
 from aiassist.imaging.nrrd_files import write_nrrd
 from aiassist.imaging.region import Region
 from aiassist.imaging.volume import Volume
-
-_TISSUE = "SCT^85756007^Tissue"
-_ANATOMY = "SCT^123037004^Anatomical Structure"
 
 
 def write_segmentation(path: Path, labelmap: np.ndarray, geometry: Geometry, labels: Sequence[Label]) -> None:
@@ -45,17 +42,6 @@ def write_segmentation(path: Path, labelmap: np.ndarray, geometry: Geometry, lab
             f"Segment{number}_LabelValue": str(label.value),
             f"Segment{number}_Layer": "0",
             f"Segment{number}_Extent": " ".join(extent),
-            f"Segment{number}_Tags": f"TerminologyEntry:{_terminology_entry(label)}|",
+            f"Segment{number}_Tags": f"TerminologyEntry:{terminology_entry(label)}|",
         }
     write_nrrd(path, Volume(labelmap, geometry), fields)
-
-
-def _terminology_entry(label: Label) -> str:
-    """Slicer's text form of a terminology entry; see vtkSlicerTerminologiesModuleLogic."""
-    context = "Segmentation category and type - 3D Slicer General Anatomy list"
-    category, kind, side = _TISSUE, _TISSUE, "^^"
-    if label.code is not None:
-        category, kind = _ANATOMY, f"SCT^{label.code.value}^{label.code.meaning}"
-    if label.code is not None and label.side is not None:
-        side = f"SCT^{label.side.value}^{label.side.meaning}"
-    return f"{context}~{category}~{kind}~{side}~~^^~^^"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,6 +15,8 @@ from aiassist.imaging.geometry import Geometry
 
 #: Grey values beyond this are no measurements, and would overflow on the way.
 HUGE = 1e30
+#: Bytes hashed at once.
+HASHED = 2**23
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,24 @@ class Volume:
         The affine enters as the 32-bit numbers that NIfTI keeps of it, and what is below a millionth
         of a millimetre as zero, so that formats that store it in different ways agree on the study.
         """
+        hashing = self.hashing()
+        while True:
+            try:
+                next(hashing)
+            except StopIteration as end:
+                return end.value
+
+    def hashing(self) -> Generator[None, None, str]:
+        """Compute `study_id` piece by piece, for who must not wait; yields after every `HASHED` bytes."""
+        if "study_id" in self.__dict__:
+            return self.study_id
         digest = study_digest(self.geometry, self.voxels.dtype)
         little = self.voxels.dtype.newbyteorder("<")
-        for plane in self.voxels:
-            digest.update(np.ascontiguousarray(plane, dtype=little).data)
-        return digest.hexdigest()
+        planes = max(1, HASHED * len(self.voxels) // max(self.voxels.nbytes, 1))
+        for start in range(0, len(self.voxels), planes):
+            digest.update(np.ascontiguousarray(self.voxels[start : start + planes], dtype=little).data)
+            yield
+        return self.__dict__.setdefault("study_id", digest.hexdigest())
 
     @classmethod
     def from_sitk(cls, image: sitk.Image) -> Volume:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from aiassist import errors
-from aiassist.engine.backend import AnnotateRequest, Annotation
+from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Segmentation, SegmentRequest
 from aiassist.errors import AIAssistError, Cancelled, ConnectionLostError, UploadError
 from aiassist.imaging import Code, DicomSeries, Geometry, Label, MaskPatch, Volume
 from aiassist.prompts import Prompts
@@ -132,7 +132,7 @@ def volume_from(data: Mapping, voxels: np.ndarray) -> Volume:
     return Volume(array, geometry_from(data), DicomSeries(tuple(dicom)) if dicom else None)
 
 
-# Annotation
+# Annotation and segmentation
 
 
 def request_to_json(request: AnnotateRequest) -> dict:
@@ -147,18 +147,37 @@ def request_from_json(data: Mapping) -> AnnotateRequest:
     return AnnotateRequest(prompts=Prompts.from_json(data["prompts"]), **named)
 
 
-def annotation_to_wire(annotation: Annotation) -> tuple[dict[str, str], bytes]:
+def segment_request_to_json(request: SegmentRequest) -> dict:
+    """A segmentation request as JSON."""
+    return asdict(request)
+
+
+def segment_request_from_json(data: Mapping) -> SegmentRequest:
+    """Read what `segment_request_to_json` wrote."""
+    return SegmentRequest(data["study"], data["model"], data.get("client", ""))
+
+
+def answer_to_wire(answer: Answer) -> tuple[dict[str, str], bytes]:
     """Headers and body of an answer."""
-    said = {name: getattr(annotation, name) for name in Annotation.__dataclass_fields__ if name != "patch"}
+    said = {name: getattr(answer, name) for name in answer.__dataclass_fields__ if name != "patch"}
     said["seconds"] = {phase: round(seconds, 6) for phase, seconds in said["seconds"].items()}
-    return {"content-type": PATCH_TYPE, ANSWER: json.dumps(said)}, annotation.patch.to_bytes()
+    return {"content-type": PATCH_TYPE, ANSWER: json.dumps(said)}, answer.patch.to_bytes()
 
 
 def annotation_from_wire(reply: Reply) -> Annotation:
-    """Read what `annotation_to_wire` wrote."""
+    """Read what `answer_to_wire` wrote of an annotation."""
+    return _answer_from_wire(reply, Annotation)
+
+
+def segmentation_from_wire(reply: Reply) -> Segmentation:
+    """Read what `answer_to_wire` wrote of a segmentation."""
+    return _answer_from_wire(reply, Segmentation)
+
+
+def _answer_from_wire(reply: Reply, kind: type[Answer]) -> Answer:
     said = answer_of(reply)
-    known = {name: said[name] for name in Annotation.__dataclass_fields__ if name in said}
-    return Annotation(patch=MaskPatch.from_bytes(reply.body), **known)
+    known = {name: said[name] for name in kind.__dataclass_fields__ if name in said}
+    return kind(patch=MaskPatch.from_bytes(reply.body), **known)
 
 
 def answer_of(reply: Reply) -> dict:

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 
 from aiassist.errors import ConnectionLostError
 
+#: Seconds to wait before each new try of a repeatable request.
+AGAIN = (0.2, 1.0, 3.0)
+#: Statuses after which it is sent again, and the longest wait that a server may ask for, in seconds.
+LATER, LONGEST = (429, 503), 10.0
+
 
 @dataclass(frozen=True)
 class Request:
@@ -70,3 +75,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def retry_after(reply: Reply) -> float:
+    """How many seconds a busy server asks to wait."""
+    try:
+        return min(float(reply.headers.get("retry-after", 0)), LONGEST)
+    except ValueError:
+        return 0.0

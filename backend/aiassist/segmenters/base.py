@@ -88,6 +88,33 @@ class Promptable(Protocol):
         ...
 
 
+@runtime_checkable
+class Automatic(Protocol):
+    """A segmenter that needs no prompts: a volume in, all structures that its card names out."""
+
+    card: ModelCard
+
+    def segment(self, volume: Volume) -> Work:
+        """Segment every structure of ``card.labels`` that the volume shows.
+
+        The caller advances the generator as that of `Promptable.annotate`.
+
+        Returns
+        -------
+        MaskPatch
+            Labels; the values are those of ``card.labels``, 0 is none of them.
+
+        Raises
+        ------
+        ModelError
+            When the volume is not what the model was made for.
+        """
+        ...
+
+
+Segmenter = Promptable | Automatic
+
+
 def run(work: Work) -> MaskPatch:
     """Advance `work` to its end and return the result."""
     while True:

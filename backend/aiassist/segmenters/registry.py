@@ -8,9 +8,10 @@ from pathlib import Path
 
 from aiassist.errors import MissingExtraError, ModelError
 from aiassist.resources import resource
-from aiassist.segmenters.base import ModelCard, Promptable
+from aiassist.segmenters.base import ModelCard, Segmenter
 from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.geodesic import Geodesic
+from aiassist.segmenters.lungs import LungsCT
 from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.promptable import PromptableNetwork, Runner
 
@@ -21,15 +22,15 @@ class Registry:
     """Segmenters by name; each is made when first asked for, and kept."""
 
     def __init__(self):
-        self._makers: dict[str, Callable[[], Promptable]] = {}
-        self._made: dict[str, Promptable] = {}
+        self._makers: dict[str, Callable[[], Segmenter]] = {}
+        self._made: dict[str, Segmenter] = {}
 
-    def add(self, name: str, maker: Callable[[], Promptable]) -> None:
+    def add(self, name: str, maker: Callable[[], Segmenter]) -> None:
         """Register a segmenter under `name`, replacing an earlier one."""
         self._makers[name] = maker
         self._made.pop(name, None)
 
-    def get(self, name: str) -> Promptable:
+    def get(self, name: str) -> Segmenter:
         """The segmenter called `name`; `ModelError` when there is none."""
         if name not in self._makers:
             raise ModelError(f"There is no model {name!r}; the models are {', '.join(self._makers)}.")
@@ -56,6 +57,7 @@ def bundled(device: str = "cpu", threads: int = 0) -> Registry:
     registry.add("network", lambda: load_network_folder(resource("Models", "network"), device, threads))
     registry.add("geodesic", Geodesic)
     registry.add("ellipsoid", Ellipsoid)
+    registry.add("lungs-ct", LungsCT)
     return registry
 
 

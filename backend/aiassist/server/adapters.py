@@ -10,9 +10,11 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from aiassist.engine import AnnotateRequest
+from aiassist.engine import AnnotateRequest, SegmentRequest
+from aiassist.engine.backend import Request as Asked
 from aiassist.errors import PromptError, UnknownStudyError
 from aiassist.prompts import Prompts
+from aiassist.segmenters.base import ModelCard
 from aiassist.server.exchange import fails, finished, person_of
 from aiassist.server.forms import Form, form_of, image_bytes
 from aiassist.server.service import Service
@@ -42,17 +44,29 @@ class Desk:
             return await asyncio.to_thread(self.service.find_study, image)
         raise UnknownStudyError("There is no image: send one, or name a session or an image that is here.")
 
+    async def automatic(self, model: str) -> ModelCard | None:
+        """The card of an automatic model by its name, or None."""
+        cards = await asyncio.to_thread(self.service.backend.models)
+        return next((card for card in cards if card.name == model and card.kind == "automatic"), None)
+
     async def mask(self, request: Request, study: str, prompts: Prompts, model: str | None) -> np.ndarray | None:
         """The mask (k, j, i), uint8, that a model makes of prompts; None when the client went away."""
-        person, job = person_of(request), uuid.uuid4().hex
-        asked = AnnotateRequest(study, prompts, model=model, structure=job)
-        geometry = await asyncio.to_thread(self.service.studies.geometry, study)
+        job = uuid.uuid4().hex
+        return await self._voxels(request, job, AnnotateRequest(study, prompts, model=model, structure=job))
+
+    async def labelmap(self, request: Request, study: str, model: str) -> np.ndarray | None:
+        """The labelmap (k, j, i) that an automatic model makes; None when the client went away."""
+        job = uuid.uuid4().hex
+        return await self._voxels(request, job, SegmentRequest(study, model, client=job))
+
+    async def _voxels(self, request: Request, job: str, asked: Asked) -> np.ndarray | None:
+        person = person_of(request)
+        geometry = await asyncio.to_thread(self.service.studies.geometry, asked.study)
         work = self.service.submit(person, job, asked)
         try:
             if not await finished(work, request):
                 return None
-            patch = work.result(0).patch
-            return await asyncio.to_thread(lambda: patch.to_mask(geometry.shape).astype(np.uint8))
+            return await asyncio.to_thread(work.result(0).patch.to_labelmap, geometry.shape)
         finally:
             self.service.leave(person, job)
             self.service.forget(person, job)

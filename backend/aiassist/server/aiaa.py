@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from aiassist.contour import Ring, pull_vertex, rasterise, trace
 from aiassist.errors import ContourError, ModelError, PromptError, UploadError
-from aiassist.imaging import Geometry, Volume, finite
+from aiassist.imaging import Geometry, Region, Volume, finite
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.adapters import EXPIRED, Desk, points_of
@@ -47,7 +47,7 @@ def _annotation(desk: Desk) -> APIRouter:
     @routes.get("/models", summary="The models", responses=fails(404))
     async def models(model: Name = "", label: Name = "", type: Name = "") -> Response:
         cards = await asyncio.to_thread(desk.service.backend.models)
-        listed = [one for card in cards if card.kind == "promptable" for one in _models_of(card)]
+        listed = [one for card in cards for one in _models_of(card)]
         if model:
             found = [one for one in listed if one["name"] == model]
             if not found:
@@ -62,11 +62,15 @@ def _annotation(desk: Desk) -> APIRouter:
             study = await desk.study(request, form, session)
         except SessionExpired as error:
             return JSONResponse({"error": "SessionExpired", "message": str(error)}, EXPIRED)
-        prompts, told = prompts_of(form.params)
-        prompts = _onto(prompts, await asyncio.to_thread(desk.service.studies.geometry, study))
-        mask = await desk.mask(request, study, prompts, model.removesuffix(CLICKS) or None)
+        if prompts_of is None:
+            mask, told = await desk.labelmap(request, study, model), {}
+        else:
+            prompts, told = prompts_of(form.params)
+            prompts = _onto(prompts, await asyncio.to_thread(desk.service.studies.geometry, study))
+            mask = await desk.mask(request, study, prompts, model.removesuffix(CLICKS) or None)
         if mask is None:
             return Response(status_code=499)
+        told = told or {"points": await asyncio.to_thread(_ends, mask)}
         params = {**form.params, **dict(request.query_params)}
         file = await desk.file(study, mask, params, ".nii.gz")
         if output == "image":
@@ -86,17 +90,23 @@ def _annotation(desk: Desk) -> APIRouter:
         def either(params: dict):
             return extreme(params) if points_of(params, "points", "extreme_points") else clicks(params)
 
-        return await answer(request, model, session_id, either, output)
+        automatic = await desk.automatic(model)
+        return await answer(request, model, session_id, None if automatic else either, output)
 
-    @routes.post("/segmentation", summary="A mask without prompts: needs an automatic model", responses=fails(404))
-    async def segmentation(model: Name = "", session_id: Name = "") -> Response:
-        raise ModelError(f"The model {model!r} needs points; this server has no automatic model.")
+    @routes.post(
+        "/segmentation",
+        summary="All that an automatic model finds",
+        response_class=Response,
+        responses=fails(404, 503),
+    )
+    async def segmentation(request: Request, model: Name = "", session_id: Name = "", output: Name = "") -> Response:
+        return await answer(request, model, session_id, None, output)
 
     return routes
 
 
 def _models_of(card: ModelCard) -> list[dict]:
-    """A card as AIAA lists it: for extreme points and, once more, for clicks."""
+    """A card as AIAA lists it: an automatic model once, another for extreme points and, once more, for clicks."""
     common = {
         "labels": [label.name for label in card.labels],
         "description": card.description,
@@ -106,6 +116,8 @@ def _models_of(card: ModelCard) -> list[dict]:
         "roi": [128, 128, 128],
         "sigma": 3.0,
     }
+    if card.kind == "automatic":
+        return [{"name": card.name, "type": "segmentation", **common}]
     return [
         {"name": card.name, "type": "annotation", **common},
         {"name": card.name + CLICKS, "type": "deepgrow", **common},
@@ -128,6 +140,16 @@ def clicks(params: dict) -> tuple[Prompts, dict]:
     if not inside:
         raise PromptError('There is no click inside the structure; send {"foreground": [[i, j, k], ...]}.')
     return Prompts(positive=inside, negative=outside), {"points": inside}
+
+
+def _ends(labelmap: np.ndarray) -> list[list[int]]:
+    """The extreme points ``[i, j, k]`` of all that was found, which clients expect beside a segmentation."""
+    region, points = Region.of_mask(labelmap), []
+    for axis in () if region.is_empty else (2, 1, 0):
+        for end in (region.start[axis], region.stop[axis] - 1):
+            places = np.argwhere(labelmap.take(end, axis))
+            points.append(np.insert(places[len(places) // 2], axis, end)[::-1].tolist())
+    return points
 
 
 def _onto(prompts: Prompts, geometry: Geometry) -> Prompts:

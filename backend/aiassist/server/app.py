@@ -20,6 +20,7 @@ from aiassist.errors import AIAssistError, Cancelled
 from aiassist.protocol.messages import error_to_json, status_of
 from aiassist.server.adapters import EXPIRED, Desk, session_routes
 from aiassist.server.aiaa import aiaa_routes
+from aiassist.server.annotation import annotation_routes
 from aiassist.server.exchange import admin_of
 from aiassist.server.guard import Guard, Limits
 from aiassist.server.monailabel import monailabel_routes
@@ -29,6 +30,7 @@ from aiassist.server.service import Service
 from aiassist.server.sessions import SessionExpired, Sessions
 from aiassist.server.tokens import Tokens
 from aiassist.server.truth import truth_routes
+from aiassist.server.uploads import upload_routes
 
 ABOUT = """
 Annotate medical images by prompts: open a study (its id is a hash of its voxels, so it travels once), ask for
@@ -57,8 +59,8 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
         title="AIAssist", version=__version__, description=ABOUT, lifespan=life, docs_url=None, redoc_url=None
     )
     app.add_middleware(Guard, tokens=tokens, limits=limits or Limits())
-    app.include_router(native_routes(service))
-    app.include_router(truth_routes(service))
+    for routes in (native_routes, upload_routes, annotation_routes, truth_routes):
+        app.include_router(routes(service))
     desk = Desk(service, Sessions())
     app.include_router(session_routes(desk))
     app.include_router(monailabel_routes(desk, tokens))

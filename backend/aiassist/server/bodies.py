@@ -61,6 +61,14 @@ class AnnotateBody(Strict):
     client: str = Field("", max_length=200, description="Names a window; keeps windows apart")
 
 
+class SegmentBody(Strict):
+    """Ask an automatic model for all structures that it finds."""
+
+    study: StudyId
+    model: str = Field(min_length=1, max_length=200, description="A model of the kind automatic")
+    client: str = Field("", max_length=200, description="Names a window; keeps windows apart")
+
+
 class StudyBody(Strict):
     """All of a study but its voxels, which follow as bytes: C order (k, j, i), little-endian."""
 

@@ -16,6 +16,7 @@ from aiassist import __version__
 from aiassist.errors import AccessError, ModelError, PromptError, UploadError
 from aiassist.imaging import MaskPatch
 from aiassist.prompts import Prompts
+from aiassist.segmenters.base import ModelCard
 from aiassist.server.adapters import Desk, points_of
 from aiassist.server.exchange import fails, person_of
 from aiassist.server.forms import form_of, form_reply
@@ -47,25 +48,16 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
 
     @routes.get("/info/", summary="Models, labels and images", responses=fails())
     async def info() -> dict:
-        cards = [card for card in await thread(service.backend.models) if card.kind == "promptable"]
+        cards = await thread(service.backend.models)
         latest = await thread(_latest, service)
         names = sorted({name for labels in latest.values() for name in labels}) or ["structure"]
-        models = {
-            card.name: {
-                "type": "deepgrow",
-                "labels": names,
-                "dimension": 3,
-                "description": card.description,
-                "config": {},
-            }
-            for card in cards
-        }
+        found = {label.name for card in cards for label in card.labels}
         return {
             "name": "AIAssist",
             "description": "AI-assisted annotation",
             "version": __version__,
-            "labels": names,
-            "models": models,
+            "labels": [*names, *sorted(found - set(names))],
+            "models": {card.name: _model(card, names) for card in cards},
             "trainers": {},
             "strategies": {"first": {"description": "The oldest image without a label"}},
             "scoring": {},
@@ -97,6 +89,18 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
         return JSONResponse({"error": "ModelError", "message": "No training runs."}, 404)
 
     return routes
+
+
+def _model(card: ModelCard, names: list[str]) -> dict:
+    """A card as MONAI Label lists it: with labels of its own, or those that people have drawn so far."""
+    automatic = card.kind == "automatic"
+    return {
+        "type": "segmentation" if automatic else "deepgrow",
+        "labels": {label.name: label.value for label in card.labels} if automatic else names,
+        "dimension": 3,
+        "description": card.description,
+        "config": {},
+    }
 
 
 def _latest(service) -> dict[str, dict]:
@@ -193,7 +197,12 @@ def _save(service, person, study: str, label, params: dict, comment: str) -> lis
 
 
 def _infer_routes(routes: APIRouter, desk: Desk) -> None:
-    @routes.post("/infer/{model}", summary="A mask from clicks", response_class=Response, responses=fails(404, 503))
+    @routes.post(
+        "/infer/{model}",
+        summary="A mask from clicks, or all that an automatic model finds",
+        response_class=Response,
+        responses=fails(404, 503),
+    )
     async def infer(
         model: str,
         request: Request,
@@ -203,10 +212,14 @@ def _infer_routes(routes: APIRouter, desk: Desk) -> None:
     ) -> Response:
         form = await form_of(request)
         study = await desk.study(request, form, session_id, image)
-        mask = await desk.mask(request, study, prompts_of(form.params), model)
+        card = await desk.automatic(model)
+        if card is not None:
+            mask, names = await desk.labelmap(request, study, model), {one.name: one.value for one in card.labels}
+        else:
+            mask, names = await desk.mask(request, study, prompts_of(form.params), model), {_name_of(form.params): 1}
         if mask is None:
             return Response(status_code=499)
-        told = {"label_names": {_name_of(form.params): 1}, "latencies": {}}
+        told = {"label_names": names, "latencies": {}}
         if output == "json":
             return JSONResponse({**told, "centroids": []})
         file = await desk.file(study, mask, form.params, ".nrrd")

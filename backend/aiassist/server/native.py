@@ -1,50 +1,19 @@
-"""The native API: models, studies, annotation, contours."""
+"""The native API: whether the server runs, and its models."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, HTTPException, Request, Response
-from starlette.requests import ClientDisconnect
+from fastapi import APIRouter
 
 from aiassist import __version__
-from aiassist.errors import PatchError, UploadError
-from aiassist.imaging import MaskPatch
-from aiassist.protocol.messages import (
-    ANSWER,
-    OFFSET,
-    PATCH_TYPE,
-    PIECE,
-    RECEIVED,
-    annotation_to_wire,
-    card_to_json,
-    error_to_json,
-    request_from_json,
-)
-from aiassist.server.bodies import (
-    MASK_BYTES,
-    AnnotateBody,
-    ContourBody,
-    JobId,
-    JobPart,
-    Study,
-    StudyBody,
-)
-from aiassist.server.exchange import A_PATCH, admin_of, body_of, fails, finished, json_reply, person_of, pieces_of
+from aiassist.protocol.messages import card_to_json
+from aiassist.server.exchange import fails
 from aiassist.server.service import Service
-from aiassist.server.spool import OffsetError
-
-#: Bytes of an upload that are written at once.
-WRITE = 2**21
-#: How OpenAPI says "bytes".
-BYTES = {"schema": {"type": "string", "format": "binary"}}
 
 
 def native_routes(service: Service) -> APIRouter:
-    """The routes under /api."""
+    """The routes /api/health and /api/models."""
     routes = APIRouter(prefix="/api")
     thread = asyncio.to_thread
 
@@ -57,157 +26,4 @@ def native_routes(service: Service) -> APIRouter:
         cards = await thread(service.backend.models)
         return {"models": [card_to_json(card) for card in cards], "device": service.backend.worker.name}
 
-    @routes.head(
-        "/studies/{study}", tags=["studies"], summary="Whether a study's voxels are here", responses=fails(404)
-    )
-    async def study_is_here(study: Study) -> Response:
-        if await thread(service.has_study, study):
-            return Response()
-        return Response(status_code=404, headers={RECEIVED: str(await thread(service.spool.received, study) or 0)})
-
-    @routes.put("/studies/{study}", tags=["studies"], summary="Begin an upload, or go on with it", responses=fails(507))
-    async def announce(study: Study, body: StudyBody) -> dict:
-        received, whole = await thread(service.announce, study, body.model_dump(exclude_none=True))
-        return {"received": received, "whole": whole}
-
-    @routes.patch(
-        "/studies/{study}/voxels",
-        tags=["studies"],
-        summary="Send a piece of the voxels, at most 64 MiB",
-        description=f"The header `{OFFSET}` says where it begins. `Content-Encoding: deflate` is unpacked. After a 409 "
-        f"the header `{RECEIVED}` says where to go on.",
-        openapi_extra={
-            "requestBody": {"content": {"application/octet-stream": BYTES}},
-            "parameters": [
-                {"name": OFFSET, "in": "header", "required": True, "schema": {"type": "integer", "minimum": 0}}
-            ],
-        },
-        responses=fails(404, 409, 507),
-    )
-    async def receive(study: Study, request: Request) -> Response:
-        offset = request.headers.get(OFFSET, "")
-        if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
-            raise UploadError(f"The header {OFFSET} must say where the piece begins, in bytes.")
-        pieces = pieces_of(request, PIECE)
-        try:
-            received = await _keep(service, study, int(offset), pieces)
-        except OffsetError as error:
-            async for _ in pieces:  # a client that still sends would not hear the answer
-                pass
-            return json_reply(409, error_to_json(error), {RECEIVED: str(error.received)})
-        return json_reply(200, {"received": received, "whole": await thread(service.finish, study)})
-
-    @routes.delete("/studies/{study}", tags=["studies"], summary="Remove an uploaded study", responses=fails(403))
-    async def forget(study: Study, request: Request) -> dict:
-        await thread(service.forget_study, study, admin_of(request))
-        return {}
-
-    @routes.post(
-        "/studies/{study}/masks",
-        tags=["studies"],
-        summary="Make a mask known, as the base of corrections",
-        openapi_extra={"requestBody": {"content": {"application/octet-stream": BYTES}}},
-        responses=fails(404),
-    )
-    async def put_mask(study: Study, request: Request) -> dict:
-        data = await body_of(request, MASK_BYTES)
-        return {"version": await thread(_put_mask, service, study, data)}
-
-    @routes.post(
-        "/annotate",
-        tags=["annotation"],
-        summary="Segment one structure from prompts",
-        description=f"Answers with a patch; the header `{ANSWER}` holds version, base, model, device, seconds as JSON. "
-        "A newer request of the same client, study and structure overtakes this one (409).",
-        responses={**A_PATCH, **fails(404, 409, 503, 507)},
-        response_class=Response,
-    )
-    async def annotate(body: AnnotateBody, request: Request, job: JobId) -> Response:
-        person = person_of(request)
-        answer = service.answer(person, job)
-        if answer is not None:
-            return Response(answer[1], headers=answer[0])
-        asked = await thread(lambda: request_from_json(body.model_dump(exclude_none=True)))
-        await thread(service.studies.geometry, asked.study)
-        work = service.submit(person, job, asked)
-        try:
-            if not await finished(work, request):
-                return Response(status_code=499)
-            headers, data = await thread(annotation_to_wire, work.result(0))
-            service.keep_answer(person, job, (headers, data))
-        finally:
-            service.leave(person, job)
-        return Response(data, headers=headers)
-
-    @routes.get("/jobs/{job}", tags=["annotation"], summary="Where a job stands", responses=fails(404))
-    async def job_state(job: JobPart, request: Request) -> dict:
-        person = person_of(request)
-        if service.answer(person, job) is not None:
-            return {"state": "done", "position": 0, "phase": "version", "fraction": 1.0}
-        found = service.job(person, job)
-        if found is None:
-            raise HTTPException(404, f"There is no job {job}; it may be long done.")
-        return {
-            "state": found.state.value,
-            "position": service.backend.worker.position(found),
-            "phase": found.last_step.phase,
-            "fraction": found.last_step.fraction,
-        }
-
-    @routes.delete("/jobs/{job}", tags=["annotation"], summary="Cancel a job", responses=fails(404))
-    async def cancel(job: JobPart, request: Request) -> dict:
-        person = person_of(request)
-        found = service.job(person, job)
-        if found is None and service.answer(person, job) is None:
-            raise HTTPException(404, f"There is no job {job}; it may be long done.")
-        if found is not None:
-            found.cancel()
-        return {}
-
-    @routes.post(
-        "/contour",
-        tags=["annotation"],
-        summary="Pull one vertex of an outline; its neighbours settle on the border",
-        responses={**A_PATCH, **fails(404)},
-        response_class=Response,
-    )
-    async def contour(body: ContourBody) -> Response:
-        patch, said = await thread(service.contour, body.study, body.base, body.model_dump())
-        return Response(await thread(patch.to_bytes), headers={ANSWER: json.dumps(said)}, media_type=PATCH_TYPE)
-
     return routes
-
-
-async def _keep(service: Service, study: str, offset: int, pieces: AsyncIterator[bytes]) -> int:
-    """Write and hash an upload's body while more of it comes; returns the bytes that arrived.
-
-    A body that turns out to be wrong leaves nothing behind; one that is cut off leaves what came.
-    """
-    if study in service.spool:
-        return offset  # another window has sent it meanwhile
-    mark, held, writing = await asyncio.to_thread(service.mark, study), [], None
-    try:
-        async for piece in pieces:
-            held.append(piece)
-            if sum(map(len, held)) >= WRITE:
-                offset = await writing if writing is not None else offset
-                writing = asyncio.create_task(asyncio.to_thread(service.receive, study, offset, b"".join(held)))
-                held = []
-    except ClientDisconnect:  # what came is kept
-        pass
-    except (UploadError, HTTPException) as error:
-        if writing is not None:
-            await asyncio.wait((writing,))
-        if not isinstance(error, OffsetError):
-            await asyncio.to_thread(service.rewind, study, mark)
-        raise
-    offset = await writing if writing is not None else offset
-    return await asyncio.to_thread(service.receive, study, offset, b"".join(held))
-
-
-def _put_mask(service: Service, study: str, data: bytes) -> str:
-    voxels = math.prod(service.studies.geometry(study).shape)
-    patch = MaskPatch.from_bytes(data, voxels)
-    if patch.kind != "bits":
-        raise PatchError(f"A mask to correct is one structure, bits, not {patch.kind}.")
-    return service.backend.put_mask(study, patch)

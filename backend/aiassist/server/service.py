@@ -8,12 +8,13 @@ import tempfile
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from aiassist.contour import ContourSession
-from aiassist.engine import AnnotateRequest, Annotation, Job, JobState, LocalBackend
+from aiassist.engine import Job, JobState, LocalBackend
+from aiassist.engine.backend import Request
 from aiassist.engine.studies import Studies
 from aiassist.errors import ContourError, StoreError, UnknownStudyError
 from aiassist.files import sync
@@ -65,7 +66,7 @@ class Service:
         self.studies = Studies(settings.memory, self._load)
         self.backend = backend or LocalBackend(device=settings.device, studies=self.studies, queue=settings.queue)
         self.backend.studies = self.studies
-        self._jobs: OrderedDict[tuple[str, str], Job[Annotation]] = OrderedDict()
+        self._jobs: OrderedDict[tuple[str, str], Job] = OrderedDict()
         self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._desk, self._saving, self._audit = threading.Lock(), threading.Lock(), threading.Lock()
@@ -153,9 +154,9 @@ class Service:
             self.studies.close(study)
         self.note(person, "forget study", study=study)
 
-    # Annotation
+    # Jobs
 
-    def submit(self, person: Person, job_id: str, request: AnnotateRequest) -> Job[Annotation]:
+    def submit(self, person: Person, job_id: str, request: Request) -> Job:
         """The job of a request, which `leave` must follow; the same id again is the same job, unless that failed."""
         key = (person.name, job_id)
         with self._desk:
@@ -198,7 +199,7 @@ class Service:
         with self._desk:
             self._jobs.pop((person.name, job_id), None)
 
-    def job(self, person: Person, job_id: str) -> Job[Annotation] | None:
+    def job(self, person: Person, job_id: str) -> Job | None:
         """A job of this person; None when it is not known, or no longer."""
         return self._jobs.get((person.name, job_id))
 
@@ -297,10 +298,3 @@ class Service:
                 sync(path)
         except OSError as error:  # what was done is done, and the store itself says by whom
             log.error("the audit log cannot be written (%s): %s", error.strerror, line)
-
-
-def version_to_json(version: LabelVersion) -> dict:
-    """A label version as JSON, without its place on the disk."""
-    data = asdict(version)
-    del data["path"]
-    return {**data, "made": version.made.isoformat(), "state": version.state.value}

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from aiassist.protocol.messages import PATCH_TYPE
 from aiassist.server.bodies import Number, SaveBody, Structure, Study
 from aiassist.server.exchange import A_PATCH, fails, person_of
-from aiassist.server.service import Service, version_to_json
+from aiassist.server.service import Service
 
 
 def truth_routes(service: Service) -> APIRouter:
@@ -26,7 +26,7 @@ def truth_routes(service: Service) -> APIRouter:
 
     @routes.get("/truth/{study}", summary="All label versions of a study", responses=fails())
     async def history(study: Study) -> dict:
-        return {"versions": [version_to_json(v) for v in await thread(service.store.history, study)]}
+        return {"versions": [v.to_json() for v in await thread(service.store.history, study)]}
 
     @routes.get(
         "/truth/{study}/export",
@@ -46,7 +46,7 @@ def truth_routes(service: Service) -> APIRouter:
     @routes.post("/truth/{study}/{structure}", summary="Save a new version", responses=fails(404, 507))
     async def save(study: Study, structure: Structure, body: SaveBody, request: Request) -> dict:
         details = body.model_dump(exclude_none=True)
-        return version_to_json(await thread(service.save, person_of(request), study, structure, details))
+        return (await thread(service.save, person_of(request), study, structure, details)).to_json()
 
     @routes.get(
         "/truth/{study}/{structure}/{number}",
@@ -64,6 +64,6 @@ def truth_routes(service: Service) -> APIRouter:
         responses=fails(507),
     )
     async def restore(study: Study, structure: Structure, number: Number, request: Request) -> dict:
-        return version_to_json(await thread(service.restore, person_of(request), study, structure, number))
+        return (await thread(service.restore, person_of(request), study, structure, number)).to_json()
 
     return routes

@@ -1,0 +1,112 @@
+"""The native API: annotation, segmentation, contours, and the jobs that they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+
+from aiassist.engine.backend import Request as Asked
+from aiassist.protocol.messages import (
+    ANSWER,
+    PATCH_TYPE,
+    answer_to_wire,
+    request_from_json,
+    segment_request_from_json,
+)
+from aiassist.server.bodies import AnnotateBody, ContourBody, JobId, JobPart, SegmentBody, Strict
+from aiassist.server.exchange import A_PATCH, fails, finished, person_of
+from aiassist.server.service import Service
+
+#: What the routes of long work share.
+LONG = {"responses": {**A_PATCH, **fails(404, 409, 503, 507)}, "response_class": Response}
+
+
+def annotation_routes(service: Service) -> APIRouter:
+    """The routes /api/annotate, /api/segment, /api/contour and /api/jobs."""
+    routes = APIRouter(prefix="/api", tags=["annotation"])
+
+    @routes.post(
+        "/annotate",
+        summary="Segment one structure from prompts",
+        description=f"Answers with a patch; the header `{ANSWER}` holds version, base, model, device, seconds as JSON. "
+        "A newer request of the same client, study and structure overtakes this one (409).",
+        **LONG,
+    )
+    async def annotate(body: AnnotateBody, request: Request, job: JobId) -> Response:
+        return await _answered(service, request, job, body, request_from_json)
+
+    @routes.post(
+        "/segment",
+        summary="Segment all structures that an automatic model finds",
+        description=f"Answers with a patch of labels, whose values the model's card explains; the header `{ANSWER}` "
+        "holds model, device, seconds as JSON. A newer request of the same client, study and model overtakes this one.",
+        **LONG,
+    )
+    async def segment(body: SegmentBody, request: Request, job: JobId) -> Response:
+        return await _answered(service, request, job, body, segment_request_from_json)
+
+    @routes.post(
+        "/contour",
+        summary="Pull one vertex of an outline; its neighbours settle on the border",
+        responses={**A_PATCH, **fails(404)},
+        response_class=Response,
+    )
+    async def contour(body: ContourBody) -> Response:
+        patch, said = await asyncio.to_thread(service.contour, body.study, body.base, body.model_dump())
+        data = await asyncio.to_thread(patch.to_bytes)
+        return Response(data, headers={ANSWER: json.dumps(said)}, media_type=PATCH_TYPE)
+
+    _job_routes(routes, service)
+    return routes
+
+
+async def _answered(
+    service: Service, request: Request, job: str, body: Strict, read: Callable[[dict[str, Any]], Asked]
+) -> Response:
+    """The answer of a job, once it is done; a client that goes away cancels it when nobody else waits."""
+    person, thread = person_of(request), asyncio.to_thread
+    answer = service.answer(person, job)
+    if answer is not None:
+        return Response(answer[1], headers=answer[0])
+    asked = await thread(lambda: read(body.model_dump(exclude_none=True)))
+    await thread(service.studies.geometry, asked.study)
+    work = service.submit(person, job, asked)
+    try:
+        if not await finished(work, request):
+            return Response(status_code=499)
+        headers, data = await thread(answer_to_wire, work.result(0))
+        service.keep_answer(person, job, (headers, data))
+    finally:
+        service.leave(person, job)
+    return Response(data, headers=headers)
+
+
+def _job_routes(routes: APIRouter, service: Service) -> None:
+    @routes.get("/jobs/{job}", summary="Where a job stands", responses=fails(404))
+    async def job_state(job: JobPart, request: Request) -> dict:
+        person = person_of(request)
+        if service.answer(person, job) is not None:
+            return {"state": "done", "position": 0, "phase": "version", "fraction": 1.0}
+        found = service.job(person, job)
+        if found is None:
+            raise HTTPException(404, f"There is no job {job}; it may be long done.")
+        return {
+            "state": found.state.value,
+            "position": service.backend.worker.position(found),
+            "phase": found.last_step.phase,
+            "fraction": found.last_step.fraction,
+        }
+
+    @routes.delete("/jobs/{job}", summary="Cancel a job", responses=fails(404))
+    async def cancel(job: JobPart, request: Request) -> dict:
+        person = person_of(request)
+        found = service.job(person, job)
+        if found is None and service.answer(person, job) is None:
+            raise HTTPException(404, f"There is no job {job}; it may be long done.")
+        if found is not None:
+            found.cancel()
+        return {}
