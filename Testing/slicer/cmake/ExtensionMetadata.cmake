@@ -1,0 +1,11 @@
+# Stands in for the packaging of an extension: it needs these to be set, and these files to exist.
+foreach(name IN ITEMS HOMEPAGE CATEGORY CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS DEPENDS)
+  if("${EXTENSION_${name}}" STREQUAL "")
+    message(FATAL_ERROR "EXTENSION_${name} is not set")
+  endif()
+endforeach()
+foreach(name IN ITEMS LICENSE_FILE README_FILE)
+  if(NOT EXISTS "${EXTENSION_${name}}")
+    message(FATAL_ERROR "EXTENSION_${name} names no file: ${EXTENSION_${name}}")
+  endif()
+endforeach()
