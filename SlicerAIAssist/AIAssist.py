@@ -1,0 +1,169 @@
+"""AIAssist: click, correct, save, next. The module, its panel and its logic; wiring only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+
+
+class AIAssist(ScriptedLoadableModule):
+    """What Slicer shows of the module in its lists."""
+
+    def __init__(self, parent):
+        super().__init__(parent)
+        parent.title = _("AI Assist")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = ["SegmentEditor"]
+        parent.contributors = ["the SlicerAIAssist developers"]
+        parent.helpText = _(
+            "Mark an organ by a few clicks and get its contour on every slice; correct it by pulling one vertex; save "
+            "it as ground truth. See the <a href='https://github.com/SlicerAIAssist/SlicerAIAssist'>documentation</a>."
+        )
+        parent.acknowledgementText = _("The modern heir of NVIDIA Clara's AI-Assisted Annotation.")
+        slicer.app.connect("startupCompleted()", self.startup_completed)
+
+    def startup_completed(self):
+        """Make the effects known to the Segment Editor."""
+        import AIAssistEffects
+
+        AIAssistEffects.register()
+
+
+class AIAssistWidget(ScriptedLoadableModuleWidget):
+    """The panel."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.logic = None
+        self.panel = None
+
+    def setup(self):
+        """Build the panel; also without a main window, as for the console."""
+        super().setup()
+        from AIAssistLib.panel_qt import Panel
+
+        self.logic = AIAssistLogic()
+        resources = Path(self.resourcePath("UI/AIAssist.ui")).parents[1]
+        self.panel = Panel(self.logic, slicer.util.loadUI(str(resources / "UI" / "AIAssist.ui")), resources)
+        self.layout.addWidget(self.panel.widget)
+        slicer.app.connect("aboutToQuit()", self.logic.close)
+
+    def enter(self):
+        """The module is shown."""
+        self.panel.enter()
+
+    def exit(self):
+        """Another module is shown."""
+        self.panel.exit()
+
+    def cleanup(self):
+        """The module is unloaded."""
+        if self.panel is not None:
+            self.panel.cleanup()
+        if self.logic is not None:
+            slicer.app.disconnect("aboutToQuit()", self.logic.close)
+            self.logic.close()
+
+
+class AIAssistLogic(ScriptedLoadableModuleLogic):
+    """What the panel, the effects and the Python console use.
+
+    Attributes
+    ----------
+    assistant : AIAssistLib.assistant.Assistant
+        The backend in use.
+    """
+
+    def __init__(self):
+        super().__init__()
+        from AIAssistLib.assistant import Assistant
+        from AIAssistLib.launch import slicer_python
+        from AIAssistLib.packages import Packages
+        from AIAssistLib.settings_qt import COMPUTER, Settings
+
+        self.settings = Settings()
+        self.python = slicer_python(slicer.app.slicerHome)
+        self.packages = Packages(self.settings.packages, Path(__file__).parent / "Resources" / "requirements.txt")
+        self.packages.use()
+        try:
+            home = self.settings.home()
+        except ValueError:  # what was remembered is of no use any more
+            self.settings.where = COMPUTER
+            home = self.settings.home()
+        self.assistant = Assistant(home)
+
+    def move(self):
+        """Use the home that the settings name now. `AIAssistError` when it cannot be used; the old one stays then."""
+        self.assistant.move(self.settings.home())
+
+    def annotate(
+        self,
+        volumeNode,
+        points=(),
+        segmentationNode=None,
+        name="structure",
+        positive=(),
+        negative=(),
+        box=None,
+        line=None,
+    ):
+        """Segment a structure and wait for it.
+
+        Parameters
+        ----------
+        volumeNode : vtkMRMLScalarVolumeNode
+        points : array_like or vtkMRMLMarkupsNode
+            Extreme points in the world (RAS, mm), shape (n, 3); six are best.
+        segmentationNode : vtkMRMLSegmentationNode, optional
+            Takes the segment; a new one when absent.
+        name : str
+            Of the new segment.
+        positive, negative, box, line : array_like
+            More prompts, in the world.
+
+        Returns
+        -------
+        str
+            The segment's ID.
+
+        Raises
+        ------
+        aiassist.errors.AIAssistError
+            One sentence that says what is wrong and what to do.
+        """
+        from AIAssistLib.console import annotate
+
+        return annotate(
+            self.assistant,
+            volumeNode,
+            segmentationNode,
+            name,
+            extreme_points=points,
+            positive=positive,
+            negative=negative,
+            box=box,
+            line=line,
+        )
+
+    def close(self):
+        """Stop the backend, if this Slicer started it."""
+        self.assistant.close()
+
+
+class AIAssistTest(ScriptedLoadableModuleTest):
+    """Goes through the stories of the tutorial inside this Slicer."""
+
+    def runTest(self):
+        """Run all of them."""
+        from AIAssistLib.self_test import run
+
+        run(self)

@@ -1,0 +1,163 @@
+"""AI Points: mark a structure, and a model contours it on every slice."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from AIAssistEffects.base import AIAssistEffect
+from AIAssistLib.geometry import array_of, transform
+from AIAssistLib.marks import BOX, EXTREME, LINE, NEGATIVE, POSITIVE
+from AIAssistLib.points import ENOUGH, PointsSession, Target
+
+#: A click within this many pixels of a mark takes hold of the mark.
+REACH = 10.0
+
+
+class SegmentEditorAIPointsEffect(AIAssistEffect):
+    """Puts marks into slice views and shows the model's answer until it is accepted."""
+
+    NAME, SOURCE = "AI Points", __file__
+    TITLE = _("AI Points")
+
+    def __init__(self, scriptedEffect):
+        super().__init__(scriptedEffect)
+        self.session: PointsSession | None = None
+        self._swallow_release = False
+
+    def helpText(self):
+        """Shown above the options."""
+        return _(
+            "<html>Mark a structure and a model contours it on every slice: click its <b>six ends</b> in any slice "
+            "view, or give a <b>box</b>, a <b>line</b> across it or one <b>click</b>. Correct with more clicks: plain "
+            "ones include, <b>Ctrl+click</b> excludes; drag a mark to move it. Then accept.</html>"
+        )
+
+    def connect_widgets(self):
+        """See `AIAssistEffect.connect_widgets`."""
+        for button, _role in self._kinds():
+            button.connect("clicked()", self._chosen)
+        self.ui.runButton.connect("clicked()", self.run)
+        self.ui.acceptButton.connect("clicked()", self.accept)
+        self.ui.resetButton.connect("clicked()", self.reset)
+        self.ui.takeBackButton.connect("clicked()", self.take_back)
+        self.ui.lookButton.connect("clicked()", self.next_look)
+
+    def _kinds(self):
+        ui = self.ui
+        return (
+            (ui.extremeButton, EXTREME),
+            (ui.boxButton, BOX),
+            (ui.lineButton, LINE),
+            (ui.clickButton, POSITIVE),
+        )
+
+    def begin(self, target: Target):
+        """See `AIAssistEffect.begin`."""
+        if self.session is None:
+            self.session = PointsSession(slicer.mrmlScene, self.logic.assistant, self._changed)
+        self.session.begin(target)
+
+    def end(self):
+        """See `AIAssistEffect.end`."""
+        if self.session is not None:
+            self.session.end()
+
+    # What the person does
+
+    def mouse(self, interactor, event_id, view_widget) -> bool:
+        """A click on empty ground adds a mark; a click on a mark is left to the markups, which drag it."""
+        if event_id == vtk.vtkCommand.LeftButtonReleaseEvent:
+            swallow, self._swallow_release = self._swallow_release, False
+            return swallow
+        plain = not (interactor.GetShiftKey() or interactor.GetAltKey())
+        if event_id != vtk.vtkCommand.LeftButtonPressEvent or not plain:
+            return False
+        node, position = self.slice_node(view_widget), interactor.GetEventPosition()
+        if self._mark_at(node, position):
+            return False
+        world = transform(array_of(node.GetXYToRAS()), [*position, 0.0])[0]
+        self.session.add(NEGATIVE if interactor.GetControlKey() else self.kind, world)
+        self._swallow_release = True
+        return True
+
+    def key(self, key: str) -> bool:
+        """Return starts with fewer than six points."""
+        if key not in ("Return", "KP_Enter"):
+            return False
+        self.session.ask()
+        return True
+
+    def _mark_at(self, slice_node, position) -> bool:
+        marks = self.session.marks.node
+        places = [marks.GetNthControlPointPositionWorld(n) for n in range(marks.GetNumberOfControlPoints())]
+        if not places:
+            return False
+        xyz = transform(np.linalg.inv(array_of(slice_node.GetXYToRAS())), places)
+        away = np.linalg.norm(xyz[:, :2] - position, axis=1)
+        return bool(((away <= REACH) & (np.abs(xyz[:, 2]) < 0.5)).any())
+
+    @property
+    def kind(self) -> str:
+        """What a plain click adds: the chosen kind of mark, and a correction once there is something to correct."""
+        chosen = next((role for button, role in self._kinds() if button.checked), EXTREME)
+        if self.session.can_correct and (chosen == POSITIVE or self.session.marks.count(chosen) >= ENOUGH[chosen]):
+            return POSITIVE
+        return chosen
+
+    @property
+    def has_preview(self) -> bool:
+        """Whether there is something to accept."""
+        return self.session is not None and self.session.preview.mask is not None
+
+    def run(self):
+        """Ask with the marks as they are."""
+        self.attempt(self.session.ask)
+
+    def accept(self):
+        """Write the preview into the segment."""
+        self.attempt(self.session.accept, self._writer, self.save_state)
+
+    def reset(self):
+        """Remove marks and preview."""
+        self.attempt(self.session.reset)
+
+    def take_back(self):
+        """Remove the latest mark."""
+        self.attempt(self.session.take_back)
+
+    def next_look(self):
+        """Fill, outline, hidden."""
+        self.session.preview.next_look()
+
+    def _chosen(self):
+        self._changed()
+
+    # What the person sees
+
+    def _changed(self):
+        session = self.session
+        if session is None or self.ui is None:
+            return
+        shown = session.preview.mask is not None
+        self.ui.acceptButton.setEnabled(shown and not session.busy)
+        self.ui.runButton.setEnabled(session.marks.count(EXTREME, LINE, BOX, POSITIVE) > 0)
+        self.ui.takeBackButton.setEnabled(bool(session.marks.roles()))
+        self.ui.hintLabel.setText(self._hint())
+        self.tell(session.text, session.failed)
+
+    def _hint(self) -> str:
+        kind, marks = self.kind, self.session.marks
+        if kind == EXTREME:
+            return _("Click the structure's six ends: {count} of 6. Return starts with fewer.").format(
+                count=marks.count(EXTREME)
+            )
+        if kind == BOX:
+            return _("Click two opposite corners of a box around the structure.")
+        if kind == LINE:
+            return _("Click both ends of the longest diameter.")
+        if self.session.can_correct:
+            return _("Click what is missing, Ctrl+click what is too much; drag a mark to move it.")
+        return _("Click the middle of the structure.")

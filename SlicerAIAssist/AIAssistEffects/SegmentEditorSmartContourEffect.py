@@ -1,0 +1,140 @@
+"""Smart Contour: pull one vertex of an outline, and its neighbours settle on the border."""
+
+from __future__ import annotations
+
+import vtk
+from slicer.i18n import tr as _
+
+from AIAssistEffects.base import AIAssistEffect
+from AIAssistLib.contour_actor import ContourActor
+from AIAssistLib.points import Target
+
+
+class SegmentEditorSmartContourEffect(AIAssistEffect):
+    """Shows the outlines on the slice under the mouse and lets vertices be pulled."""
+
+    NAME, SOURCE = "Smart Contour", __file__
+    TITLE = _("Smart Contour")
+
+    def __init__(self, scriptedEffect):
+        super().__init__(scriptedEffect)
+        self.contour = None
+        self._actor = ContourActor()
+        self._view = None
+        self._dragging = False
+
+    def helpText(self):
+        """Shown above the options."""
+        return _(
+            "<html>Pull a <b>vertex</b> of the outline; its neighbours follow and settle on the border. <b>Shift+wheel"
+            "</b> changes how far along the outline, <b>Ctrl+click</b> adds a vertex, or removes the one under the "
+            "mouse. <b>Propagate</b> carries the latest pull on to the neighbouring slices.</html>"
+        )
+
+    def connect_widgets(self):
+        """See `AIAssistEffect.connect_widgets`."""
+        self.ui.radiusSlider.connect("valueChanged(double)", self._radius_set)
+        self.ui.strengthSlider.connect("valueChanged(double)", self._strength_set)
+        self.ui.propagateButton.connect("clicked()", self.propagate)
+
+    def begin(self, target: Target):
+        """See `AIAssistEffect.begin`."""
+        from AIAssistLib.smart_contour import SmartContour  # needs scikit-image
+
+        self.contour = SmartContour(self.logic.assistant.studies, self._writer, self.save_state)
+        self.contour.radius, self.contour.strength = self.ui.radiusSlider.value, self.ui.strengthSlider.value
+        self.contour.begin(target)
+        self.tell("")
+
+    def end(self):
+        """See `AIAssistEffect.end`."""
+        self._leave()
+        self.contour = None
+
+    # What the person does
+
+    def mouse(self, interactor, event_id, view_widget) -> bool:
+        """Pull, add and remove vertices; change the radius."""
+        events = vtk.vtkCommand
+        if event_id in (events.MouseWheelForwardEvent, events.MouseWheelBackwardEvent):
+            return self._wheel(interactor, 1 if event_id == events.MouseWheelForwardEvent else -1)
+        node, position = self.slice_node(view_widget), interactor.GetEventPosition()
+        if event_id == events.LeaveEvent and not self._dragging:
+            self._leave()
+        elif event_id == events.LeftButtonPressEvent and not (interactor.GetShiftKey() or interactor.GetAltKey()):
+            return self._press(interactor, node, position, view_widget)
+        elif event_id == events.MouseMoveEvent:
+            return self._move(node, position, view_widget)
+        elif event_id == events.LeftButtonReleaseEvent and self._dragging:
+            self._dragging = False
+            self.contour.release()
+            self._draw(view_widget)
+            return True
+        return False
+
+    def _press(self, interactor, node, position, view_widget) -> bool:
+        if interactor.GetControlKey():
+            if not self.contour.delete(node, position):
+                self.contour.insert(node, position)
+            self._draw(view_widget)
+            return True
+        self._dragging = self.contour.press(node, position)
+        self._draw(view_widget)
+        return self._dragging
+
+    def _move(self, node, position, view_widget) -> bool:
+        if self._dragging:
+            self.contour.drag(node, position)
+            self._draw(view_widget)
+            return True
+        if self.contour.open(node) or view_widget != self._view:
+            self._draw(view_widget)
+        return False
+
+    def _wheel(self, interactor, steps: int) -> bool:
+        if not interactor.GetShiftKey():
+            return False
+        self.ui.radiusSlider.setValue(self.contour.change_radius(steps))
+        return True
+
+    def propagate(self):
+        """Carry the latest pull on to neighbouring slices."""
+        self.attempt(self._propagate)
+
+    def _propagate(self):
+        changed = self.contour.propagate(int(self.ui.slicesSpinBox.value))
+        self.tell(_("{count} neighbouring slices changed.").format(count=changed))
+
+    def _radius_set(self, value):
+        if self.contour is not None:
+            self.contour.radius = value
+
+    def _strength_set(self, value):
+        if self.contour is not None:
+            self.contour.strength = value
+
+    # What the person sees
+
+    def _draw(self, view_widget) -> None:
+        if view_widget != self._view:
+            self._leave()
+            self.scriptedEffect.addActor2D(view_widget, self._actor.actor)
+            self._view = view_widget
+        self._actor.show(self.contour.rings(self.slice_node(view_widget)), self.contour.held)
+        self.scriptedEffect.scheduleRender(view_widget)
+
+    def _leave(self) -> None:
+        if self._view is not None:
+            self.scriptedEffect.removeActor2D(self._view, self._actor.actor)
+            self.scriptedEffect.scheduleRender(self._view)
+            self._view = None
+
+    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget):
+        """The view was scrolled or zoomed: show the outlines of what it shows now."""
+        if self._view is None or viewWidget != self._view or self._dragging or self.contour is None:
+            return
+        self.attempt(self._scrolled, viewWidget)
+
+    def _scrolled(self, view_widget) -> None:
+        self.contour.open(self.slice_node(view_widget))
+        self._draw(view_widget)

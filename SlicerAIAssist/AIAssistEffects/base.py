@@ -1,0 +1,184 @@
+"""What both effects share."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import qt
+import slicer
+import vtk
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+
+from aiassist.errors import AIAssistError
+from AIAssistLib.points import Target
+from AIAssistLib.segments import SegmentWriter
+
+_HERE = Path(__file__).resolve().parent.parent / "Resources"
+
+
+class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
+    """An effect that follows the segment, the volume and the segmentation chosen in the editor.
+
+    A subclass sets `NAME` and `SOURCE` and defines `begin`, `end`, `mouse`, `key` and `show`.
+    """
+
+    NAME = TITLE = SOURCE = ""
+
+    def __init__(self, scriptedEffect):
+        scriptedEffect.name = self.NAME
+        scriptedEffect.title = self.TITLE
+        scriptedEffect.perSegment = True
+        scriptedEffect.requireSegments = True
+        super().__init__(scriptedEffect)
+        self.ui = None
+        self._observed: list[tuple[object, int]] = []
+        self._target: Target | None = None
+        self._writer: SegmentWriter | None = None
+
+    # What Slicer calls
+
+    def clone(self):
+        """See Slicer's documentation of scripted effects."""
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+        cloned = effects.qSlicerSegmentEditorScriptedEffect(None)
+        cloned.setPythonSource(self.SOURCE)
+        return cloned
+
+    def icon(self):
+        """The picture on the effect's button."""
+        return qt.QIcon(str(_HERE / "Icons" / f"{Path(self.SOURCE).stem.removesuffix('Effect')}.png"))
+
+    def setupOptionsFrame(self):
+        """Put the widgets of the effect's ``.ui`` file into the editor."""
+        widget = slicer.util.loadUI(str(_HERE / "UI" / f"{Path(self.SOURCE).stem.removesuffix('Effect')}.ui"))
+        self.scriptedEffect.addOptionsWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        self.connect_widgets()
+
+    def activate(self):
+        """Begin with what is chosen."""
+        editor = self.scriptedEffect.parameterSetNode()
+        scene = slicer.mrmlScene
+        self._writer = SegmentWriter(editor)
+        self._observe(editor, vtk.vtkCommand.ModifiedEvent, self._follow)
+        self._observe(editor, slicer.vtkMRMLNode.ReferenceAddedEvent, self._follow)
+        self._observe(scene, slicer.vtkMRMLScene.StartCloseEvent, self._scene_closes)
+        self._observe(scene, slicer.vtkMRMLScene.EndImportEvent, self._follow)
+        self._follow()
+
+    def deactivate(self):
+        """Let go of everything."""
+        for node, tag in self._observed:
+            node.RemoveObserver(tag)
+        self._observed = []
+        if self._target is not None:
+            self._target = None
+            self.end()
+
+    def cleanup(self):
+        """The editor goes away."""
+        self.deactivate()
+
+    def interactionNodeModified(self, interactionNode):
+        """Stay active while window and level are adjusted or markups are placed."""
+
+    def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
+        """Mouse and keys in a slice view; True keeps the event from everybody else."""
+        if self._target is None or viewWidget.className() != "qMRMLSliceWidget":
+            return False
+        if self._other_mouse_mode():
+            return False
+        try:
+            if eventId == vtk.vtkCommand.KeyPressEvent:
+                return bool(self.key(callerInteractor.GetKeySym()))
+            return bool(self.mouse(callerInteractor, eventId, viewWidget))
+        except AIAssistError as error:
+            self.tell(str(error), failed=True)
+            return True
+        except Exception as error:  # PythonQt would print it where nobody looks
+            logging.exception("AIAssist: %s", self.NAME)
+            self.tell(f"{type(error).__name__}: {error}", failed=True)
+            return True
+
+    def _other_mouse_mode(self) -> bool:
+        interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+        return (
+            interaction is not None
+            and interaction.GetCurrentInteractionMode() != slicer.vtkMRMLInteractionNode.ViewTransform
+        )
+
+    # Following the editor
+
+    def _observe(self, node, event, function) -> None:
+        self._observed.append((node, node.AddObserver(event, function)))
+
+    def _scene_closes(self, *_) -> None:
+        if self._target is not None:
+            self._target = None
+            self.end()
+
+    def _follow(self, *_) -> None:
+        editor = self.scriptedEffect.parameterSetNode()
+        target = None
+        if editor is not None:
+            chosen = (editor.GetSourceVolumeNode(), editor.GetSegmentationNode(), editor.GetSelectedSegmentID())
+            target = Target(*chosen) if all(chosen) else None
+        if target == self._target:
+            return
+        if self._target is not None:
+            self._target = None
+            self.end()
+        if target is not None:
+            self.attempt(self._begin, target)
+
+    def _begin(self, target: Target) -> None:
+        self.begin(target)
+        self._target = target
+
+    def attempt(self, function, *arguments) -> None:
+        """Call something for the person; what goes wrong is shown in one sentence."""
+        try:
+            function(*arguments)
+        except AIAssistError as error:
+            self.tell(str(error), failed=True)
+
+    def tell(self, text: str, failed: bool = False) -> None:
+        """Show a sentence in the effect's options."""
+        label = self.ui.statusLabel
+        label.setText(text)
+        label.setStyleSheet("color: #c0392b;" if failed else "")
+
+    @property
+    def logic(self):
+        """The logic of the module, which knows the backend."""
+        return slicer.util.getModuleLogic("AIAssist")
+
+    def save_state(self) -> None:
+        """Let the editor remember the segmentation as it is, for undo."""
+        self.scriptedEffect.saveStateForUndo()
+
+    @staticmethod
+    def slice_node(view_widget):
+        """The slice node of a view."""
+        return view_widget.sliceLogic().GetSliceNode()
+
+    # What subclasses define
+
+    def connect_widgets(self) -> None:
+        """Connect the widgets in `ui`."""
+
+    def begin(self, target: Target) -> None:
+        """A segment was chosen."""
+
+    def end(self) -> None:
+        """The segment is no longer chosen, or the effect no longer active."""
+
+    def mouse(self, interactor, event_id, view_widget) -> bool:
+        """The mouse did something in a slice view; whether nobody else should know."""
+        return False
+
+    def key(self, key: str) -> bool:
+        """A key was pressed over a slice view; whether nobody else should know."""
+        return False

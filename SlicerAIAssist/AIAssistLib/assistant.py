@@ -1,0 +1,104 @@
+"""The backend in use, wherever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from aiassist.engine.backend import Annotation
+from aiassist.segmenters.base import ModelCard
+from AIAssistLib.studies import Studies
+from AIAssistLib.talks import Carrier, Conversation, Outcome, Talk
+
+
+class Home(Protocol):
+    """Where segmenters run: a process on this computer, a server, or this Slicer.
+
+    ``conversations`` has the methods of `aiassist.client.conversations.Conversations`.
+    """
+
+    name: str
+    conversations: object
+    carrier: Carrier
+
+    def finish(self, conversation: Conversation[Outcome]) -> Outcome:
+        """Carry a conversation to its end while the caller waits."""
+        ...
+
+    def close(self) -> None:
+        """Stop what was started."""
+        ...
+
+
+class Assistant:
+    """What panel, effects and console ask; outlives the home, which can be changed.
+
+    Parameters
+    ----------
+    home : Home
+    changed : callable
+        Called when the status changed.
+    """
+
+    def __init__(self, home: Home, changed: Callable[[], None] = lambda: None):
+        self.home = home
+        self.studies = Studies()
+        self.changed = changed
+        #: Name of the promptable model to use; the backend's default when None.
+        self.model: str | None = None
+        self.cards: list[ModelCard] = []
+        self._last: tuple[Annotation, float] | None = None
+        self._talks: list[Talk] = []
+
+    @property
+    def conversations(self):
+        """What can be asked of the home."""
+        return self.home.conversations
+
+    def start(
+        self, conversation: Conversation[Outcome], done: Callable[[Outcome], None], failed: Callable[[Exception], None]
+    ) -> Talk[Outcome]:
+        """Begin a conversation; `done` or `failed` is called once it is over."""
+        self._talks = [talk for talk in self._talks if talk.active]
+        talk = Talk(conversation, self.home.carrier, done, failed)
+        self._talks.append(talk)
+        return talk
+
+    def move(self, home: Home) -> None:
+        """Ask another home from now on; what the old one was asked is dropped."""
+        for talk in self._talks:
+            talk.cancel()
+        self._talks = []
+        self.home.close()
+        self.home, self.cards, self.model, self._last = home, [], None, None
+        self.changed()
+
+    def look(self, done: Callable[[], None], failed: Callable[[Exception], None]) -> Talk:
+        """Ask which models there are; they are in `cards` then."""
+
+        def seen(cards: list[ModelCard]) -> None:
+            self.cards = cards
+            self.changed()
+            done()
+
+        return self.start(self.conversations.models(), seen, failed)
+
+    def answered(self, annotation: Annotation, seconds: float) -> None:
+        """Note how long the latest answer took, from asking to showing."""
+        self._last = (annotation, seconds)
+        self.changed()
+
+    @property
+    def status(self) -> str:
+        """One line: where, which model, which device, how fast."""
+        if self._last is None:
+            return self.home.name
+        annotation, seconds = self._last
+        model = f"{annotation.model} {annotation.model_version} on {annotation.device}"
+        return f"{self.home.name} · {model} · {1000 * seconds:.0f} ms"
+
+    def close(self) -> None:
+        """Stop everything."""
+        for talk in self._talks:
+            talk.cancel()
+        self.home.close()

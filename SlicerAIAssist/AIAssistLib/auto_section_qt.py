@@ -1,0 +1,58 @@
+"""The panel's section on automatic segmentation."""
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+from AIAssistLib.auto_segment import AutoSegment, fitting
+from AIAssistLib.section_qt import Section
+
+
+class AutoSection(Section):
+    """Runs automatic models."""
+
+    def __init__(self, panel):
+        super().__init__(panel, "autoLabel")
+        self._auto = AutoSegment(self.assistant, self._changed)
+        self._cards = []
+        self.ui.autoRunButton.connect("clicked()", self.run)
+        self.ui.autoCancelButton.connect("clicked()", self._auto.cancel)
+        self.models_seen()
+
+    def models_seen(self) -> None:
+        """Offer the models that fit the image."""
+        self._cards = fitting(self.assistant.cards, self.panel.editor.sourceVolumeNode())
+        self.ui.autoCombo.clear()
+        self.ui.autoCombo.addItems(
+            [f"{card.name}: {', '.join(label.name for label in card.labels)}" for card in self._cards]
+        )
+        self.ui.autoRunButton.setEnabled(bool(self._cards))
+        if self.assistant.cards and not self._cards:
+            self.tell(
+                _(
+                    "No automatic model that fits this image is installed here. Ask your server's administrator, or "
+                    "import one with: aiassist models import"
+                )
+            )
+
+    def run(self) -> None:
+        """Run the chosen model on the image."""
+        self.attempt(self._run)
+
+    def _run(self) -> None:
+        volume, segmentation = self.panel.structures.nodes()
+        card = self._cards[self.ui.autoCombo.currentIndex]
+        self._auto.run(card, volume, segmentation, self.panel.editor.saveStateForUndo)
+        self._changed()
+
+    def _changed(self) -> None:
+        running = self._auto.running
+        self.ui.autoRunButton.setEnabled(bool(self._cards) and not running)
+        self.ui.autoCancelButton.setEnabled(running)
+        self.ui.autoProgress.setVisible(running)
+        self.ui.autoProgress.setValue(round(100 * self._auto.fraction))
+        self.tell(self._auto.text, self._auto.failed)
+
+    def cancel(self) -> None:
+        """Stop the model that runs."""
+        self._auto.cancel()

@@ -1,0 +1,133 @@
+"""Automatic segmentation of a volume, as segments."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+
+import numpy as np
+
+from aiassist.engine.backend import SegmentRequest
+from aiassist.errors import Cancelled
+from aiassist.imaging import MaskPatch, Region
+from aiassist.prompts import Prompts, extreme_points
+from aiassist.segmenters.base import ModelCard
+from AIAssistLib.points import MODEL_TAG, PROMPTS_TAG
+from AIAssistLib.segments import write_plainly
+from AIAssistLib.structures import new_segment
+from AIAssistLib.studies import opened
+from AIAssistLib.talks import Talk
+
+#: Milliseconds between two looks at the progress.
+LOOK = 400
+
+
+class AutoSegment:
+    """Runs one automatic model at a time.
+
+    Parameters
+    ----------
+    assistant : AIAssistLib.assistant.Assistant
+    changed : callable
+        Called whenever `text` or `fraction` changed.
+    """
+
+    def __init__(self, assistant, changed: Callable[[], None]):
+        self._assistant = assistant
+        self._changed = changed
+        self._talk: Talk | None = None
+        self._look: Talk | None = None
+        self._job = ""
+        #: What to tell the person, whether it is an error, and the share of the work that is done.
+        self.text, self.failed, self.fraction = "", False, 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether a model runs."""
+        return self._talk is not None and self._talk.active
+
+    def run(self, card: ModelCard, volume_node, segmentation_node, save_state: Callable[[], None]) -> None:
+        """Start a model; what it finds becomes new segments. Existing segments stay as they are."""
+        self.cancel()
+        volume, conversations = self._assistant.studies.of(volume_node), self._assistant.conversations
+        self._job = uuid.uuid4().hex
+
+        def talk():
+            study = yield from opened(conversations, volume, self._sending)
+            return (yield from conversations.segment(SegmentRequest(study, card.name), self._job))
+
+        def done(segmentation) -> None:
+            save_state()
+            added = add_segments(segmentation, card, volume_node, segmentation_node)
+            self._say(f"Found {', '.join(added)}" if added else f"{card.name} found nothing in this image.", 1.0)
+
+        self._say(f"Running {card.name}", 0.0)
+        self._talk = self._assistant.start(talk(), done, self._fail)
+        self._watch()
+
+    def cancel(self) -> None:
+        """Stop the model that runs."""
+        if self.running:
+            self._talk.cancel()
+            self._assistant.start(self._assistant.conversations.cancel(self._job), _ignore, _ignore)
+            self._say("Cancelled", 0.0)
+        if self._look is not None:
+            self._look.cancel()
+
+    def _watch(self) -> None:
+        if not self.running:
+            return
+
+        def seen(where: dict) -> None:
+            if self.running:
+                place = where.get("position")
+                self._say(f"Number {place} in the queue" if place else self.text, float(where.get("fraction") or 0))
+                self._assistant.home.carrier.after(LOOK, self._watch)
+
+        def unseen(_error) -> None:  # not known yet, or just finished
+            self._assistant.home.carrier.after(LOOK, self._watch)
+
+        self._look = self._assistant.start(self._assistant.conversations.progress(self._job), seen, unseen)
+
+    def _sending(self, share: float) -> None:
+        self._say(f"Sending the image: {share:.0%}", 0.0)
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, Cancelled):
+            self._say(str(error), 0.0, failed=True)
+
+    def _say(self, text: str, fraction: float, failed: bool = False) -> None:
+        self.text, self.fraction, self.failed = text, fraction, failed
+        self._changed()
+
+
+def add_segments(segmentation, card: ModelCard, volume_node, segmentation_node) -> list[str]:
+    """Add what an automatic model found, one segment a label, with the points to adjust it by; their names."""
+    patch, names = segmentation.patch, []
+    for label in card.labels:
+        mask = patch.voxels == label.value
+        tight = Region.of_mask(mask)
+        if tight.is_empty:
+            continue
+        found = MaskPatch(tight.shift(patch.region.start), mask[tight.slices])
+        segment_id = new_segment(segmentation_node, label)
+        write_plainly(found, volume_node, segmentation_node, segment_id)
+        points = extreme_points(found.mask, np.random.default_rng(0)) + found.region.start[::-1]
+        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+        segment.SetTag(PROMPTS_TAG, json.dumps(Prompts(extreme_points=points).to_json()))
+        segment.SetTag(MODEL_TAG, f"{segmentation.model} {segmentation.model_version}")
+        names.append(label.name)
+    return names
+
+
+def fitting(cards: list[ModelCard], volume_node) -> list[ModelCard]:
+    """The automatic models made for a volume's modality, where it is known."""
+    modality = (volume_node.GetAttribute("DICOM.Modality") or "") if volume_node is not None else ""
+    return [
+        c for c in cards if c.kind == "automatic" and (not c.modalities or not modality or modality in c.modalities)
+    ]
+
+
+def _ignore(_outcome) -> None:
+    """A job that is to be stopped may be done already."""

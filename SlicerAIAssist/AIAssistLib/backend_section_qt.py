@@ -1,0 +1,182 @@
+"""The panel's section on where the models run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+from slicer.i18n import tr as _
+
+from AIAssistLib.installer_qt import Installer
+from AIAssistLib.section_qt import Section, ask
+from AIAssistLib.settings_qt import COMPUTER, SERVER, SLICER
+
+
+class BackendSection(Section):
+    """Chooses the home, installs what it needs, shows its status."""
+
+    def __init__(self, panel):
+        super().__init__(panel, "backendStatusLabel")
+        ui = self.ui
+        self._homes = [COMPUTER, SERVER, SLICER]
+        ui.whereCombo.addItems([_("This computer"), _("A server"), _("This Slicer (needs a GPU that Slicer can use)")])
+        ui.whereCombo.setCurrentIndex(self._homes.index(self.logic.settings.where))
+        ui.urlEdit.setText(self.logic.settings.url)
+        ui.tokenEdit.setText(self.logic.settings.token(self.logic.settings.url))
+        ui.whereCombo.connect("currentIndexChanged(int)", self._where_chosen)
+        ui.connectButton.connect("clicked()", self.connect_server)
+        ui.urlEdit.connect("returnPressed()", self.connect_server)
+        ui.tokenEdit.connect("returnPressed()", self.connect_server)
+        ui.modelCombo.connect("currentIndexChanged(int)", self._model_chosen)
+        ui.installButton.connect("clicked()", self.install)
+        ui.wheelsButton.connect("clicked()", self._install_from_folder)
+        ui.cancelInstallButton.connect("clicked()", self.cancel_install)
+        ui.restartButton.connect("clicked()", self.restart)
+        ui.removeButton.connect("clicked()", self.remove)
+        self._installer: Installer | None = None
+        self._asked = False
+        self._names: list[str] = []
+        self._show()
+
+    # Homes
+
+    def enter(self) -> None:
+        """The module is shown: ask once for what is missing, then look which models there are."""
+        if self._needs_packages() and not self._asked:
+            self._asked = True
+            if ask(
+                _(
+                    "AI Assist needs about 45 MB of packages that Slicer does not have. They go into a folder of their "
+                    "own; Slicer is not changed, and a button removes them.\n\nDownload them now?"
+                )
+            ):
+                self.install()
+        elif not self.assistant.cards:
+            self.look()
+        self._show()
+
+    def _where_chosen(self, index: int) -> None:
+        self.logic.settings.where = self._homes[index]
+        self._show()
+        if self._homes[index] == SERVER:
+            self.tell(_("Enter the server's address and your token, then press Connect."))
+        else:
+            self.attempt(self._move)
+
+    def connect_server(self) -> None:
+        """Use the server that was entered; asks once before images go there."""
+        settings, url = self.logic.settings, self.ui.urlEdit.text.strip()
+        question = _(
+            "Images that you annotate, with the patient's data in their headers, will be sent to {url}. "
+            "Is that allowed for your images?"
+        ).format(url=url)
+        if not settings.allowed(url):
+            if not ask(question):
+                self.tell(_("Nothing was sent; the models stay where they were."))
+                return
+            settings.allow(url)
+        settings.url = url
+        settings.set_token(url, self.ui.tokenEdit.text)
+        settings.where = SERVER
+        self.attempt(self._move)
+
+    def _move(self) -> None:
+        self.logic.move()
+        self.panel.moved()
+        if not self._needs_packages():
+            self.look()
+
+    def look(self) -> None:
+        """Ask the home for its models; starts it where it must be started."""
+        self.tell(_("Starting {home}").format(home=self.assistant.home.name))
+        self.assistant.look(self._seen, lambda error: self.tell(str(error), failed=True))
+
+    def _seen(self) -> None:
+        self._names = [card.name for card in self.assistant.cards if card.kind == "promptable"]
+        combo = self.ui.modelCombo
+        blocked = combo.blockSignals(True)
+        combo.clear()
+        combo.addItems(self._names)
+        combo.blockSignals(blocked)
+        self.show_status()
+        self.panel.models_seen()
+
+    def _model_chosen(self, index: int) -> None:
+        self.assistant.model = self._names[index] if 0 <= index < len(self._names) else None
+        card = next((card for card in self.assistant.cards if card.name == self.assistant.model), None)
+        if card is not None:
+            self.ui.modelCombo.setToolTip(f"{card.description} {card.licence}")
+
+    def restart(self) -> None:
+        """Stop the backend and start it again."""
+        self.attempt(self._move)
+
+    def show_status(self) -> None:
+        """One line on the backend."""
+        if self.assistant.cards:
+            self.tell(self.assistant.status)
+
+    # Packages
+
+    def _needs_packages(self) -> bool:
+        return self.logic.settings.where != SERVER and bool(self.logic.packages.missing())
+
+    def install(self, wheels: Path | None = None) -> None:
+        """Install what is missing."""
+        self.ui.cancelInstallButton.setEnabled(True)
+        self.ui.installButton.setEnabled(False)
+        self._installer = Installer(self.logic.python, self.logic.packages, self._installing, self._installed)
+        self._installer.start(wheels)
+
+    def _install_from_folder(self) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(self.panel.widget, _("Folder with the wheels"))
+        if folder:
+            self.install(Path(folder))
+
+    def cancel_install(self) -> None:
+        """Stop installing."""
+        if self._installer is not None:
+            self._installer.cancel()
+            self._installed(None)
+
+    def _installing(self, line: str) -> None:
+        self.ui.packagesLabel.setText(line[:120])
+
+    def _installed(self, error) -> None:
+        self._installer = None
+        self.ui.cancelInstallButton.setEnabled(False)
+        self.ui.installButton.setEnabled(True)
+        self._show()
+        if error is not None:
+            self.tell(str(error), failed=True)
+        elif not self._needs_packages():
+            self.attempt(self._move)
+
+    def remove(self) -> None:
+        """Delete everything that was downloaded."""
+        if not ask(_("Delete the downloaded packages? Your annotations stay.")):
+            return
+        self.assistant.home.close()
+
+        def removed() -> None:
+            freed = self.logic.packages.remove()
+            self.tell(_("{size} MB were deleted.").format(size=freed // 10**6))
+
+        self.attempt(removed)
+        self._show()
+
+    def _show(self) -> None:
+        settings, ui = self.logic.settings, self.ui
+        server = settings.where == SERVER
+        for widget in (ui.urlEdit, ui.tokenEdit, ui.connectButton, ui.backendFormLabel1):
+            widget.setVisible(server)
+        missing = [] if server else self.logic.packages.missing()
+        ui.packagesWidget.setVisible(bool(missing) or self._installer is not None)
+        ui.packagesLabel.setText(_("Missing packages: {names}").format(names=", ".join(missing)))
+        ui.restartButton.setVisible(not server)
+        ui.removeButton.setVisible(self.logic.packages.folder.exists())
+
+    def cleanup(self) -> None:
+        """The module is unloaded."""
+        if self._installer is not None:
+            self._installer.cancel()

@@ -1,0 +1,73 @@
+"""Annotation from the Python console and scripts: asks, waits, and returns the segment."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import numpy as np
+import slicer
+
+from aiassist.engine.backend import AnnotateRequest
+from aiassist.imaging import describe_structure
+from aiassist.prompts import Prompts
+from AIAssistLib.geometry import transform, world_to_ijk
+from AIAssistLib.points import PROMPTS_TAG
+from AIAssistLib.segments import write_plainly
+from AIAssistLib.structures import new_segment
+from AIAssistLib.studies import opened
+
+
+def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> str:
+    """Segment a structure into a new segment and return its ID.
+
+    Parameters
+    ----------
+    assistant : AIAssistLib.assistant.Assistant
+    volume_node : vtkMRMLScalarVolumeNode
+    segmentation_node : vtkMRMLSegmentationNode or None
+        None makes one.
+    name : str
+    **places
+        Parts of `Prompts` as points in the world (RAS, mm), or as markups nodes.
+
+    Raises
+    ------
+    AIAssistError
+        When the image, the points or the backend cannot be used. Nothing was changed then.
+    """
+    volume = assistant.studies.of(volume_node)
+    to_ijk = world_to_ijk(volume_node)
+    points = {part: transform(to_ijk, _points(given)) for part, given in places.items() if given is not None}
+    prompts = Prompts(**points)
+    prompts.check(volume.geometry)
+    conversations = assistant.conversations
+
+    def talk():
+        study = yield from opened(conversations, volume)
+        request = AnnotateRequest(study, prompts, structure=name, model=assistant.model)
+        return (yield from conversations.annotate(request, uuid.uuid4().hex))
+
+    patch = assistant.home.finish(talk()).patch
+    segmentation_node = segmentation_node or new_segmentation(volume_node)
+    segment_id = new_segment(segmentation_node, describe_structure(name))
+    write_plainly(patch, volume_node, segmentation_node, segment_id)
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    segment.SetTag(PROMPTS_TAG, json.dumps(prompts.to_json()))
+    return segment_id
+
+
+def new_segmentation(volume_node):
+    """An empty segmentation on a volume's grid, moving with it."""
+    scene = volume_node.GetScene()
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume_node.GetName()} segmentation")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    return node
+
+
+def _points(given) -> np.ndarray:
+    if isinstance(given, slicer.vtkMRMLMarkupsNode):
+        return slicer.util.arrayFromMarkupsControlPoints(given, world=True).reshape(-1, 3)
+    return np.asarray(given, dtype=float).reshape(-1, 3)

@@ -1,0 +1,73 @@
+"""Draws the outlines of a slice and their vertices in a view, as one actor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import vtk
+from vtk.util import numpy_support
+
+#: Colours of a line, of a vertex, and of the vertex that is held.
+LINE, VERTEX, HELD = (255, 220, 60), (255, 255, 255), (255, 60, 60)
+#: Pixels between vertices that are drawn.
+APART = 9.0
+
+
+class ContourActor:
+    """A 2D actor in the pixels of a view.
+
+    Attributes
+    ----------
+    actor : vtkActor2D
+        To be added to the view's renderer.
+    """
+
+    def __init__(self):
+        self._data = vtk.vtkPolyData()
+        mapper = vtk.vtkPolyDataMapper2D()
+        mapper.SetInputData(self._data)
+        mapper.SetScalarModeToUseCellData()
+        self.actor = vtk.vtkActor2D()
+        self.actor.SetMapper(mapper)
+        self.actor.GetProperty().SetPointSize(6)
+        self.actor.GetProperty().SetLineWidth(2)
+
+    def show(self, rings: Sequence[np.ndarray], held: tuple[int, int] | None = None) -> None:
+        """Show closed rings of pixels ``(x, y)``; `held` is the ring and vertex to stress."""
+        points, lines, vertices = vtk.vtkPoints(), vtk.vtkCellArray(), vtk.vtkCellArray()
+        start, shown = 0, []
+        for ring in rings:
+            numbers = np.arange(start, start + len(ring))
+            lines.InsertNextCell(len(ring) + 1)
+            for number in (*numbers, start):
+                lines.InsertCellPoint(int(number))
+            shown += [int(n) for n in numbers[:: _every(ring)]]
+            start += len(ring)
+        if held is not None:
+            shown.append(sum(len(ring) for ring in rings[: held[0]]) + held[1])
+        flat = np.concatenate(rings) if rings else np.zeros((0, 2))
+        flat = np.column_stack([flat, np.zeros(len(flat))])
+        points.SetData(numpy_support.numpy_to_vtk(np.ascontiguousarray(flat), deep=True))
+        for number in shown:
+            vertices.InsertNextCell(1, [number])
+        colours = np.array([VERTEX] * len(shown) + [LINE] * len(rings), np.uint8).reshape(-1, 3)
+        if held is not None:
+            colours[len(shown) - 1] = HELD
+        self._data.Initialize()
+        self._data.SetPoints(points)
+        self._data.SetVerts(vertices)
+        self._data.SetLines(lines)
+        scalars = numpy_support.numpy_to_vtk(colours, deep=True)
+        self._data.GetCellData().SetScalars(scalars)
+        self.actor.SetVisibility(bool(rings))
+
+    def hide(self) -> None:
+        """Show nothing."""
+        self.show([])
+
+
+def _every(ring: np.ndarray) -> int:
+    """Which of a ring's vertices are drawn: every so many, so that they can be told apart. All can be pulled."""
+    step = np.linalg.norm(np.diff(ring, axis=0, append=ring[:1]), axis=1).mean()
+    return max(1, round(APART / max(step, 1e-6)))

@@ -1,0 +1,116 @@
+"""Saving segments as ground truth, their history, and old versions brought back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from aiassist.errors import StoreError
+from AIAssistLib.points import MODEL_TAG, stored_prompts, tag_of
+from AIAssistLib.segments import read_mask, write_plainly
+from AIAssistLib.studies import opened
+from AIAssistLib.talks import Conversation
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What was saved: the study, and the number of the new version of each structure."""
+
+    study: str
+    versions: dict[str, int]
+
+
+class GroundTruth:
+    """Speaks with the backend's store of labels.
+
+    Parameters
+    ----------
+    assistant : AIAssistLib.assistant.Assistant
+    """
+
+    def __init__(self, assistant):
+        self._assistant = assistant
+        self._began = time.monotonic()
+
+    def restart_clock(self) -> None:
+        """The time that a label took counts from now."""
+        self._began = time.monotonic()
+
+    def save(
+        self, volume_node, segmentation_node, comment: str = "", state: str = "submitted", progress=None
+    ) -> Conversation[Saved]:
+        """Save all segments that are not empty, each under its name, as new versions.
+
+        `StoreError` when there is none, or two have the same name. What was saved before an error stays saved.
+        """
+        segments = self._segments(segmentation_node, volume_node)
+        volume, conversations = self._assistant.studies.of(volume_node), self._assistant.conversations
+        seconds, name, versions = time.monotonic() - self._began, volume_node.GetName(), {}
+
+        def talk():
+            study = yield from opened(conversations, volume, progress)
+            history = yield from self._numbers(study)
+            for structure, (segment, mask) in segments.items():
+                prompts = stored_prompts(segment)
+                model, _, model_version = tag_of(segment, MODEL_TAG).partition(" ")
+                version = yield from conversations.save(
+                    study,
+                    structure,
+                    mask,
+                    name=name,
+                    comment=comment,
+                    state=state,
+                    seconds=seconds / len(segments),
+                    prompts=prompts.to_json() if prompts is not None else None,
+                    model=model or None,
+                    model_version=model_version or None,
+                    parent=history.get(structure, 0),
+                )
+                versions[structure] = version["number"]
+            self.restart_clock()
+            return Saved(study, versions)
+
+        return talk()
+
+    def _segments(self, segmentation_node, volume_node) -> dict:
+        segmentation, found = segmentation_node.GetSegmentation(), {}
+        for number in range(segmentation.GetNumberOfSegments()):
+            segment = segmentation.GetNthSegment(number)
+            mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
+            if mask.region.is_empty:
+                continue
+            if segment.GetName() in found:
+                raise StoreError(f"Two segments are called {segment.GetName()!r}; rename one of them, then save.")
+            found[segment.GetName()] = (segment, mask)
+        if not found:
+            raise StoreError("All segments are empty; annotate something before you save.")
+        return found
+
+    def _numbers(self, study: str):
+        """The newest version's number of each structure; 0 is understood where there is none."""
+        versions = yield from self._assistant.conversations.truth(study)
+        newest: dict[str, int] = {}
+        for version in versions:
+            newest[version["structure"]] = max(newest.get(version["structure"], 0), version["number"])
+        return newest
+
+    def history(self, volume_node) -> Conversation[list[dict]]:
+        """All versions of a volume's labels, the newest first."""
+        volume, conversations = self._assistant.studies.of(volume_node), self._assistant.conversations
+
+        def talk():
+            yield from volume.hashing()
+            versions = yield from conversations.truth(volume.study_id)
+            return sorted(versions, key=lambda v: v["made"], reverse=True)
+
+        return talk()
+
+    def bring_back(self, version: dict, volume_node, segmentation_node, segment_id: str) -> Conversation[None]:
+        """Put an old version's mask into a segment; save to make it the newest."""
+        conversations = self._assistant.conversations
+
+        def talk():
+            mask = yield from conversations.saved(version["study"], version["structure"], version["number"])
+            write_plainly(mask, volume_node, segmentation_node, segment_id)
+
+        return talk()

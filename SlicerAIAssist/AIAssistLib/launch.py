@@ -1,0 +1,47 @@
+"""What the backend's process on this computer is started with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import aiassist
+
+#: Runs the command line from the extension's own copy of the package. What Slicer ships goes before what was
+#: downloaded, so that nothing of Slicer's is ever replaced.
+_PROGRAM = """
+import sys
+sys.path[1:1] = [{package!r}]
+sys.path.append({packages!r})
+from aiassist.cli import main
+sys.exit(main())
+"""
+
+
+def backend_command(python: str, packages: Path, studies: Path, device: str = "cpu") -> tuple[str, list[str]]:
+    """Program and arguments that serve `studies` to this Slicer only, until it goes.
+
+    Parameters
+    ----------
+    python : str
+        Slicer's interpreter.
+    packages : Path
+        The private folder of what Slicer lacks.
+    studies : Path
+        The studies folder.
+    device : str
+        "cpu" or "cuda".
+    """
+    package = str(Path(aiassist.__file__).parents[1])
+    program = _PROGRAM.format(package=package, packages=str(packages))
+    serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes", "--device", device]
+    return python, ["-c", program, *serve]
+
+
+def slicer_python(slicer_home: str) -> str:
+    """Slicer's interpreter for other processes; the running one outside of Slicer."""
+    for name in ("PythonSlicer", "PythonSlicer.exe"):
+        found = Path(slicer_home) / "bin" / name
+        if found.exists():
+            return str(found)
+    return sys.executable

@@ -1,0 +1,157 @@
+"""The module's panel: its sections, its keys, and what they share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+import slicer
+
+from AIAssistLib.auto_section_qt import AutoSection
+from AIAssistLib.backend_section_qt import BackendSection
+from AIAssistLib.console import new_segmentation
+from AIAssistLib.save_section_qt import SaveSection
+from AIAssistLib.shortcuts import SHORTCUTS
+from AIAssistLib.structures_section_qt import StructuresSection
+
+#: The effects that the panel shows, ours first.
+EFFECTS = ("AI Points", "Smart Contour", "Paint", "Erase", "Scissors", "Islands", "Smoothing", "Threshold")
+#: Steps that can be undone.
+UNDO = 50
+
+
+class Panel:
+    """The panel.
+
+    Parameters
+    ----------
+    logic : AIAssistLogic
+    widget : qt.QWidget
+        The loaded ``AIAssist.ui``.
+    resources : Path
+        The module's ``Resources``.
+    """
+
+    def __init__(self, logic, widget, resources: Path):
+        self.logic, self.widget, self.resources = logic, widget, resources
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.editor = self.ui.editorWidget
+        self.editor.setMRMLScene(slicer.mrmlScene)
+        self.editor.maximumNumberOfUndoStates = UNDO
+        self.editor.setEffectNameOrder(list(EFFECTS))
+        self.editor.unorderedEffectsVisible = False
+        self.editor.setMRMLSegmentEditorNode(self._editor_node())
+        self._keys: list = []
+        self.structures = StructuresSection(self)
+        self.auto = AutoSection(self)
+        self.saving = SaveSection(self)
+        self.backend = BackendSection(self)
+        logic.assistant.changed = self.backend.show_status
+        self._closing = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndCloseEvent, self._scene_closed)
+
+    @staticmethod
+    def _editor_node():
+        node = slicer.mrmlScene.GetSingletonNode("AIAssist", "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag("AIAssist")
+            node = slicer.mrmlScene.AddNode(node)
+        return node
+
+    # Coming and going
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self.editor.setMRMLSegmentEditorNode(self._editor_node())
+        self.editor.updateEffectList()
+        self.editor.installKeyboardShortcuts()
+        window = slicer.util.mainWindow()
+        for shortcut in SHORTCUTS if window is not None and not self._keys else ():
+            key = qt.QShortcut(window)
+            key.setKey(qt.QKeySequence(shortcut.key))
+            key.connect("activated()", getattr(self, shortcut.action))
+            self._keys.append(key)
+        self.backend.enter()
+
+    def exit(self) -> None:
+        """Another module is shown."""
+        self.editor.setActiveEffectByName("")
+        self.editor.uninstallKeyboardShortcuts()
+        for key in self._keys:
+            key.disconnect("activated()")
+            key.setParent(None)
+            key.deleteLater()
+        self._keys = []
+
+    def cleanup(self) -> None:
+        """The module is unloaded."""
+        self.exit()
+        slicer.mrmlScene.RemoveObserver(self._closing)
+        self.auto.cancel()
+        self.backend.cleanup()
+        self.logic.assistant.changed = _nothing
+
+    def _scene_closed(self, *_) -> None:
+        self.logic.assistant.studies.forget()
+        self.editor.setMRMLSegmentEditorNode(self._editor_node())
+
+    def moved(self) -> None:
+        """The backend is another one: what was asked of the old one is over."""
+        self.auto.cancel()
+
+    def models_seen(self) -> None:
+        """The backend's models are known."""
+        self.auto.models_seen()
+
+    def load(self, path: Path) -> None:
+        """Load an image and annotate it from now on, in a segmentation of its own."""
+        self.editor.setActiveEffectByName("")
+        volume = slicer.util.loadVolume(str(path))
+        self.editor.setSegmentationNode(new_segmentation(volume))
+        self.editor.setSourceVolumeNode(volume)
+
+    # The keys
+
+    def points(self) -> None:
+        """Begin to mark."""
+        self.editor.setActiveEffectByName("AI Points")
+
+    def contour(self) -> None:
+        """Begin to pull vertices."""
+        self.editor.setActiveEffectByName("Smart Contour")
+
+    def accept(self) -> None:
+        """Accept the preview."""
+        if self._marking() is not None:
+            self._marking().accept()
+
+    def accept_if_any(self) -> None:
+        """Accept the preview, if there is one."""
+        marking = self._marking()
+        if marking is not None and marking.has_preview:
+            marking.accept()
+
+    def take_back(self) -> None:
+        """Take the latest mark back."""
+        if self._marking() is not None:
+            self._marking().take_back()
+
+    def look(self) -> None:
+        """Show the preview in another way."""
+        if self._marking() is not None:
+            self._marking().next_look()
+
+    def next_structure(self) -> None:
+        """Accept and go on with the next structure."""
+        self.structures.next()
+
+    def _marking(self):
+        """AI Points, while it is active."""
+        effect = self.editor.activeEffect()
+        return effect.self() if effect is not None and effect.name == "AI Points" else None
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,76 @@
+"""What the model answered, shown in the views before it is accepted."""
+
+from __future__ import annotations
+
+import slicer
+
+from aiassist.imaging import MaskPatch
+from AIAssistLib.segments import write_plainly
+
+_SEGMENT = "preview"
+#: How a preview is drawn: opacity of its fill and of its outline.
+LOOKS = {"fill": (0.35, 1.0), "outline": (0.0, 1.0), "hidden": (0.0, 0.0)}
+
+
+class Preview:
+    """One mask in a hidden segmentation node of its own, so that no segment and no undo history is touched.
+
+    Parameters
+    ----------
+    scene : vtkMRMLScene
+    """
+
+    def __init__(self, scene):
+        self._scene = scene
+        self._id: str | None = None
+        self.look = "fill"
+        self.mask: MaskPatch | None = None
+
+    @property
+    def node(self):
+        """The segmentation node while something is shown, else None."""
+        return self._scene.GetNodeByID(self._id) if self._id else None
+
+    def show(self, mask: MaskPatch, volume_node, colour) -> None:
+        """Show a mask over a volume; `colour` is (r, g, b) from 0 to 1."""
+        node = self.node or self._made()
+        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+        node.GetSegmentation().GetSegment(_SEGMENT).SetColor(*colour)
+        write_plainly(mask, volume_node, node, _SEGMENT)
+        self.mask = mask
+
+    def _made(self):
+        node = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "AI Points preview")
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)
+        node.GetSegmentation().SetSourceRepresentationName(
+            slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+        )
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().SetSaveWithScene(False)
+        node.GetSegmentation().AddEmptySegment(_SEGMENT, _SEGMENT)
+        self._id = node.GetID()
+        self.set_look(self.look)
+        return node
+
+    def set_look(self, look: str) -> None:
+        """Draw it as "fill", "outline" or "hidden"."""
+        self.look = look
+        if self.node is not None:
+            fill, outline = LOOKS[look]
+            display = self.node.GetDisplayNode()
+            display.SetOpacity2DFill(fill)
+            display.SetOpacity2DOutline(outline)
+
+    def next_look(self) -> str:
+        """Go from fill to outline to hidden and round again."""
+        looks = list(LOOKS)
+        self.set_look(looks[(looks.index(self.look) + 1) % len(looks)])
+        return self.look
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.mask = None
+        if self.node is not None:
+            self._scene.RemoveNode(self.node)
+        self._id = None

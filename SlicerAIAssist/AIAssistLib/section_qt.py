@@ -1,0 +1,64 @@
+"""What the sections of the panel share."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+
+from aiassist.errors import AIAssistError
+from AIAssistLib.talks import Conversation
+
+
+class Section:
+    """A part of the panel.
+
+    Parameters
+    ----------
+    panel : AIAssistLib.panel_qt.Panel
+    label : str
+        Name of the label that says how things stand.
+    """
+
+    def __init__(self, panel, label: str):
+        self.panel, self.ui, self.logic = panel, panel.ui, panel.logic
+        self._label = getattr(panel.ui, label)
+
+    @property
+    def assistant(self):
+        """The backend in use."""
+        return self.logic.assistant
+
+    def tell(self, text: str, failed: bool = False) -> None:
+        """Say something below the section's buttons."""
+        self._label.setText(text)
+        self._label.setStyleSheet("color: #c0392b;" if failed else "")
+        self._label.setVisible(bool(text))
+
+    def attempt(self, function, *arguments) -> None:
+        """Call something for the person; what goes wrong is said in one sentence."""
+        try:
+            function(*arguments)
+        except AIAssistError as error:
+            self.tell(str(error), failed=True)
+
+    def talk(self, conversation: Conversation, done) -> None:
+        """Have a conversation with the backend; what goes wrong is said."""
+        self.assistant.start(conversation, done, lambda error: self.tell(str(error), failed=True))
+
+
+def fill_table(table, titles: list[str], rows: list[list[str]]) -> None:
+    """Show rows of text in a table."""
+    table.setColumnCount(len(titles))
+    table.setHorizontalHeaderLabels(titles)
+    table.setRowCount(len(rows))
+    for number, row in enumerate(rows):
+        for column, text in enumerate(row):
+            item = qt.QTableWidgetItem(text)
+            item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+            table.setItem(number, column, item)
+    table.resizeColumnsToContents()
+
+
+def ask(question: str) -> bool:
+    """Ask the person; yes in testing mode."""
+    return slicer.util.confirmYesNoDisplay(question, windowTitle="AI Assist")

@@ -1,0 +1,132 @@
+"""Masks in and out of segmentation nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from aiassist.errors import ImageError, StudyError
+from aiassist.imaging import MaskPatch, Region
+from AIAssistLib.geometry import array_of, ijk_to_world, matrix_of, to_world
+
+
+def segment_of(segmentation_node, segment_id: str):
+    """The segment; `StudyError` when it was deleted."""
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id) if segmentation_node is not None else None
+    if segment is None:
+        raise StudyError("The segment was deleted; choose another one or add a new one.")
+    return segment
+
+
+def oriented_image(patch: MaskPatch, ijk_to_local: np.ndarray) -> slicer.vtkOrientedImageData:
+    """A labelmap of 0 and 1 of the patch's region, at its place in the volume's grid."""
+    image = slicer.vtkOrientedImageData()
+    (k0, j0, i0), (k1, j1, i1) = patch.region.start, patch.region.stop
+    image.SetExtent(i0, i1 - 1, j0, j1 - 1, k0, k1 - 1)
+    voxels = np.ascontiguousarray(patch.mask, dtype=np.uint8)
+    image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(voxels.ravel(), deep=True))
+    image.SetImageToWorldMatrix(matrix_of(ijk_to_local))
+    return image
+
+
+def ijk_to_segmentation(volume_node, segmentation_node) -> np.ndarray:
+    """4x4: from the volume's voxel indices to a segmentation's own coordinates."""
+    return np.linalg.inv(to_world(segmentation_node)) @ ijk_to_world(volume_node)
+
+
+def read_mask(segmentation_node, segment_id: str, volume_node) -> MaskPatch:
+    """A segment's mask on the volume's grid, cropped; empty when the segment is.
+
+    A segment drawn on another grid is resampled, nearest neighbour, as Slicer does when it edits.
+    """
+    segment_of(segmentation_node, segment_id)
+    labelmap = slicer.vtkOrientedImageData()
+    if not segmentation_node.GetBinaryLabelmapRepresentation(segment_id, labelmap) or labelmap.IsEmpty():
+        return MaskPatch.empty()
+    wanted = ijk_to_segmentation(volume_node, segmentation_node)
+    own = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(own)
+    offset = np.linalg.inv(wanted) @ array_of(own)
+    if not np.allclose(offset[:3, :3], np.eye(3), atol=1e-4) or not np.allclose(
+        offset[:3, 3], np.rint(offset[:3, 3]), atol=1e-2
+    ):
+        labelmap, offset = _resampled(labelmap, wanted, volume_node), np.eye(4)
+    return _cropped(labelmap, np.rint(offset[:3, 3]).astype(int)[::-1], volume_node)
+
+
+def _resampled(labelmap, ijk_to_local: np.ndarray, volume_node):
+    reference, out = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
+    i, j, k = volume_node.GetImageData().GetDimensions()
+    reference.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
+    reference.SetImageToWorldMatrix(matrix_of(ijk_to_local))
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(labelmap, reference, out)
+    return out
+
+
+def _cropped(labelmap, offset_kji: np.ndarray, volume_node) -> MaskPatch:
+    i0, i1, j0, j1, k0, k1 = labelmap.GetExtent()
+    shape = (k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
+    mask = numpy_support.vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape) != 0
+    place = Region((0, 0, 0), shape).shift(offset_kji + np.array([k0, j0, i0]))
+    inside = place.clip(volume_node.GetImageData().GetDimensions()[::-1])
+    if inside.is_empty:
+        return MaskPatch.empty()
+    mask = mask[inside.within(place)]
+    tight = Region.of_mask(mask)
+    return MaskPatch(tight.shift(inside.start), mask[tight.slices]) if not tight.is_empty else MaskPatch.empty()
+
+
+class SegmentWriter:
+    """Changes segments as Slicer's own effects do: masking, editable area and overwrite mode are honoured.
+
+    Parameters
+    ----------
+    editor_node : vtkMRMLSegmentEditorNode
+        Holds these settings.
+    """
+
+    def __init__(self, editor_node):
+        self._logic = slicer.vtkSlicerSegmentEditorLogic()
+        self._logic.SetMRMLScene(editor_node.GetScene())
+        self._logic.SetSegmentEditorNode(editor_node)
+        self.editor_node = editor_node
+
+    def write(self, volume_node, segmentation_node, segment_id: str, before: MaskPatch, after: MaskPatch) -> None:
+        """Change a segment from the mask `before`, which it holds, to `after`: only what differs is touched."""
+        segment_of(segmentation_node, segment_id)
+        region = before.region.union(after.region)
+        if region.is_empty:
+            return
+        old, new = before.within(region), after.within(region)
+        local = ijk_to_segmentation(volume_node, segmentation_node)
+        logic = slicer.vtkSlicerSegmentEditorLogic
+        self._logic.SetSegmentationNode(segmentation_node)
+        self._logic.SetSourceVolumeNode(volume_node)
+        for mask, mode in ((new & ~old, logic.ModificationModeAdd), (old & ~new, logic.ModificationModeRemove)):
+            if mask.any():
+                patch = self._patch(MaskPatch(region, mask), volume_node)
+                self._logic.ModifySegmentByLabelmap(
+                    segmentation_node, segment_id, oriented_image(patch, local), mode, True, False
+                )
+
+    def _patch(self, patch: MaskPatch, volume_node) -> MaskPatch:
+        """The patch, cropped; as large as the volume where Slicer's masking by grey values needs that."""
+        if self.editor_node.GetSourceVolumeIntensityMask():
+            shape = volume_node.GetImageData().GetDimensions()[::-1]
+            return MaskPatch(Region((0, 0, 0), shape), patch.to_mask(shape))
+        tight = Region.of_mask(patch.mask)
+        return MaskPatch(tight.shift(patch.region.start), patch.mask[tight.slices])
+
+
+def write_plainly(patch: MaskPatch, volume_node, segmentation_node, segment_id: str) -> None:
+    """Replace a segment's mask, past all masking; for segments that nobody else draws in."""
+    if patch.region.is_empty:
+        patch = MaskPatch(Region((0, 0, 0), (1, 1, 1)), np.zeros((1, 1, 1), bool))
+    image = oriented_image(patch, ijk_to_segmentation(volume_node, segmentation_node))
+    done = slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
+        image, segmentation_node, segment_id, slicer.vtkSlicerSegmentationsModuleLogic.MODE_REPLACE
+    )
+    if not done:
+        raise ImageError(f"Slicer refused the mask for {segmentation_node.GetName()!r}; check its transforms.")

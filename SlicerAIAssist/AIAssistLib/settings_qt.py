@@ -1,0 +1,99 @@
+"""What the extension remembers between sessions, and the home that follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+import slicer
+
+from aiassist import __version__
+from AIAssistLib.assistant import Home
+from AIAssistLib.homes_qt import Server, ThisComputer
+from AIAssistLib.launch import backend_command, slicer_python
+from AIAssistLib.network_qt import EventLoop
+
+#: The homes by their names in the settings.
+COMPUTER, SERVER, SLICER = "computer", "server", "slicer"
+
+
+class Settings:
+    """Slicer's settings file, section ``AIAssist``. Tokens are kept apart, never in scenes or logs."""
+
+    def _get(self, key: str, default: str = "") -> str:
+        value = qt.QSettings().value(f"AIAssist/{key}")
+        return default if value is None else str(value)
+
+    def _set(self, key: str, value: str) -> None:
+        qt.QSettings().setValue(f"AIAssist/{key}", value)
+
+    @property
+    def where(self) -> str:
+        """Which home is used: "computer", "server" or "slicer"."""
+        where = self._get("where", COMPUTER)
+        return where if where in (COMPUTER, SERVER, SLICER) else COMPUTER
+
+    @where.setter
+    def where(self, value: str) -> None:
+        self._set("where", value)
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._get("url")
+
+    @url.setter
+    def url(self, value: str) -> None:
+        self._set("url", value.strip())
+
+    def token(self, url: str) -> str:
+        """The token for a server."""
+        return self._get(f"token/{_key(url)}")
+
+    def set_token(self, url: str, token: str) -> None:
+        """Remember the token for a server."""
+        self._set(f"token/{_key(url)}", token.strip())
+
+    def allowed(self, url: str) -> bool:
+        """Whether images may go to a server; asked once for each."""
+        return self._get(f"allowed/{_key(url)}") == "yes"
+
+    def allow(self, url: str) -> None:
+        """Remember that images may go to a server."""
+        self._set(f"allowed/{_key(url)}", "yes")
+
+    @property
+    def author(self) -> str:
+        """Whose labels are saved when no server knows better."""
+        return self._get("author") or slicer.app.applicationLogic().GetUserInformation().GetName() or "somebody"
+
+    @property
+    def folder(self) -> Path:
+        """Where packages and studies live: beside Slicer's own settings, so that removing it removes all."""
+        return Path(slicer.app.slicerUserSettingsFilePath).parent / "AIAssist"
+
+    @property
+    def packages(self) -> Path:
+        """The private folder of what Slicer lacks, for this version of Slicer and of the extension."""
+        return self.folder / f"packages-{slicer.app.majorVersion}.{slicer.app.minorVersion}-{__version__}"
+
+    @property
+    def studies(self) -> Path:
+        """The studies folder of this computer."""
+        return self.folder / "studies"
+
+    def home(self) -> Home:
+        """The home that the settings name. `AIAssistError` when it cannot be used."""
+        if self.where == SERVER and self.url:
+            return Server(self.url, self.token(self.url) or None)
+        if self.where == SLICER:
+            from AIAssistLib.this_slicer import ThisSlicer
+
+            return ThisSlicer(EventLoop(), self.studies, self.author)
+        program, arguments = backend_command(slicer_python(slicer.app.slicerHome), self.packages, self.studies)
+        return ThisComputer(program, arguments)
+
+
+def _key(url: str) -> str:
+    """An address as the name of a setting."""
+    return url.replace("/", "_")

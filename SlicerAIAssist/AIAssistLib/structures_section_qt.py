@@ -1,0 +1,140 @@
+"""The panel's section on the image, the structures to go through, and their measurements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from aiassist.errors import AIAssistError, ImageError
+from aiassist.imaging import describe_structure
+from AIAssistLib.console import new_segmentation
+from AIAssistLib.lesions import measure, write_csv
+from AIAssistLib.section_qt import Section, fill_table
+from AIAssistLib.structures import new_segment
+from AIAssistLib.templates import Structure, Template, read_templates
+
+
+class StructuresSection(Section):
+    """Adds structures one after the other, by hand or from a template."""
+
+    def __init__(self, panel):
+        super().__init__(panel, "lesionLabel")
+        self._templates: list[Template] = read_templates(panel.resources / "Templates")
+        self.ui.templateCombo.addItems([_("Free choice"), *(t.name for t in self._templates)])
+        self.ui.templateCombo.connect("currentIndexChanged(int)", self._template_chosen)
+        self.ui.addStructureButton.connect("clicked()", self.add)
+        self.ui.structureCombo.lineEdit().connect("returnPressed()", self.add)
+        self.ui.nextStructureButton.connect("clicked()", self.next)
+        self.ui.measureButton.connect("clicked()", self.measure)
+        self.ui.csvButton.connect("clicked()", self._save_csv)
+        self.ui.lesionTable.connect("cellDoubleClicked(int,int)", self._jump)
+        self._rows = []
+        self.tell("")
+
+    # Nodes
+
+    def nodes(self):
+        """The volume and the segmentation in use; made, or taken from the views, where none is chosen.
+
+        `ImageError` when there is no volume.
+        """
+        editor = self.panel.editor
+        volume = editor.sourceVolumeNode() or self._shown_volume()
+        if volume is None:
+            raise ImageError("There is no image; load one first.")
+        segmentation = editor.segmentationNode()
+        if segmentation is None:
+            segmentation = new_segmentation(volume)
+            editor.setSegmentationNode(segmentation)
+        if editor.sourceVolumeNode() is not volume:
+            editor.setSourceVolumeNode(volume)
+        return volume, segmentation
+
+    def _shown_volume(self):
+        manager = slicer.app.layoutManager()
+        names = manager.sliceViewNames() if manager is not None else ()
+        for name in names:
+            composite = manager.sliceWidget(name).sliceLogic().GetSliceCompositeNode()
+            node = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
+            if node is not None:
+                return node
+        return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+
+    # Structures
+
+    def _template(self) -> Template | None:
+        index = self.ui.templateCombo.currentIndex - 1
+        return self._templates[index] if index >= 0 else None
+
+    def _template_chosen(self) -> None:
+        template = self._template()
+        self.ui.structureCombo.clear()
+        self.ui.structureCombo.addItems([s.label.name for s in template.structures] if template is not None else [])
+
+    def add(self) -> None:
+        """Add the structure that is named in the box, and begin to mark it."""
+        self.attempt(self._add, self.ui.structureCombo.currentText.strip())
+
+    def _add(self, name: str) -> None:
+        if not name:
+            raise AIAssistError("The structure has no name; type one, such as liver.")
+        template = self._template()
+        known = {s.label.name: s for s in template.structures} if template is not None else {}
+        structure = known.get(name, Structure(describe_structure(name)))
+        volume, segmentation = self.nodes()
+        self._window(structure, volume)
+        self.panel.editor.setCurrentSegmentID(new_segment(segmentation, structure.label))
+        self.panel.points()
+        self.tell("")
+
+    def next(self) -> None:
+        """Accept the preview, if there is one, and go on with the next structure of the list."""
+        self.attempt(self._next)
+
+    def _next(self) -> None:
+        self.panel.accept_if_any()
+        _volume, segmentation = self.nodes()
+        template = self._template()
+        if template is None:
+            raise AIAssistError("No list of structures is chosen; choose one, or type a name and press Add.")
+        segments = segmentation.GetSegmentation()
+        names = [segments.GetNthSegment(n).GetName() for n in range(segments.GetNumberOfSegments())]
+        structure = template.after(names)
+        if structure is None:
+            self.tell(_("All structures of {name} are there.").format(name=template.name))
+            return
+        self.ui.structureCombo.setCurrentText(structure.label.name)
+        self._add(structure.label.name)
+
+    @staticmethod
+    def _window(structure: Structure, volume) -> None:
+        display = volume.GetDisplayNode()
+        if structure.window is not None and display is not None:
+            display.SetAutoWindowLevel(False)
+            display.SetWindowLevelMinMax(*structure.window)
+
+    # Measurements
+
+    def measure(self) -> None:
+        """Measure all segments."""
+        self.attempt(self._measure)
+
+    def _measure(self) -> None:
+        volume, segmentation = self.nodes()
+        self._rows = measure(segmentation, volume)
+        titles = [_("Structure"), _("ml"), _("Diameter (mm)"), _("Mean grey")]
+        texts = [[r.name, f"{r.millilitres:.2f}", f"{r.diameter:.1f}", f"{r.mean:.1f}"] for r in self._rows]
+        fill_table(self.ui.lesionTable, titles, texts)
+        self.ui.csvButton.setEnabled(bool(self._rows))
+
+    def _jump(self, row: int) -> None:
+        self.panel.editor.setCurrentSegmentID(self._rows[row].segment)
+        slicer.modules.markups.logic().JumpSlicesToLocation(*self._rows[row].middle, True)
+
+    def _save_csv(self) -> None:
+        path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save the table"), "lesions.csv", "CSV (*.csv)")
+        if path:
+            self.attempt(write_csv, self._rows, Path(path))

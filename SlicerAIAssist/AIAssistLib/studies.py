@@ -1,0 +1,43 @@
+"""The studies of the volumes in the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+from aiassist.imaging import Volume
+from AIAssistLib.geometry import ijk_to_ras, study_of
+from AIAssistLib.talks import Conversation
+
+
+class Studies:
+    """Remembers the study of each volume node until its voxels or geometry change."""
+
+    def __init__(self):
+        self._known: dict[str, tuple[tuple, Volume]] = {}
+
+    def of(self, volume_node) -> Volume:
+        """The study of a volume node; `ImageError` when it holds none."""
+        image = volume_node.GetImageData()
+        grid = tuple(ijk_to_ras(volume_node).ravel())
+        stamp = (image.GetMTime() if image is not None else 0, grid)
+        known = self._known.get(volume_node.GetID())
+        if known is None or known[0] != stamp:
+            known = self._known[volume_node.GetID()] = (stamp, study_of(volume_node))
+        return known[1]
+
+    def forget(self) -> None:
+        """Forget all, as when the scene closes."""
+        self._known.clear()
+
+
+def opened(conversations, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[str]:
+    """Make a study known to the backend unless it is; returns its id. Gives Slicer a turn while hashing."""
+    study = yield from _identified(volume)
+    if not conversations.knows(study):
+        yield from conversations.open_study(volume, progress)
+    return study
+
+
+def _identified(volume: Volume) -> Generator[None, None, str]:
+    yield from volume.hashing()
+    return volume.study_id

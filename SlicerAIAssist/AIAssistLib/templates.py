@@ -1,0 +1,59 @@
+"""The list of structures to annotate, and how to look at them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiassist.errors import AIAssistError
+from aiassist.imaging import Label, describe_structure
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure of a template; ``window`` is the grey values shown as black and white, or None."""
+
+    label: Label
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Template:
+    """Structures in the order in which they are annotated."""
+
+    name: str
+    structures: tuple[Structure, ...]
+
+    def after(self, names: list[str]) -> Structure | None:
+        """The first structure that is not among `names`; None when all are."""
+        known = {name.casefold() for name in names}
+        return next((s for s in self.structures if s.label.name.casefold() not in known), None)
+
+
+def read_template(path: Path) -> Template:
+    """Read ``{"name": ..., "structures": [{"name": ..., "window": [low, high]}, ...]}``.
+
+    Colours and codes follow from the names. `AIAssistError` when the file is something else.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf8"))
+        structures = tuple(_structure(entry, data.get("window")) for entry in data["structures"])
+        return Template(str(data["name"]), structures)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AIAssistError(
+            f'{path} is no list of structures; write it as {{"name": "Abdomen", "structures": [{{"name": "liver"}}]}}.'
+        ) from error
+
+
+def _structure(entry, window) -> Structure:
+    entry = {"name": entry} if isinstance(entry, str) else entry
+    low_high = entry.get("window", window)
+    return Structure(
+        describe_structure(entry["name"]), tuple(float(x) for x in low_high) if low_high is not None else None
+    )
+
+
+def read_templates(folder: Path) -> list[Template]:
+    """All templates of a folder, by name."""
+    return sorted((read_template(path) for path in Path(folder).glob("*.json")), key=lambda t: t.name)

@@ -1,0 +1,111 @@
+"""A headless Slicer with the extension loaded; see ``shell``."""
+# ruff: noqa: E402 - the shell comes before what imports Slicer
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT / "SlicerAIAssist")]
+
+import pytest
+
+from shell import pythonqt, widgets
+
+pythonqt.install()
+widgets.install()
+import slicer
+
+from shell import editor, network, scripted, views
+from shell.application import Application
+
+
+@pytest.fixture(scope="session")
+def application(tmp_path_factory):
+    """A started Slicer with the module loaded and its window open."""
+    pythonqt.application()
+    scripted.install()
+    editor.install()
+    network.install()
+    application = Application(tmp_path_factory.mktemp("slicer"))
+    application.load_module(ROOT / "SlicerAIAssist" / "AIAssist.py")
+    application.open_window()
+    application.start()
+    yield application
+    application.stop()
+
+
+@pytest.fixture
+def scene(application):
+    """An empty scene; nothing may have gone wrong in a slot when the test ends."""
+    pythonqt.slot_errors.clear()
+    slicer.app._layout = None
+    application.scene.Clear(0)
+    yield application.scene
+    slicer.app._layout = None
+    application.scene.Clear(0)
+    assert pythonqt.slot_errors == []
+
+
+@pytest.fixture
+def slice_views(application, scene):
+    """The three slice views."""
+    application.logic.GetSliceLogics().RemoveAllItems()
+    return views.open_views(application)
+
+
+@pytest.fixture(scope="session")
+def homes(application):
+    """The three homes, each started once: a process on this computer, a server, and this Slicer."""
+    from homes import Homes
+
+    homes = Homes(application.folder / "homes")
+    yield homes
+    homes.close()
+
+
+@pytest.fixture
+def case(scene):
+    """The bundled CT in the scene."""
+    from helpers import Case
+
+    return Case()
+
+
+@pytest.fixture
+def module(application, scene, homes):
+    """The module's widget, shown, with its backend on this computer."""
+    widget = application.modules["AIAssist"].widgetRepresentation().self()
+    homes.use(widget.logic.assistant, "computer")
+    widget.enter()
+    yield widget
+    widget.exit()
+
+
+@pytest.fixture
+def panel(module, slice_views, case):
+    """The panel over the bundled CT in three views, with an empty segment "liver" and AI Points active."""
+    from helpers import add_segment
+
+    panel = module.panel
+    panel.editor.setSegmentationNode(case.segmentation)
+    panel.editor.setSourceVolumeNode(case.node)
+    case.liver = add_segment(case, "liver")
+    panel.editor.setCurrentSegmentID(case.liver)
+    for view in slice_views.values():
+        view.show(case.node)
+        view.enter()
+    panel.points()
+    return panel
+
+
+@pytest.fixture
+def points(panel):
+    """AI Points, active."""
+    effect = panel.editor.activeEffect().self()
+    effect.ui.extremeButton.click()
+    return effect

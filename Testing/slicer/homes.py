@@ -1,0 +1,60 @@
+"""The backend's homes for tests: real processes, started once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from AIAssistLib.homes_qt import Server, ThisComputer
+from AIAssistLib.launch import backend_command
+from AIAssistLib.network_qt import EventLoop
+from AIAssistLib.this_slicer import ThisSlicer
+
+NAMES = ("computer", "server", "slicer")
+
+
+class Homes:
+    """Homes by name, made when first asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        Their studies folders lie here.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._made: dict = {}
+        self._process = None
+
+    def get(self, name: str):
+        """A home: "computer", "server" or "slicer"."""
+        if name not in self._made or getattr(self._made[name], "_closed", False):
+            self._made[name] = getattr(self, f"_{name}")()
+        return self._made[name]
+
+    def use(self, assistant, name: str) -> None:
+        """Let an assistant use a home, without stopping the one it had."""
+        assistant.home, assistant.cards, assistant.model = self.get(name), [], None
+
+    def _computer(self):
+        return ThisComputer(*backend_command(sys.executable, self.folder / "none", self.folder / "computer"))
+
+    def _server(self):
+        program, arguments = backend_command(sys.executable, self.folder / "none", self.folder / "server")
+        self._process = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        said = json.loads(self._process.stdout.readline())
+        return Server(said["url"], said["token"])
+
+    def _slicer(self):
+        return ThisSlicer(EventLoop(), self.folder / "slicer", "Ann")
+
+    def close(self) -> None:
+        """Stop them all."""
+        for home in self._made.values():
+            home.close()
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.wait(10)

@@ -1,0 +1,280 @@
+"""AI Points: from clicks in the views to the accepted segment."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import slicer
+
+from helpers import add_segment, answered, click_ends, dice, mask_of, wait
+from homes import NAMES
+
+#: What `aiassist evaluate` gives for these structures of the bundled CT, less a tenth for clicks that miss.
+FLOORS = {"liver": 0.66, "spleen": 0.82, "kidney_right": 0.75}
+
+
+@pytest.mark.parametrize("home", NAMES)
+@pytest.mark.parametrize("name", FLOORS)
+def test_six_clicks_in_three_views_and_accepting_give_the_segment(home, name, points, panel, homes, slice_views, case):
+    homes.use(panel.logic.assistant, home)
+    click_ends(slice_views, case.ends(name, jitter=1.0))
+    answered(points)
+    assert not mask_of(case, case.liver).any()  # nothing is written before it is accepted
+    points.ui.acceptButton.click()
+    assert dice(mask_of(case, case.liver), case.mask(name)) >= FLOORS[name]
+    assert points.session.marks.roles() == []
+    assert points.session.preview.node is None
+
+
+def test_the_sixth_point_asks_and_fewer_do_when_return_is_pressed(points, slice_views, case):
+    ends = case.ends("spleen")
+    for world in ends[:4]:
+        slice_views["Green"].click(slice_views["Green"].xy(world))
+    assert not points.session.busy
+    assert "4 of 6" in points.ui.hintLabel.text
+    slice_views["Green"].press_key("Return")
+    assert points.session.busy
+    answered(points)
+
+
+def test_dragging_a_point_updates_the_preview(points, slice_views, case):
+    ends = case.ends("liver")
+    click_ends(slice_views, ends)
+    answered(points)
+    before = points.session.preview.mask
+    view = slice_views["Green"]
+    start = view.xy(ends[0])
+    view.drag(start, (*np.array(start), 30, 0))
+    answered(points)
+    after = points.session.preview.mask
+    assert points.session.marks.roles() == ["extreme"] * 6  # moved, not added
+    moved = points.session.marks.node.GetNthControlPointPositionWorld(0)
+    assert np.linalg.norm(np.array(moved) - ends[0]) > 10
+    assert after.version != before.version
+
+
+def test_clicks_correct_and_taking_one_back_brings_back_what_was_before(points, slice_views, case):
+    click_ends(slice_views, case.ends("liver"))
+    answered(points)
+    first = points.session.preview.mask
+    missed = np.argwhere(case.mask("liver") & ~first.to_mask(case.labels.shape))
+    place = case.world(missed[len(missed) // 2][::-1])[0]
+    view = slice_views["Red"]
+    view.click(view.xy(place))
+    answered(points)
+    second = points.session.preview.mask
+    assert second.version != first.version
+    assert second.to_mask(case.labels.shape)[tuple(missed[len(missed) // 2])]
+    inside = np.argwhere(second.to_mask(case.labels.shape) & ~case.mask("liver"))
+    wrong = inside[len(inside) // 2]
+    view.click(view.xy(case.world(wrong[::-1])[0]), control=True)
+    answered(points)
+    assert points.session.marks.roles()[-2:] == ["positive", "negative"]
+    assert not points.session.preview.mask.to_mask(case.labels.shape)[tuple(wrong)]
+    points.ui.takeBackButton.click()
+    assert points.session.preview.mask.version == second.version
+    points.ui.takeBackButton.click()
+    assert points.session.preview.mask.version == first.version
+
+
+@pytest.mark.parametrize(("button", "role"), [("boxButton", "box"), ("lineButton", "line")])
+def test_a_box_and_a_line_take_two_clicks(points, slice_views, case, button, role):
+    getattr(points.ui, button).click()
+    mask = np.argwhere(case.mask("gallbladder"))
+    low, high = case.world([mask.min(axis=0)[::-1], mask.max(axis=0)[::-1]])
+    slice_views["Red"].click(slice_views["Red"].xy(low))
+    assert not points.session.busy
+    slice_views["Red"].click(slice_views["Red"].xy(high))
+    answered(points)
+    assert points.session.marks.roles() == [role, role]
+
+
+def test_one_click_is_enough_and_the_next_corrects(points, slice_views, case):
+    points.ui.clickButton.click()
+    view = slice_views["Red"]
+    view.click(view.xy(case.middle("gallbladder")))
+    answered(points)
+    assert dice(points.session.preview.mask.to_mask(case.labels.shape), case.mask("gallbladder")) > 0.3
+    view.click(view.xy((*case.middle("gallbladder"), 0, 0, 9)))
+    answered(points)
+    assert points.session.marks.roles() == ["positive", "positive"]
+
+
+def test_reset_removes_marks_and_preview_and_leaves_the_segment(points, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.resetButton.click()
+    assert points.session.marks.roles() == []
+    assert points.session.preview.node is None
+    assert not mask_of(case, case.liver).any()
+
+
+def test_accepted_masks_are_undone_and_redone_over_many_steps(points, panel, slice_views, case):
+    wanted = []
+    for name in ("spleen", "kidney_right", "gallbladder"):
+        click_ends(slice_views, case.ends(name))
+        answered(points)
+        points.ui.acceptButton.click()
+        wanted.append(mask_of(case, case.liver))
+    assert len({mask.tobytes() for mask in wanted}) == 3
+    for mask in wanted[1::-1]:
+        panel.editor.undo()
+        assert (mask_of(case, case.liver) == mask).all()
+    panel.editor.undo()
+    assert not mask_of(case, case.liver).any()
+    for mask in wanted:
+        panel.editor.redo()
+        assert (mask_of(case, case.liver) == mask).all()
+
+
+def test_marks_come_back_with_the_segment_and_clicks_correct_what_is_in_it(points, panel, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    other = add_segment(case, "kidney_right")
+    panel.editor.setCurrentSegmentID(other)
+    assert points.session.marks.roles() == []
+    panel.editor.setCurrentSegmentID(case.liver)
+    assert points.session.marks.roles() == ["extreme"] * 6
+    held = mask_of(case, case.liver)
+    inside = np.argwhere(held)[len(np.argwhere(held)) // 2]
+    slice_views["Red"].click(slice_views["Red"].xy(case.world(inside[::-1])[0]), control=True)
+    answered(points)
+    corrected = points.session.preview.mask.to_mask(case.labels.shape)
+    assert not corrected[tuple(inside)]
+    assert dice(corrected, held) > 0.5  # the rest of the segment is what the click corrected
+
+
+def test_unaccepted_marks_survive_another_segment_and_are_asked_again(points, panel, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    preview = points.session.preview.mask
+    panel.editor.setCurrentSegmentID(add_segment(case, "kidney_right"))
+    assert points.session.preview.node is None
+    panel.editor.setCurrentSegmentID(case.liver)
+    answered(points)
+    assert points.session.preview.mask.version == preview.version
+
+
+def test_window_and_level_and_scrolling_do_not_end_the_effect(points, panel, slice_views, case):
+    ends = case.ends("spleen")
+    slice_views["Green"].click(slice_views["Green"].xy(ends[0]))
+    interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+    interaction.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.AdjustWindowLevel)
+    slice_views["Red"].drag((100, 100), (150, 120))
+    interaction.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.ViewTransform)
+    slice_views["Red"].event("MouseWheelForwardEvent", (200, 200))
+    assert panel.editor.activeEffect().name == "AI Points"
+    assert points.session.marks.roles() == ["extreme"]
+
+
+def test_the_preview_is_hidden_kept_out_of_files_and_shown_as_fill_outline_or_not_at_all(points, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    node = points.session.preview.node
+    assert node.GetHideFromEditors()
+    assert not node.GetSaveWithScene()
+    seen = []
+    for _look in range(3):
+        display = node.GetDisplayNode()
+        seen.append((display.GetOpacity2DFill() > 0, display.GetOpacity2DOutline() > 0))
+        points.ui.lookButton.click()
+    assert seen == [(True, True), (False, True), (False, False)]
+    assert points.session.preview.look == "fill"
+
+
+def test_a_click_beyond_the_image_says_so(points, slice_views):
+    slice_views["Red"].click((2, 2))
+    assert points.ui.statusLabel.text == "That place lies beyond the image; click on the image."
+    assert points.session.marks.roles() == []
+
+
+def test_points_that_say_nothing_give_one_sentence(points, slice_views, case):
+    place = slice_views["Red"].xy(case.middle("spleen"))
+    for _again in range(6):
+        points.session.add("extreme", case.middle("spleen"))
+    assert place and "they must lie apart" in points.ui.statusLabel.text
+    assert points.session.failed
+
+
+def test_cancelling_in_the_middle_leaves_everything_as_it_was(points, slice_views, case):
+    click_ends(slice_views, case.ends("liver"))
+    assert points.session.busy
+    points.ui.resetButton.click()
+    assert not points.session.busy
+    slicer.app.processEvents()
+    assert points.session.preview.node is None
+
+
+def test_other_segments_stay_bit_identical_unless_the_overwrite_mode_says_otherwise(points, panel, slice_views, case):
+    kidney = add_segment(case, "kidney_right", case.mask("kidney_right"))
+    everything = add_segment(case, "body", np.ones(case.labels.shape, bool) & ~case.mask("kidney_right"))
+    before = {s: mask_of(case, s) for s in (kidney, everything)}
+    editor = panel.editor.mrmlSegmentEditorNode()
+    editor.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    accepted = mask_of(case, case.liver)
+    assert accepted.any()
+    for segment, mask in before.items():
+        assert (mask_of(case, segment) == mask).all()
+    panel.editor.undo()
+    editor.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteAllSegments)
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    accepted = mask_of(case, case.liver)
+    assert (mask_of(case, everything) == before[everything] & ~accepted).all()
+    assert (mask_of(case, kidney) == before[kidney] & ~accepted).all()
+
+
+def test_the_editable_area_is_honoured(points, panel, slice_views, case):
+    left_half = np.zeros(case.labels.shape, bool)
+    i = int(np.argwhere(case.mask("spleen"))[:, 2].mean())
+    left_half[:, :, i:] = True
+    area = add_segment(case, "area", left_half)
+    editor = panel.editor.mrmlSegmentEditorNode()
+    editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+    editor.SetMaskSegmentID(area)
+    editor.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    preview = points.session.preview.mask.to_mask(case.labels.shape)
+    points.ui.acceptButton.click()
+    assert (mask_of(case, case.liver) == preview & left_half).all()
+    editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+
+
+def test_prompts_are_kept_in_the_segment_as_voxel_indices(points, slice_views, case):
+    ends = case.ends("spleen")
+    click_ends(slice_views, ends)
+    answered(points)
+    points.ui.acceptButton.click()
+    from AIAssistLib.points import MODEL_TAG, PROMPTS_TAG, tag_of
+
+    segment = case.segmentation.GetSegmentation().GetSegment(case.liver)
+    stored = np.array(json.loads(tag_of(segment, PROMPTS_TAG))["points"])
+    assert np.abs(case.world(stored) - ends).max() < 3.0  # a click is worth a pixel
+    assert tag_of(segment, MODEL_TAG).startswith("network ")
+
+
+def test_a_deleted_segment_volume_or_segmentation_ends_the_work_with_a_sentence(points, panel, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    case.segmentation.GetSegmentation().RemoveSegment(case.liver)
+    wait(lambda: not points.session.busy)
+    points.accept()
+    assert "was deleted" in points.ui.statusLabel.text
+    slicer.mrmlScene.RemoveNode(case.node)
+    points.run()
+    assert points.session.preview.node is None
+
+
+def test_closing_the_scene_in_the_middle_ends_the_work(points, panel, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    slicer.mrmlScene.Clear(0)
+    slicer.app.processEvents()
+    assert points.session.target is None
+    assert not points.session.busy

@@ -1,0 +1,205 @@
+"""Where the models run: the process that the extension starts, a server, this Slicer; and what happens when they go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import qt
+import slicer
+
+from aiassist.errors import AccessError, ConnectionLostError
+from AIAssistLib.homes_qt import Server, ThisComputer
+from AIAssistLib.launch import backend_command
+from AIAssistLib.network_qt import NetworkCarrier
+from AIAssistLib.settings_qt import COMPUTER, SERVER, Settings
+from helpers import answered, click_ends, dice, mask_of, wait
+
+
+@pytest.fixture
+def own(panel, tmp_path):
+    """A process of the test's own in use; it may be killed."""
+    home = ThisComputer(*backend_command(sys.executable, tmp_path / "none", tmp_path / "studies"))
+    panel.logic.assistant.home = home
+    yield home
+    home.close()
+
+
+def process_id(home) -> int:
+    """Number of the process of a home."""
+    return home.process._process.processId()
+
+
+def test_the_process_is_started_by_the_first_question_and_stopped_with_the_home(own, points, slice_views, case):
+    assert not own.process.running
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    number = process_id(own)
+    own.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_click_is_started_again_and_answers(own, points, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    first, number = points.session.preview.mask, process_id(own)
+    points.ui.resetButton.click()
+    click_ends(slice_views, case.ends("spleen"))
+    os.kill(number, signal.SIGKILL)
+    answered(points)
+    assert process_id(own) != number
+    assert points.session.preview.mask.version == first.version
+
+
+def test_a_process_killed_between_two_clicks_is_told_all_that_it_forgot(own, points, slice_views, case):
+    click_ends(slice_views, case.ends("liver"))
+    answered(points)
+    os.kill(process_id(own), signal.SIGKILL)
+    wait(lambda: not own.process.running)
+    missed = np.argwhere(case.mask("liver") & ~points.session.preview.mask.to_mask(case.labels.shape))
+    place = tuple(missed[len(missed) // 2])
+    slice_views["Red"].click(slice_views["Red"].xy(case.world(place[::-1])[0]))
+    answered(points)
+    assert points.session.preview.mask.to_mask(case.labels.shape)[place]
+
+
+def test_a_process_that_cannot_start_is_said_in_one_sentence_and_marks_stay(panel, points, slice_views, case):
+    panel.logic.assistant.home = ThisComputer("/nowhere/PythonSlicer", ["-c", ""])
+    click_ends(slice_views, case.ends("spleen"))
+    wait(lambda: points.session.failed)
+    assert points.ui.statusLabel.text.startswith("The backend on this computer could not be started:")
+    assert points.session.marks.roles() == ["extreme"] * 6
+
+
+def test_a_process_that_dies_at_once_is_not_started_for_ever(panel, points, slice_views, case):
+    home = panel.logic.assistant.home = ThisComputer(sys.executable, ["-c", "import sys; sys.exit('no such model')"])
+    click_ends(slice_views, case.ends("spleen"))
+    wait(lambda: points.session.failed)
+    assert points.ui.statusLabel.text == "The backend on this computer stopped: no such model"
+    assert not home.process.running
+
+
+def test_a_server_that_is_not_there_is_said_in_one_sentence_and_marks_stay(panel, points, slice_views, case):
+    panel.logic.assistant.home = Server("http://127.0.0.1:9")
+    click_ends(slice_views, case.ends("spleen"))
+    wait(lambda: points.session.failed)
+    assert "http://127.0.0.1:9 does not answer" in points.ui.statusLabel.text
+    assert points.session.marks.roles() == ["extreme"] * 6
+
+
+def test_a_wrong_token_is_said_in_one_sentence(panel, homes, points, slice_views, case):
+    panel.logic.assistant.home = Server(homes.get("server").carrier.url, "wrong")
+    click_ends(slice_views, case.ends("spleen"))
+    wait(lambda: points.session.failed)
+    assert "token" in points.ui.statusLabel.text
+
+
+def test_a_token_never_travels_unencrypted():
+    with pytest.raises(AccessError, match="is not encrypted"):
+        NetworkCarrier("http://server.example:8000", "secret")
+    with pytest.raises(ConnectionLostError, match="is no address of a server"):
+        NetworkCarrier("ftp://server", None)
+
+
+def test_before_images_go_to_a_server_the_person_is_asked_once(module, homes, monkeypatch):
+    asked = []
+    answers = [False, True]
+
+    def confirm(question, **_):
+        asked.append(question)
+        return answers[len(asked) - 1]
+
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", confirm)
+    server, panel = homes.get("server"), module.panel
+    panel.ui.urlEdit.setText(server.carrier.url)
+    panel.ui.tokenEdit.setText(server._token)
+    panel.ui.connectButton.click()
+    assert module.logic.settings.where == COMPUTER
+    assert "Nothing was sent" in panel.ui.backendStatusLabel.text
+    panel.ui.connectButton.click()
+    assert module.logic.settings.where == SERVER
+    panel.ui.connectButton.click()
+    assert len(asked) == 2
+    assert server.carrier.url in asked[0]
+    wait(lambda: module.logic.assistant.cards)
+    assert module.logic.assistant.home.name == server.carrier.url
+    assert panel.ui.modelCombo.currentText == "network"
+    module.logic.settings.where = COMPUTER
+
+
+def test_the_token_is_in_no_scene_and_no_log(module, homes, points, slice_views, case, tmp_path, caplog):
+    homes.use(module.logic.assistant, "server")
+    with caplog.at_level("DEBUG"):
+        click_ends(slice_views, case.ends("spleen"))
+        answered(points)
+        points.ui.acceptButton.click()
+    token = homes.get("server")._token
+    assert len(token) > 20
+    assert slicer.app.applicationLogic().SaveSceneToSlicerDataBundleDirectory(str(tmp_path), None)
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or token.encode() not in path.read_bytes()
+    assert token not in caplog.text
+    assert token not in slicer.mrmlScene.GetURL()
+
+
+def test_settings_are_remembered(application):
+    settings = Settings()
+    settings.url = " https://gpu.example:8000 "
+    settings.set_token(settings.url, " abc ")
+    assert Settings().url == "https://gpu.example:8000"
+    assert Settings().token("https://gpu.example:8000") == "abc"
+    assert Settings().token("https://other.example") == ""
+    assert not Settings().allowed("https://gpu.example:8000")
+    qt.QSettings().setValue("AIAssist/where", "the moon")
+    assert Settings().where == COMPUTER
+
+
+def test_the_extension_starts_no_python_threads(points, slice_views, case):
+    before = set(threading.enumerate())
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_upload_goes_in_pieces_and_shows_its_progress(panel, own, points, slice_views, case):
+    said = []
+    tell = points.tell
+    points.tell = lambda text, failed=False: (said.append(text), tell(text, failed))
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    assert any(text.startswith("Sending the image: ") for text in said)
+
+
+def test_the_console_works_without_a_window_and_waits(application, module, case, homes):
+    window, application.window = application.window, None
+    try:
+        logic = slicer.util.getModuleLogic("AIAssist")
+        segment = logic.annotate(case.node, case.ends("spleen"), case.segmentation, name="spleen")
+        assert dice(mask_of(case, segment), case.mask("spleen")) > 0.85
+        assert case.segmentation.GetSegmentation().GetSegment(segment).GetName() == "spleen"
+        before = case.segmentation.GetSegmentation().GetNumberOfSegments()
+        with pytest.raises(ValueError, match="lies outside the volume"):
+            logic.annotate(case.node, case.ends("spleen") + 1000, case.segmentation, name="x")
+        assert case.segmentation.GetSegmentation().GetNumberOfSegments() == before
+        markups = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+        slicer.util.updateMarkupsControlPointsFromArray(markups, case.ends("gallbladder"))
+        segment = logic.annotate(case.node, markups, name="gallbladder")
+        made = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[-1]
+        assert made.GetName() == "torso segmentation"
+        assert made.GetSegmentation().GetSegment(segment).GetName() == "gallbladder"
+    finally:
+        application.window = window
+
+
+def test_the_console_starts_the_process_itself(own, module, case):
+    began = time.perf_counter()
+    segment = module.logic.annotate(case.node, case.ends("spleen"), case.segmentation, name="spleen")
+    assert mask_of(case, segment).any()
+    assert own.process.running
+    assert time.perf_counter() - began < 60

@@ -1,0 +1,171 @@
+"""What Slicer lacks goes into a folder of its own, whole or not at all, and can be removed."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import slicer
+
+from aiassist.errors import AIAssistError
+from AIAssistLib.installer_qt import Installer
+from AIAssistLib.packages import Packages
+from helpers import wait
+
+REQUIREMENTS = Path(__file__).parents[2] / "SlicerAIAssist" / "Resources" / "requirements.txt"
+
+
+def wheel(folder: Path, name: str, version: str = "1.0") -> Path:
+    """A wheel with one module and its tests."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}/__init__.py", f"VERSION = {version!r}\n")
+        archive.writestr(f"{name}/tests/test_it.py", "")
+        info = f"{name}-{version}.dist-info"
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def packages(tmp_path):
+    """A folder that lacks one package, and the wheels to install it from."""
+    (tmp_path / "wheels").mkdir()
+    wheel(tmp_path / "wheels", "aiassist_probe")
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("# a comment\naiassist_probe==1.0 ; python_version >= '3'\n")
+    packages = Packages(tmp_path / "home" / "packages-5.12-1", requirements)
+    yield packages
+    sys.modules.pop("aiassist_probe", None)
+    if str(packages.folder) in sys.path:
+        sys.path.remove(str(packages.folder))
+
+
+def install(packages: Packages, wheels: Path) -> tuple[list[str], list]:
+    """Install and wait; what pip said, and how it ended."""
+    said, ended = [], []
+    installer = Installer(sys.executable, packages, said.append, ended.append)
+    installer.start(wheels)
+    wait(lambda: ended)
+    return said, ended
+
+
+def test_the_list_names_what_the_backend_needs_and_nothing_that_slicer_ships():
+    names = Packages(Path("nowhere"), REQUIREMENTS).names
+    assert {"onnxruntime", "scikit-image", "fastapi", "SQLAlchemy"} <= set(names)
+    assert not {"numpy", "scipy", "SimpleITK", "requests", "pydicom", "torch"} & set(names)
+    assert len(names) == len(set(names))
+
+
+def test_here_nothing_is_missing():
+    assert Packages(Path("nowhere"), REQUIREMENTS).missing() == []
+
+
+def test_an_install_from_a_folder_of_wheels_without_internet(application, packages, tmp_path):
+    assert packages.missing() == ["aiassist_probe"]
+    said, ended = install(packages, tmp_path / "wheels")
+    assert ended == [None]
+    assert any("aiassist_probe" in line or "aiassist-probe" in line for line in said)
+    assert packages.missing() == []
+    assert importlib.import_module("aiassist_probe").VERSION == "1.0"
+    assert not list(packages.folder.rglob("tests"))
+    assert not packages.unfinished.exists()
+    assert sys.path.index(str(packages.folder)) == len(sys.path) - 1  # Slicer's own packages go first
+
+
+def test_an_install_that_fails_leaves_what_was_there(application, packages, tmp_path):
+    (tmp_path / "none").mkdir()
+    install(packages, tmp_path / "wheels")
+    packages.requirements.write_text("no_such_package==9.9\n")
+    _said, ended = install(packages, tmp_path / "none")
+    assert str(ended[0]).startswith("The packages could not be installed: ")
+    assert (packages.folder / "aiassist_probe" / "__init__.py").exists()
+
+
+def test_removing_deletes_every_version_and_says_how_much(packages, tmp_path, application):
+    install(packages, tmp_path / "wheels")
+    old = packages.folder.with_name("packages-5.10-0")
+    old.mkdir()
+    (old / "file").write_bytes(bytes(1000))
+    (packages.folder.parent / "studies").mkdir()
+    freed = packages.remove()
+    assert freed > 1000
+    assert [path.name for path in packages.folder.parent.iterdir()] == ["studies"]
+    assert str(packages.folder) not in sys.path
+
+
+def test_an_interpreter_that_is_not_there_is_said_in_one_sentence(application, packages):
+    ended = []
+    Installer("/nowhere/PythonSlicer", packages, print, ended.append).start()
+    wait(lambda: ended)
+    assert isinstance(ended[0], AIAssistError)
+    assert "/nowhere/PythonSlicer could not be started" in str(ended[0])
+
+
+def test_one_question_at_the_first_use_then_no_more(module, packages, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda question, **_: asked.append(question))
+    monkeypatch.setattr(module.logic, "packages", packages)
+    module.exit()
+    module.panel.backend._asked = False
+    module.enter()
+    module.exit()
+    module.enter()
+    assert len(asked) == 1
+    assert "Slicer is not changed" in asked[0]
+    ui = module.panel.ui
+    assert not ui.packagesWidget.isHidden()
+    assert ui.packagesLabel.text == "Missing packages: aiassist_probe"
+    module.panel.backend.install(tmp_path / "wheels")
+    wait(lambda: module.panel.backend._installer is None)
+    assert ui.packagesWidget.isHidden()
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda question, **_: True)
+    ui.removeButton.click()
+    assert not packages.folder.exists()
+    assert "were deleted" in ui.backendStatusLabel.text
+
+
+BARE = """
+import importlib.abc, sys
+lacking = {names!r}
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in lacking:
+            raise ModuleNotFoundError(f"Slicer has no {{name}}", name=name)
+sys.meta_path.insert(0, Refuse())
+sys.path.insert(0, {folder!r})
+import AIAssistLib.{module}
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["points", "console", "segments", "auto_segment", "ground_truth", "lesions", "export"]
+)
+def test_the_controllers_import_with_what_slicer_ships(module):
+    lacking = [
+        "skimage",
+        "onnxruntime",
+        "nibabel",
+        "nrrd",
+        "sqlalchemy",
+        "fastapi",
+        "torch",
+        "monai",
+        "rich",
+        "qt",
+        "ctk",
+    ]
+    folder = str(REQUIREMENTS.parents[1])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", BARE.format(names=lacking, folder=folder, module=module)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,231 @@
+"""The panel: structures, automatic segmentation, ground truth, export, the next image."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import qt
+import slicer
+
+from aiassist.imaging import read_volume
+from AIAssistLib.points import PROMPTS_TAG, tag_of
+from AIAssistLib.shortcuts import SHORTCUTS
+from helpers import CASE, add_segment, answered, click_ends, dice, mask_of, wait
+from homes import NAMES
+from shell.qt_api import QtApi
+
+
+def segment_names(case) -> list[str]:
+    """Names of the segments in order."""
+    segments = case.segmentation.GetSegmentation()
+    return [segments.GetNthSegment(n).GetName() for n in range(segments.GetNumberOfSegments())]
+
+
+def test_our_effects_come_first_and_slicers_beside_them(panel):
+    assert list(panel.editor.effectNameOrder())[:4] == ["AI Points", "Smart Contour", "Paint", "Erase"]
+    assert set(panel.editor.availableEffectNames()) >= {"AI Points", "Smart Contour"}
+    assert not panel.editor.unorderedEffectsVisible
+
+
+def test_no_key_of_ours_is_taken_in_slicer():
+    taken = QtApi().taken_shortcuts()
+    assert [shortcut.key for shortcut in SHORTCUTS if shortcut.key in taken] == []
+    assert len({shortcut.key for shortcut in SHORTCUTS}) == len(SHORTCUTS)
+
+
+def test_the_keys_live_only_while_the_module_is_shown(module, application):
+    def keys():
+        return [key.key.toString() for key in application.window.findChildren(qt.QShortcut)]
+
+    assert sorted(keys()) == sorted(shortcut.key for shortcut in SHORTCUTS)
+    module.exit()
+    qt.QApplication.sendPostedEvents(None, qt.QEvent.DeferredDelete)
+    assert keys() == []
+
+
+def test_every_widget_that_does_something_has_a_tooltip(module):
+    kinds = (qt.QPushButton, qt.QToolButton, qt.QComboBox, qt.QLineEdit, qt.QTableWidget)
+    names = vars(module.panel.ui)
+    silent = [n for n, w in names.items() if isinstance(w, kinds) and not n.startswith("qt_") and not w.toolTip]
+    assert silent == []
+
+
+def test_next_structure_accepts_and_goes_through_the_list(panel, points, slice_views, case):
+    panel.ui.templateCombo.setCurrentIndex(panel.ui.templateCombo.findText("Abdomen CT"))
+    click_ends(slice_views, case.ends("liver"))
+    answered(points)
+    panel.next_structure()
+    assert mask_of(case, case.liver).any()
+    assert segment_names(case) == ["liver", "spleen"]
+    assert panel.editor.currentSegmentID() != case.liver
+    segment = case.segmentation.GetSegmentation().GetSegment(panel.editor.currentSegmentID())
+    assert "78961009" in tag_of(segment, segment.GetTerminologyEntryTagName())  # SNOMED CT: spleen
+    assert case.node.GetDisplayNode().GetWindow() == 400
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    panel.next_structure()
+    assert segment_names(case) == ["liver", "spleen", "kidney_right"]
+
+
+def test_a_typed_name_becomes_a_segment_ready_to_be_marked(panel, case):
+    panel.ui.structureCombo.setCurrentText("gallbladder")
+    panel.ui.addStructureButton.click()
+    assert segment_names(case) == ["liver", "gallbladder"]
+    assert panel.editor.activeEffect().name == "AI Points"
+    panel.ui.structureCombo.setCurrentText(" ")
+    panel.ui.addStructureButton.click()
+    assert "has no name" in panel.ui.lesionLabel.text
+
+
+def test_measurements_are_right_can_be_jumped_to_and_saved(panel, slice_views, case, tmp_path):
+    ball = np.zeros(case.labels.shape, bool)
+    ball[50:54, 40:44, 60:70] = True
+    segment = add_segment(case, "lesion_1", ball)
+    panel.ui.lesionsGroup.collapsed = False
+    panel.ui.measureButton.click()
+    table = panel.ui.lesionTable
+    assert [table.item(0, c).text() for c in range(4)] == [
+        "lesion_1",
+        f"{ball.sum() * 27 / 1000:.2f}",
+        f"{3 * np.linalg.norm([3, 3, 9]):.1f}",
+        f"{case.volume.voxels[ball].mean():.1f}",
+    ]
+    panel.structures._jump(0)
+    assert panel.editor.currentSegmentID() == segment
+    middle = case.world([64.5, 41.5, 51.5])[0]
+    assert slice_views["Red"].node.GetSliceOffset() == pytest.approx(middle[2], abs=1.6)
+    from AIAssistLib.lesions import write_csv
+
+    write_csv(panel.structures._rows, tmp_path / "lesions.csv")
+    rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
+    assert rows[0]["name"] == "lesion_1"
+    assert float(rows[0]["middle_s"]) == pytest.approx(middle[2])
+
+
+@pytest.mark.parametrize("home", NAMES)
+def test_automatic_models_give_segments_with_points_to_adjust_them_by(home, panel, homes, case):
+    homes.use(panel.logic.assistant, home)
+    panel.backend.look()
+    wait(lambda: panel.logic.assistant.cards)
+    names = [panel.ui.autoCombo.itemText(n) for n in range(panel.ui.autoCombo.count)]
+    assert any(name.startswith("lungs-ct") for name in names)
+    panel.ui.autoCombo.setCurrentIndex(next(n for n, t in enumerate(names) if t.startswith("lungs-ct")))
+    panel.ui.autoRunButton.click()
+    assert not panel.ui.autoRunButton.enabled
+    assert panel.ui.autoCancelButton.enabled
+    wait(lambda: not panel.auto._auto.running)
+    assert panel.ui.autoRunButton.enabled
+    if panel.auto._auto.failed:  # the bundled CT holds only the lungs' lowest parts
+        assert "lungs-ct needs a CT of the chest" in panel.ui.autoLabel.text
+        return
+    segments = case.segmentation.GetSegmentation()
+    found = [segments.GetNthSegment(n) for n in range(1, segments.GetNumberOfSegments())]
+    assert found
+    for segment in found:
+        assert len(json.loads(tag_of(segment, PROMPTS_TAG))["points"]) == 6
+
+
+@pytest.mark.parametrize("home", NAMES)
+def test_saving_history_and_bringing_back(home, panel, homes, case):
+    homes.use(panel.logic.assistant, home)
+    case.segmentation.GetSegmentation().RemoveSegment(case.liver)
+    first, second = case.mask("spleen"), case.mask("spleen") & (np.arange(112) % 2 == 0)[:, None, None]
+    segment = add_segment(case, "spleen", first)
+    panel.ui.commentEdit.setText("first look")
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved" in panel.ui.saveLabel.text)
+    first_number = int(panel.ui.saveLabel.text.split("version ")[1].split(")")[0])
+    case.segmentation.GetSegmentation().RemoveSegment(segment)
+    segment = add_segment(case, "spleen", second)
+    panel.ui.saveLabel.setText("")
+    panel.ui.saveButton.click()
+    wait(lambda: f"version {first_number + 1}" in panel.ui.saveLabel.text)
+    table = panel.ui.historyTable
+    wait(lambda: table.rowCount >= 2 and table.item(0, 1).text() == str(first_number + 1))
+    assert table.item(1, 5).text() == "first look"
+    assert table.item(0, 4).text() == "submitted"
+    panel.ui.historyGroup.collapsed = False
+    table.selectRow(1)
+    panel.ui.restoreButton.click()
+    wait(lambda: "again here" in panel.ui.saveLabel.text)
+    assert (mask_of(case, segment) == first).all()
+    panel.editor.undo()
+    assert (mask_of(case, segment) == second).all()
+
+
+def test_saving_nothing_or_two_of_a_name_says_so(panel, case):
+    panel.ui.saveButton.click()
+    assert panel.ui.saveLabel.text == "All segments are empty; annotate something before you save."
+    add_segment(case, "spleen", case.mask("spleen"))
+    add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.saveButton.click()
+    assert "Two segments are called 'spleen'" in panel.ui.saveLabel.text
+
+
+@pytest.mark.parametrize("ending", [".seg.nrrd", ".nii.gz", ".nrrd"])
+def test_export_writes_what_is_in_the_segments(panel, case, tmp_path, ending):
+    add_segment(case, "spleen", case.mask("spleen"))
+    panel.saving.export_to(tmp_path / f"labels{ending}")
+    if ending == ".seg.nrrd":
+        loaded = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
+        storage.SetFileName(str(tmp_path / f"labels{ending}"))
+        assert storage.ReadData(loaded)
+        assert "spleen" in [loaded.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)]
+    else:
+        written = read_volume(tmp_path / f"labels{ending}")
+        assert written.geometry.same_grid(case.volume.geometry)
+        assert dice(written.voxels > 0, case.mask("spleen")) == 1
+
+
+def test_next_image_goes_through_a_folder_and_says_when_it_is_over(panel, tmp_path, monkeypatch):
+    for name in ("b.nii.gz", "a.nii.gz", "a.seg.nrrd", "notes.txt"):
+        (tmp_path / name).write_bytes((CASE / "image.nii.gz").read_bytes())
+
+    def load(path):
+        node = slicer.util.addVolumeFromArray(read_volume(path).voxels.copy(), name=str(path))
+        storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+        storage.SetFileName(str(path))
+        node.SetAndObserveStorageNodeID(storage.GetID())
+        return node
+
+    monkeypatch.setattr(slicer.util, "loadVolume", load)
+    panel.ui.folderEdit.currentPath = str(tmp_path)
+    for name in ("a.nii.gz", "b.nii.gz"):
+        panel.ui.nextButton.click()
+        assert panel.editor.sourceVolumeNode().GetName() == str(tmp_path / name)
+    segmentation = panel.editor.segmentationNode()
+    assert segmentation.GetSegmentation().GetNumberOfSegments() == 0
+    panel.ui.nextButton.click()
+    assert panel.ui.saveLabel.text == "That was the last image of the folder."
+
+
+def test_without_an_image_the_panel_says_so(module):
+    module.panel.ui.structureCombo.setCurrentText("liver")
+    module.panel.ui.addStructureButton.click()
+    assert module.panel.ui.lesionLabel.text == "There is no image; load one first."
+
+
+def test_a_scene_saved_and_opened_again_goes_on_where_it_was_left(panel, points, slice_views, case, tmp_path):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    preview = points.session.preview.mask
+    assert slicer.app.applicationLogic().SaveSceneToSlicerDataBundleDirectory(str(tmp_path), None)
+    slicer.mrmlScene.Clear(0)
+    slicer.mrmlScene.SetURL(str(next(tmp_path.glob("*.mrml"))))
+    assert slicer.mrmlScene.Connect()
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert [node.GetName() for node in nodes] == ["torso segmentation"]  # no preview was saved
+    volume = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")[0]
+    panel.editor.setSegmentationNode(nodes[0])
+    panel.editor.setSourceVolumeNode(volume)
+    panel.editor.setCurrentSegmentID(nodes[0].GetSegmentation().GetNthSegmentID(0))
+    panel.points()
+    answered(points)
+    assert points.session.preview.mask.version == preview.version
+    points.ui.acceptButton.click()
+    held = slicer.util.arrayFromSegmentBinaryLabelmap(nodes[0], nodes[0].GetSegmentation().GetNthSegmentID(0), volume)
+    assert dice(held > 0, case.mask("spleen")) > 0.8

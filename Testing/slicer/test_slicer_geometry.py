@@ -1,0 +1,175 @@
+"""Masks and points land where they belong: oblique, anisotropic, under transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from aiassist.errors import ImageError
+from aiassist.imaging import MaskPatch, Region
+from AIAssistLib.console import new_segmentation
+from AIAssistLib.geometry import ijk_to_world, slice_axis, slice_index, study_of, world_to_ijk
+from AIAssistLib.marks import EXTREME, Marks
+from AIAssistLib.segments import SegmentWriter, read_mask, write_plainly
+
+SHAPE = (12, 20, 30)
+
+
+def oblique(degrees: float = 25.0) -> np.ndarray:
+    """IJK to RAS of an oblique, anisotropic, left-handed grid."""
+    turn = vtk.vtkTransform()
+    turn.RotateWXYZ(degrees, 1, 2, 3)
+    matrix = slicer.util.arrayFromVTKMatrix(turn.GetMatrix()) @ np.diag([0.8, -1.1, 3.0, 1.0])
+    matrix[:3, 3] = (-20, 15, 40)
+    return matrix
+
+
+@pytest.fixture
+def volume(scene):
+    """An oblique volume of noise."""
+    voxels = np.random.default_rng(0).integers(0, 100, SHAPE).astype(np.int16)
+    return slicer.util.addVolumeFromArray(voxels, ijkToRAS=oblique(), name="oblique")
+
+
+def linear(name: str, degrees: float, shift) -> object:
+    """A linear transform node."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name)
+    turn = vtk.vtkTransform()
+    turn.Translate(*shift)
+    turn.RotateY(degrees)
+    node.SetMatrixTransformToParent(turn.GetMatrix())
+    return node
+
+
+def some_mask() -> np.ndarray:
+    """An asymmetric mask."""
+    mask = np.zeros(SHAPE, bool)
+    mask[3:9, 4:15, 6:20] = True
+    mask[5, 6, 7] = False
+    return mask
+
+
+@pytest.mark.parametrize("moved", [(), ("volume",), ("segmentation",), ("volume", "segmentation")])
+def test_masks_survive_writing_and_reading_under_transforms(volume, moved):
+    segmentation = new_segmentation(volume)
+    segment = segmentation.GetSegmentation().AddEmptySegment("a")
+    if "volume" in moved:
+        volume.SetAndObserveTransformNodeID(linear("v", 30, (5, -7, 11)).GetID())
+    if "segmentation" in moved:
+        segmentation.SetAndObserveTransformNodeID(linear("s", -12, (1, 2, 3)).GetID())
+    write_plainly(MaskPatch.of_mask(some_mask()), volume, segmentation, segment)
+    assert (read_mask(segmentation, segment, volume).to_mask(SHAPE) == some_mask()).all()
+    voxel = np.array([7, 8, 4, 1.0])  # i, j, k of a voxel inside
+    world = (ijk_to_world(volume) @ voxel)[:3]
+    assert _segment_holds(segmentation, segment, world)
+
+
+def _segment_holds(segmentation, segment: str, world) -> bool:
+    """Whether a segment covers a place in the world, by Slicer's own transforms."""
+    to_local = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(None, segmentation.GetParentTransformNode(), to_local)
+    local = to_local.TransformPoint(*world)
+    labelmap = slicer.vtkOrientedImageData()
+    segmentation.GetBinaryLabelmapRepresentation(segment, labelmap)
+    to_image = vtk.vtkMatrix4x4()
+    labelmap.GetWorldToImageMatrix(to_image)
+    i, j, k = np.rint(to_image.MultiplyPoint((*local, 1.0))[:3]).astype(int)
+    e = labelmap.GetExtent()
+    if not (e[0] <= i <= e[1] and e[2] <= j <= e[3] and e[4] <= k <= e[5]):
+        return False
+    return labelmap.GetScalarComponentAsDouble(int(i), int(j), int(k), 0) > 0
+
+
+def test_the_study_is_the_same_wherever_the_volume_was_moved(volume):
+    before = study_of(volume).study_id
+    volume.SetAndObserveTransformNodeID(linear("v", 30, (5, -7, 11)).GetID())
+    assert study_of(volume).study_id == before
+
+
+def test_points_of_a_moved_volume_are_its_voxel_indices(volume):
+    volume.SetAndObserveTransformNodeID(linear("v", 30, (5, -7, 11)).GetID())
+    wanted = np.array([[3, 4, 5], [20, 10, 6.5]])
+    marks = Marks(slicer.mrmlScene)
+    marks.follow(volume)
+    for ijk in wanted:
+        marks.add(EXTREME, (ijk_to_world(volume) @ [*ijk, 1.0])[:3])
+    np.testing.assert_allclose(marks.prompts().extreme_points, wanted, atol=1e-9)
+    volume.GetParentTransformNode().SetMatrixTransformToParent(vtk.vtkMatrix4x4())
+    np.testing.assert_allclose(marks.prompts().extreme_points, wanted, atol=1e-9)  # they move with it
+
+
+def test_a_segment_on_another_grid_is_seen_on_the_volumes(volume):
+    fine = slicer.util.addVolumeFromArray(
+        np.zeros((24, 40, 60), np.int16), ijkToRAS=oblique() @ np.diag([0.5, 0.5, 0.5, 1]), name="fine"
+    )
+    segmentation = new_segmentation(fine)
+    segment = segmentation.GetSegmentation().AddEmptySegment("a")
+    fine_mask = np.zeros((24, 40, 60), bool)
+    fine_mask[6:18, 8:30, 12:40] = True
+    write_plainly(MaskPatch.of_mask(fine_mask), fine, segmentation, segment)
+    seen = read_mask(segmentation, segment, volume).to_mask(SHAPE)
+    assert (seen == fine_mask[::2, ::2, ::2]).all()
+
+
+def test_the_writer_changes_nothing_but_the_difference(volume):
+    segmentation = new_segmentation(volume)
+    segmentation.SetAndObserveTransformNodeID(linear("s", -12, (1, 2, 3)).GetID())
+    segment = segmentation.GetSegmentation().AddEmptySegment("a")
+    editor = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+    old, new = some_mask(), np.roll(some_mask(), 2, axis=2)
+    write_plainly(MaskPatch.of_mask(old), volume, segmentation, segment)
+    writer = SegmentWriter(editor)
+    writer.write(volume, segmentation, segment, MaskPatch.of_mask(old), MaskPatch.of_mask(new))
+    assert (read_mask(segmentation, segment, volume).to_mask(SHAPE) == new).all()
+    nothing = MaskPatch(Region((0, 0, 0), (0, 0, 0)), np.zeros((0, 0, 0), bool))
+    writer.write(volume, segmentation, segment, MaskPatch.of_mask(new), nothing)
+    assert read_mask(segmentation, segment, volume).region.is_empty
+
+
+def test_a_deformed_volume_is_refused_with_a_sentence(volume):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "bend")
+    grid = vtk.vtkImageData()
+    grid.SetDimensions(4, 4, 4)
+    grid.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    numpy_support.vtk_to_numpy(grid.GetPointData().GetScalars())[:] = 2.0
+    bend = slicer.vtkOrientedBSplineTransform()
+    bend.SetCoefficientData(grid)
+    node.SetAndObserveTransformFromParent(bend)
+    volume.SetAndObserveTransformNodeID(node.GetID())
+    with pytest.raises(ImageError, match="'oblique' is under the deformation 'bend'; harden the transform first"):
+        ijk_to_world(volume)
+
+
+def test_the_views_axes_are_recognised_for_oblique_volumes_and_refused_for_oblique_views(volume):
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    view.SetLayoutName("Test")
+    for orientation, axis in (("Axial", 0), ("Coronal", 1), ("Sagittal", 2)):
+        view.SetOrientation(orientation)
+        assert slice_axis(view, volume) is None
+        view.RotateToVolumePlane(volume)
+        assert slice_axis(view, volume) == axis
+        middle = (ijk_to_world(volume) @ [15, 10, 6, 1.0])[:3]
+        view.JumpSliceByOffsetting(*middle)
+        assert slice_index(view, volume, axis) == (6, 10, 15)[axis]
+
+
+def test_world_and_voxels_are_each_others_inverse(volume):
+    volume.SetAndObserveTransformNodeID(linear("v", 30, (5, -7, 11)).GetID())
+    np.testing.assert_allclose(world_to_ijk(volume) @ ijk_to_world(volume), np.eye(4), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["no image", "colour"])
+def test_volumes_that_are_no_images_are_refused_with_a_sentence(scene, name):
+    if name == "colour":
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colour")
+        image = vtk.vtkImageData()
+        image.SetDimensions(4, 4, 4)
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+        node.SetAndObserveImageData(image)
+    else:
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "no image")
+    with pytest.raises(ImageError, match=name):
+        study_of(node)

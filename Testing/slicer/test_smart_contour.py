@@ -1,0 +1,175 @@
+"""Smart Contour: a vertex is pulled in a view, its neighbours settle, the rest stays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+from helpers import add_segment, dice, mask_of
+
+
+@pytest.fixture
+def spoiled(panel, case):
+    """A spleen with a bite out of it on a few slices; the segment's ID, the truth, and a place amid the bite."""
+    truth = case.mask("spleen")
+    k = int(truth.sum(axis=(1, 2)).argmax())
+    inside = np.argwhere(truth[k])
+    j, i = inside[inside[:, 0].argmax()]
+    kk, jj, ii = np.indices(truth.shape)
+    bite = ((jj - j) ** 2 + (ii - i) ** 2 < 5**2) & (abs(kk - k) <= 2)
+    segment = add_segment(case, "spoiled", truth & ~bite)
+    panel.editor.setCurrentSegmentID(segment)
+    panel.contour()
+    return segment, truth, (i, j, k)
+
+
+@pytest.fixture
+def contour(spoiled, panel):
+    """Smart Contour, active on the spoiled spleen."""
+    effect = panel.editor.activeEffect().self()
+    effect.ui.radiusSlider.value, effect.ui.strengthSlider.value = 20.0, 1.0
+    assert effect.ui.statusLabel.text == ""
+    return effect
+
+
+def nearest_vertex(contour, view, place) -> np.ndarray:
+    """Pixel of the vertex nearest to a pixel."""
+    vertices = np.concatenate(contour.contour.rings(view.node))
+    return vertices[np.linalg.norm(vertices - place, axis=1).argmin()]
+
+
+def pull(contour, view, case, ijk) -> None:
+    """Pull the vertex nearest to a place to that place."""
+    place = view.xy(case.world(ijk)[0])
+    view.event("MouseMoveEvent", place)
+    view.drag(nearest_vertex(contour, view, place), place)
+
+
+def test_a_wrong_stretch_is_pulled_right_and_the_rest_stays(contour, spoiled, slice_views, case):
+    segment, truth, ijk = spoiled
+    before = mask_of(case, segment)
+    pull(contour, slice_views["Red"], case, ijk)
+    after = mask_of(case, segment)
+    k = ijk[2]
+    assert np.flatnonzero((before != after).any(axis=(1, 2))).tolist() == [k]
+    assert 1 - dice(after[k], truth[k]) < (1 - dice(before[k], truth[k])) / 2
+    far = np.hypot(*(np.indices(truth[k].shape) - np.array([ijk[1], ijk[0]])[:, None, None])) * 3.0 > 45
+    assert (after[k][far] == before[k][far]).all()
+
+
+@pytest.mark.parametrize("name", ["Red", "Yellow", "Green"])
+def test_every_direction_of_the_volume_can_be_corrected(name, contour, spoiled, slice_views, case):
+    segment, _truth, (i, j, k) = spoiled
+    before = mask_of(case, segment)
+    pull(contour, slice_views[name], case, (i, j, k))
+    axis = {"Red": 0, "Green": 1, "Yellow": 2}[name]
+    changed = np.argwhere(mask_of(case, segment) != before)
+    assert len(changed)
+    assert set(changed[:, axis]) == {(k, j, i)[axis]}
+    assert contour.ui.statusLabel.text == ""
+
+
+def test_pulls_are_undone_and_redone_and_can_go_on_afterwards(contour, spoiled, panel, slice_views, case):
+    segment, _truth, ijk = spoiled
+    before = mask_of(case, segment)
+    pull(contour, slice_views["Red"], case, ijk)
+    after = mask_of(case, segment)
+    panel.editor.undo()
+    assert (mask_of(case, segment) == before).all()
+    pull(contour, slice_views["Red"], case, ijk)
+    assert (mask_of(case, segment) == after).all()
+    panel.editor.undo()
+    panel.editor.redo()
+    assert (mask_of(case, segment) == after).all()
+
+
+def test_propagate_carries_the_pull_to_neighbours_and_says_how_many(contour, spoiled, slice_views, case):
+    segment, _truth, ijk = spoiled
+    contour.ui.slicesSpinBox.value = 2
+    contour.ui.propagateButton.click()
+    assert "move one first" in contour.ui.statusLabel.text
+    pull(contour, slice_views["Red"], case, ijk)
+    before = mask_of(case, segment)
+    contour.ui.propagateButton.click()
+    changed = np.flatnonzero((mask_of(case, segment) != before).any(axis=(1, 2)))
+    assert contour.ui.statusLabel.text == f"{len(changed)} neighbouring slices changed."
+    assert set(changed) <= {ijk[2] + d for d in (-2, -1, 1, 2)}
+    assert len(changed) >= 2
+
+
+def test_shift_and_wheel_change_the_radius_and_the_wheel_alone_scrolls(contour, slice_views):
+    view = slice_views["Red"]
+    view.event("MouseWheelForwardEvent", (200, 200), shift=True)
+    assert contour.ui.radiusSlider.value == pytest.approx(25.0)
+    offset = view.node.GetSliceOffset()
+    view.event("MouseWheelBackwardEvent", (200, 200), shift=True)
+    assert contour.ui.radiusSlider.value == pytest.approx(20.0)
+    assert view.node.GetSliceOffset() == offset
+    view.event("MouseWheelForwardEvent", (200, 200))
+    assert view.node.GetSliceOffset() != offset
+
+
+def test_vertices_are_added_and_removed_with_ctrl(contour, spoiled, slice_views, case):
+    view = slice_views["Red"]
+    place = view.xy(case.world(spoiled[2])[0])
+    view.event("MouseMoveEvent", place)
+    count = sum(len(ring) for ring in contour.contour.rings(view.node))
+    ring = max(contour.contour.rings(view.node), key=len)
+    view.click(ring[0], control=True)
+    assert sum(len(ring) for ring in contour.contour.rings(view.node)) == count - 1
+    outside = ring[5] + 3 * (ring[5] - ring.mean(axis=0)) / np.linalg.norm(ring[5] - ring.mean(axis=0)) * 6
+    view.click(outside, control=True)
+    assert sum(len(ring) for ring in contour.contour.rings(view.node)) == count
+
+
+def test_the_outline_is_drawn_on_the_slice_under_the_mouse_and_goes_when_it_leaves(contour, spoiled, slice_views, case):
+    view = slice_views["Red"]
+    view.event("MouseMoveEvent", view.xy(case.world(spoiled[2])[0]))
+
+    def yellow() -> int:
+        picture = view.picture().astype(int)
+        return int(((picture[..., 0] > 200) & (picture[..., 1] > 180) & (picture[..., 2] < 120)).sum())
+
+    assert yellow() > 50
+    before = np.concatenate(contour.contour.rings(view.node))
+    view.event("MouseWheelForwardEvent", (200, 200))
+    after = np.concatenate(contour.contour.rings(view.node))
+    assert before.shape != after.shape or (before != after).any()
+    view.event("LeaveEvent", (0, 0))
+    assert yellow() == 0
+
+
+def test_an_oblique_view_is_refused_with_a_sentence(contour, spoiled, slice_views, case):
+    view = slice_views["Red"]
+    turn = vtk.vtkTransform()
+    turn.RotateX(20)
+    view.node.GetSliceToRAS().DeepCopy(turn.GetMatrix())
+    view.node.UpdateMatrices()
+    before = mask_of(case, spoiled[0])
+    view.drag((200, 200), (220, 220))
+    assert "cuts the image obliquely" in contour.ui.statusLabel.text
+    assert (mask_of(case, spoiled[0]) == before).all()
+
+
+def test_an_empty_segment_is_refused_with_a_sentence(panel, slice_views, case):
+    panel.editor.setCurrentSegmentID(case.liver)
+    panel.contour()
+    slice_views["Red"].event("MouseMoveEvent", (200, 200))
+    status = panel.editor.activeEffect().self().ui.statusLabel.text
+    assert status == "'liver' is empty; mark it with AI Points or paint it first."
+
+
+def test_what_masking_forbids_is_not_drawn_as_if_it_had_happened(contour, spoiled, panel, slice_views, case):
+    segment, truth, ijk = spoiled
+    wall = add_segment(case, "wall", truth & ~mask_of(case, segment))
+    editor = panel.editor.mrmlSegmentEditorNode()
+    editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedOutsideAllSegments)
+    before = mask_of(case, segment)
+    pull(contour, slice_views["Red"], case, ijk)
+    after = mask_of(case, segment)
+    assert not (after & mask_of(case, wall)).any()
+    shown = contour.contour.session.result().to_mask(truth.shape)
+    assert not shown.any() or (after != before).any()
+    editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
