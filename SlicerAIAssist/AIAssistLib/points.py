@@ -304,7 +304,7 @@ class PointsSession:
 
     def _describe(self, mask: MaskPatch) -> str:
         affine = self._assistant.studies.of(self.target.volume_node).geometry.affine
-        millilitres = mask.mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
+        millilitres = np.count_nonzero(mask.mask) * abs(np.linalg.det(affine[:3, :3])) / 1000
         return f"{millilitres:.0f} ml" if millilitres >= 100 else f"{millilitres:.2g} ml"
 
     def _fail(self, error: Exception) -> None:

@@ -41,19 +41,27 @@ def read_mask(segmentation_node, segment_id: str, volume_node) -> MaskPatch:
 
     A segment drawn on another grid is resampled, nearest neighbour, as Slicer does when it edits.
     """
-    segment_of(segmentation_node, segment_id)
-    labelmap = slicer.vtkOrientedImageData()
-    if not segmentation_node.GetBinaryLabelmapRepresentation(segment_id, labelmap) or labelmap.IsEmpty():
+    labelmap, value = _labelmap_of(segmentation_node, segment_of(segmentation_node, segment_id), segment_id)
+    if labelmap is None or labelmap.IsEmpty():
         return MaskPatch.empty()
     wanted = ijk_to_segmentation(volume_node, segmentation_node)
     own = vtk.vtkMatrix4x4()
     labelmap.GetImageToWorldMatrix(own)
     offset = np.linalg.inv(wanted) @ array_of(own)
-    if not np.allclose(offset[:3, :3], np.eye(3), atol=1e-4) or not np.allclose(
-        offset[:3, 3], np.rint(offset[:3, 3]), atol=1e-2
-    ):
-        labelmap, offset = _resampled(labelmap, wanted, volume_node), np.eye(4)
-    return _cropped(labelmap, np.rint(offset[:3, 3]).astype(int)[::-1], volume_node)
+    shift = np.rint(offset[:3, 3])
+    if not np.allclose(offset[:3, :3], np.eye(3), atol=1e-4) or not np.allclose(offset[:3, 3], shift, atol=1e-2):
+        labelmap, shift = _resampled(labelmap, wanted, volume_node), np.zeros(3)
+    return _cropped(labelmap, value, shift.astype(int)[::-1], volume_node)
+
+
+def _labelmap_of(segmentation_node, segment, segment_id: str):
+    """A segment's labelmap, which other segments may share, and its value there; not copied where it need not be."""
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segmentation_node.GetSegmentation().GetSourceRepresentationName() == name:
+        return segment.GetRepresentation(name), segment.GetLabelValue()
+    labelmap = slicer.vtkOrientedImageData()
+    done = segmentation_node.GetBinaryLabelmapRepresentation(segment_id, labelmap)
+    return (labelmap if done else None), 1
 
 
 def _resampled(labelmap, ijk_to_local: np.ndarray, volume_node):
@@ -65,15 +73,15 @@ def _resampled(labelmap, ijk_to_local: np.ndarray, volume_node):
     return out
 
 
-def _cropped(labelmap, offset_kji: np.ndarray, volume_node) -> MaskPatch:
+def _cropped(labelmap, value: int, offset_kji: np.ndarray, volume_node) -> MaskPatch:
     i0, i1, j0, j1, k0, k1 = labelmap.GetExtent()
     shape = (k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
-    mask = numpy_support.vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape) != 0
+    voxels = numpy_support.vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
     place = Region((0, 0, 0), shape).shift(offset_kji + np.array([k0, j0, i0]))
     inside = place.clip(volume_node.GetImageData().GetDimensions()[::-1])
     if inside.is_empty:
         return MaskPatch.empty()
-    mask = mask[inside.within(place)]
+    mask = voxels[inside.within(place)] == value
     tight = Region.of_mask(mask)
     return MaskPatch(tight.shift(inside.start), mask[tight.slices]) if not tight.is_empty else MaskPatch.empty()
 

@@ -54,8 +54,11 @@ def scene(application):
 @pytest.fixture
 def slice_views(application, scene):
     """The three slice views."""
+    opened = views.open_views(application)
+    yield opened
     application.logic.GetSliceLogics().RemoveAllItems()
-    return views.open_views(application)
+    for view in opened.values():
+        view.close()
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def test_dragging_a_point_updates_the_preview(points, slice_views, case):
     before = points.session.preview.mask
     view = slice_views["Green"]
     start = view.xy(ends[0])
-    view.drag(start, (*np.array(start), 30, 0))
+    view.drag(start, np.add(start, (30, 0)))
     answered(points)
     after = points.session.preview.mask
     assert points.session.marks.roles() == ["extreme"] * 6  # moved, not added
@@ -97,7 +97,7 @@ def test_one_click_is_enough_and_the_next_corrects(points, slice_views, case):
     view.click(view.xy(case.middle("gallbladder")))
     answered(points)
     assert dice(points.session.preview.mask.to_mask(case.labels.shape), case.mask("gallbladder")) > 0.3
-    view.click(view.xy((*case.middle("gallbladder"), 0, 0, 9)))
+    view.click(view.xy(np.add(case.middle("gallbladder"), (0, 0, 9))))
     answered(points)
     assert points.session.marks.roles() == ["positive", "positive"]
 

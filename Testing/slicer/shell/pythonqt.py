@@ -7,6 +7,7 @@ PySide6's classes in place, so code that runs here runs in Slicer, and code that
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import inspect
 import sys
@@ -50,8 +51,14 @@ def install() -> ModuleType:
         _patch_classes([value for value in vars(_qt).values() if inspect.isclass(value)])
         _patch_functions()
         _collect_uncaught()
+        _keep_none_alive()
         sys.modules["qt"] = _qt
     return _qt
+
+
+def _keep_none_alive() -> None:
+    """Give None many references: some calls lose one each, and Python before 3.12 aborts when none is left."""
+    ctypes.c_ssize_t.from_address(id(None)).value += 10**9
 
 
 def application() -> QtWidgets.QApplication:

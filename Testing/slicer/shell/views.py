@@ -95,6 +95,15 @@ class SliceView:
         self.logic.FitSliceToBackground()
         self.render()
 
+    def close(self) -> None:
+        """Take the view out of the application, so that it no longer follows the scene."""
+        self.style.SetDisplayableManagers(None)
+        for number in range(self.managers.GetDisplayableManagerCount()):
+            self.managers.GetNthDisplayableManager(number).SetMRMLScene(None)
+        self.managers.SetMRMLDisplayableNode(None)
+        self.logic.SetMRMLScene(None)
+        self.window.Finalize()
+
     def render(self) -> None:
         """Draw."""
         if self.logic.GetImageDataConnection() is not None:

@@ -74,7 +74,7 @@ class ContourSession:
         self.volume = volume
         self.distance = distance
         self._before = mask
-        self._mask = mask.to_mask(volume.shape).copy()
+        self._mask = mask.to_mask(volume.shape)
         self._done: list[Edit] = []
         self._undone: list[Edit] = []
         self._drag: tuple[int, int, tuple[Ring, ...]] | None = None

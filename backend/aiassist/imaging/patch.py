@@ -7,6 +7,7 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -65,7 +66,9 @@ class MaskPatch:
 
     @property
     def mask(self) -> np.ndarray:
-        """Bool ``(k, j, i)``: where the structure is (any label, or probability of one half)."""
+        """Bool ``(k, j, i)``: where the structure is (any label, or probability of one half); not to be written to."""
+        if self.kind == "bits":
+            return self.voxels
         return self.voxels > 127 if self.kind == "probabilities" else self.voxels != 0
 
     def paste(self, target: np.ndarray) -> None:
@@ -98,14 +101,16 @@ class MaskPatch:
 
     def over(self, base: MaskPatch | None) -> MaskPatch:
         """The whole structure after this patch replaced its region in `base`, cropped tightly."""
-        region = self.region if base is None else self.region.union(base.region)
-        whole = np.zeros(region.shape, bool) if base is None else base.within(region)
-        if not self.region.is_empty:
+        if base is None:
+            region, whole = self.region, self.mask
+        else:
+            region = self.region.union(base.region)
+            whole = base.within(region)
             whole[self.region.within(region)] = self.mask
         tight = Region.of_mask(whole)
         return MaskPatch(tight.shift(region.start if not tight.is_empty else (0, 0, 0)), whole[tight.slices])
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Hash of the true voxels, 32 hexadecimal digits; two patches of the same mask agree."""
         mask = self.mask

@@ -33,10 +33,9 @@ class Region:
     @classmethod
     def of_mask(cls, mask: np.ndarray) -> Region:
         """The tightest box around the true voxels of a 3D array; empty when there are none."""
-        bounds = []
-        for axis in range(3):
-            others = tuple(a for a in range(3) if a != axis)
-            hits = np.flatnonzero(mask.any(axis=others))
+        bounds, shadow = [], mask.any(axis=0)
+        for along in (mask.any(axis=(1, 2)), shadow.any(axis=1), shadow.any(axis=0)):
+            hits = np.flatnonzero(along)
             if not hits.size:
                 return cls((0, 0, 0), (0, 0, 0))
             bounds.append((hits[0], hits[-1] + 1))

@@ -60,7 +60,7 @@ class PromptableNetwork:
         low, high = prompts.box_ijk(volume.geometry)
         found = yield from self._look(volume, prompts, low, high, guess)
         region = region_with_clicks(found.region, prompts)
-        mask = found.within(region)
+        mask = found.mask if region == found.region else found.within(region)
         force_clicks(mask, region, prompts)
         return MaskPatch(region, mask)
 
@@ -85,7 +85,7 @@ class PromptableNetwork:
             yield Step("pass", 0.6)
             logits = _without_stray(self.runner(seen), marks)
         yield Step("paste", 0.8)
-        return MaskPatch(region, local.interpolate(logits) > 0)
+        return MaskPatch(region, local.positive(logits))
 
     def _zoom(self, volume: Volume, prompts: Prompts) -> Look:
         """Corrections by a pass over a smaller box around the click."""

@@ -75,7 +75,9 @@ class WorkingGrid:
 
     def sample(self, volume: Volume) -> np.ndarray:
         """Grey values of the cells, float32; what is not finite takes the median of what is."""
-        return resample(finite(volume.voxels[self.region.slices]), self.shape)
+        steps = tuple(max(1, int(n / cells / 2)) for n, cells in zip(self.region.shape, self.shape, strict=True))
+        few = tuple(slice(step // 2, None, step) for step in steps)
+        return resample(finite(volume.voxels[self.region.slices][few]), self.shape, self.region.shape, steps)
 
     def sample_mask(self, patch: MaskPatch) -> np.ndarray:
         """Share of each cell, 0 to 1, that a mask covers."""
@@ -86,25 +88,35 @@ class WorkingGrid:
         return resample(field.astype(np.float32), self.region.shape)
 
 
-def resample(array: np.ndarray, shape) -> np.ndarray:
+def resample(array: np.ndarray, shape, whole=None, steps=(1, 1, 1)) -> np.ndarray:
     """Linear interpolation to `shape` over the same extent, averaging where it shrinks.
 
     Separable: one small matrix per axis, so that it costs three matrix products.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+    shape : tuple of int
+    whole, steps : tuple of int, optional
+        `array` holds every n-th voxel, beginning at number n // 2, of one of the shape `whole`; `steps` are the n.
     """
-    for axis, cells in enumerate(shape):
-        if array.shape[axis] != cells:
-            weights = _triangle_weights(array.shape[axis], cells)
+    for axis, (cells, old, step) in enumerate(zip(shape, whole or array.shape, steps, strict=True)):
+        if array.shape[axis] != cells or step > 1:
+            weights = _triangle_weights(old, cells, step)
             array = np.moveaxis(np.tensordot(weights, array, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(array)
 
 
-def _triangle_weights(old: int, new: int) -> np.ndarray:
-    """Matrix (new, old) of a triangle filter, one new or old cell wide, whichever is larger."""
-    scale = old / new
+def _triangle_weights(old: int, new: int, step: int) -> np.ndarray:
+    """Matrix (new, held) of a triangle filter, one new or old cell wide, whichever is larger.
+
+    Of the old cells every `step`-th is held, beginning at number ``step // 2``.
+    """
+    scale, places = old / new, np.arange(step // 2, old, step)
     centres = (np.arange(new) + 0.5) * scale - 0.5
     width = max(scale, 1.0)
-    weights = np.maximum(1 - np.abs(np.arange(old) - centres[:, np.newaxis]) / width, 0)
-    nearest = np.clip(np.rint(centres), 0, old - 1).astype(int)
+    weights = np.maximum(1 - np.abs(places - centres[:, np.newaxis]) / width, 0)
+    nearest = np.clip(np.rint((centres - step // 2) / step), 0, len(places) - 1).astype(int)
     empty = weights.sum(axis=1) == 0
     weights[empty, nearest[empty]] = 1
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
