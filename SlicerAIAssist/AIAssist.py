@@ -31,11 +31,21 @@ class AIAssist(ScriptedLoadableModule):
         parent.acknowledgementText = _("The modern heir of NVIDIA Clara's AI-Assisted Annotation.")
         slicer.app.connect("startupCompleted()", self.startup_completed)
 
+        self._logic = None
+
     def startup_completed(self):
         """Make the effects known to the Segment Editor."""
         import AIAssistEffects
 
         AIAssistEffects.register()
+
+    @property
+    def logic(self):
+        """What panel, effects and console share; without a panel, which need not exist."""
+        if self._logic is None:
+            self._logic = AIAssistLogic()
+            slicer.app.connect("aboutToQuit()", self._logic.close)
+        return self._logic
 
 
 class AIAssistWidget(ScriptedLoadableModuleWidget):
@@ -49,28 +59,29 @@ class AIAssistWidget(ScriptedLoadableModuleWidget):
     def setup(self):
         """Build the panel; also without a main window, as for the console."""
         super().setup()
+        import AIAssistEffects
         from AIAssistLib.panel_qt import Panel
 
-        self.logic = AIAssistLogic()
+        AIAssistEffects.register()  # as home module we come before the start is complete
+        self.logic = slicer.modules.AIAssistInstance.logic
         resources = Path(self.resourcePath("UI/AIAssist.ui")).parents[1]
         self.panel = Panel(self.logic, slicer.util.loadUI(str(resources / "UI" / "AIAssist.ui")), resources)
         self.layout.addWidget(self.panel.widget)
-        slicer.app.connect("aboutToQuit()", self.logic.close)
 
     def enter(self):
         """The module is shown."""
-        self.panel.enter()
+        if self.panel is not None:
+            self.panel.enter()
 
     def exit(self):
         """Another module is shown."""
-        self.panel.exit()
+        if self.panel is not None:
+            self.panel.exit()
 
     def cleanup(self):
         """The module is unloaded."""
         if self.panel is not None:
             self.panel.cleanup()
-        if self.logic is not None:
-            slicer.app.disconnect("aboutToQuit()", self.logic.close)
             self.logic.close()
 
 
@@ -87,10 +98,12 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
         super().__init__()
         from AIAssistLib.assistant import Assistant
         from AIAssistLib.launch import slicer_python
+        from AIAssistLib.network_qt import EventLoop
         from AIAssistLib.packages import Packages
         from AIAssistLib.settings_qt import COMPUTER, Settings
 
         self.settings = Settings()
+        self.loop = EventLoop()
         self.python = slicer_python(slicer.app.slicerHome)
         self.packages = Packages(self.settings.packages, Path(__file__).parent / "Resources" / "requirements.txt")
         self.packages.use()
@@ -101,9 +114,21 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
             home = self.settings.home()
         self.assistant = Assistant(home)
 
-    def move(self):
-        """Use the home that the settings name now. `AIAssistError` when it cannot be used; the old one stays then."""
-        self.assistant.move(self.settings.home())
+    def move(self, where):
+        """Use another home: "computer", "server" or "slicer". `AIAssistError` when it cannot be used; the old stays."""
+        self.assistant.move(self.settings.home(where))
+        self.settings.where = where
+
+    def check_packages(self):
+        """`AIAssistError` when something is not installed yet that this home needs."""
+        from aiassist.errors import AIAssistError
+        from AIAssistLib.settings_qt import SERVER
+
+        missing = self.packages.missing() if self.settings.where != SERVER else []
+        if missing:
+            raise AIAssistError(
+                f"AI Assist still needs {len(missing)} packages; open the module AI Assist and press Install."
+            )
 
     def annotate(
         self,

@@ -14,6 +14,8 @@ from AIAssistLib.points import ENOUGH, PointsSession, Target
 
 #: A click within this many pixels of a mark takes hold of the mark.
 REACH = 10.0
+#: A quick second click is a click; left to Slicer it would maximise the view.
+PRESSES = (vtk.vtkCommand.LeftButtonPressEvent, vtk.vtkCommand.LeftButtonDoubleClickEvent)
 
 
 class SegmentEditorAIPointsEffect(AIAssistEffect):
@@ -62,6 +64,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     def end(self):
         """See `AIAssistEffect.end`."""
+        self._swallow_release = False
         if self.session is not None:
             self.session.end()
 
@@ -73,11 +76,11 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
             swallow, self._swallow_release = self._swallow_release, False
             return swallow
         plain = not (interactor.GetShiftKey() or interactor.GetAltKey())
-        if event_id != vtk.vtkCommand.LeftButtonPressEvent or not plain:
+        if event_id not in PRESSES or not plain:
             return False
         node, position = self.slice_node(view_widget), interactor.GetEventPosition()
-        if self._mark_at(node, position):
-            return False
+        if self._mark_at(node, position, REACH * self.pixels(view_widget)):
+            return event_id == vtk.vtkCommand.LeftButtonDoubleClickEvent
         world = transform(array_of(node.GetXYToRAS()), [*position, 0.0])[0]
         self.session.add(NEGATIVE if interactor.GetControlKey() else self.kind, world)
         self._swallow_release = True
@@ -90,14 +93,14 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         self.session.ask()
         return True
 
-    def _mark_at(self, slice_node, position) -> bool:
+    def _mark_at(self, slice_node, position, reach: float) -> bool:
         marks = self.session.marks.node
         places = [marks.GetNthControlPointPositionWorld(n) for n in range(marks.GetNumberOfControlPoints())]
         if not places:
             return False
         xyz = transform(np.linalg.inv(array_of(slice_node.GetXYToRAS())), places)
         away = np.linalg.norm(xyz[:, :2] - position, axis=1)
-        return bool(((away <= REACH) & (np.abs(xyz[:, 2]) < 0.5)).any())
+        return bool(((away <= reach) & (np.abs(xyz[:, 2]) < 0.5)).any())
 
     @property
     def kind(self) -> str:
@@ -130,10 +133,10 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     def next_look(self):
         """Fill, outline, hidden."""
-        self.session.preview.next_look()
+        self.attempt(self.session.preview.next_look)
 
     def _chosen(self):
-        self._changed()
+        self.attempt(self._changed)
 
     # What the person sees
 

@@ -9,6 +9,14 @@ from AIAssistEffects.base import AIAssistEffect
 from AIAssistLib.contour_actor import ContourActor
 from AIAssistLib.points import Target
 
+#: Which way the wheel turns; with Shift, macOS turns it sideways.
+WHEEL = {
+    vtk.vtkCommand.MouseWheelForwardEvent: 1,
+    vtk.vtkCommand.MouseWheelLeftEvent: 1,
+    vtk.vtkCommand.MouseWheelBackwardEvent: -1,
+    vtk.vtkCommand.MouseWheelRightEvent: -1,
+}
+
 
 class SegmentEditorSmartContourEffect(AIAssistEffect):
     """Shows the outlines on the slice under the mouse and lets vertices be pulled."""
@@ -49,18 +57,25 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
     def end(self):
         """See `AIAssistEffect.end`."""
         self._leave()
-        self.contour = None
+        self._dragging, self.contour = False, None
+
+    def layoutChanged(self):
+        """The view may be gone."""
+        self._leave()
 
     # What the person does
 
     def mouse(self, interactor, event_id, view_widget) -> bool:
         """Pull, add and remove vertices; change the radius."""
         events = vtk.vtkCommand
-        if event_id in (events.MouseWheelForwardEvent, events.MouseWheelBackwardEvent):
-            return self._wheel(interactor, 1 if event_id == events.MouseWheelForwardEvent else -1)
+        if event_id in WHEEL:
+            return self._wheel(interactor, WHEEL[event_id])
         node, position = self.slice_node(view_widget), interactor.GetEventPosition()
+        self.contour.scale = self.pixels(view_widget)
         if event_id == events.LeaveEvent and not self._dragging:
             self._leave()
+        elif event_id == events.LeftButtonDoubleClickEvent:
+            return True  # it would maximise the view
         elif event_id == events.LeftButtonPressEvent and not (interactor.GetShiftKey() or interactor.GetAltKey()):
             return self._press(interactor, node, position, view_widget)
         elif event_id == events.MouseMoveEvent:
@@ -120,7 +135,7 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
             self._leave()
             self.scriptedEffect.addActor2D(view_widget, self._actor.actor)
             self._view = view_widget
-        self._actor.show(self.contour.rings(self.slice_node(view_widget)), self.contour.held)
+        self._actor.show(self.contour.rings(self.slice_node(view_widget)), self.contour.held, self.contour.scale)
         self.scriptedEffect.scheduleRender(view_widget)
 
     def _leave(self) -> None:

@@ -1,5 +1,8 @@
 """The two Segment Editor effects; thin: what they do is in ``AIAssistLib``."""
 
+import slicer
+
+import AIAssistLib  # noqa: F401 - finds the package aiassist
 from AIAssistEffects.SegmentEditorAIPointsEffect import SegmentEditorAIPointsEffect
 from AIAssistEffects.SegmentEditorSmartContourEffect import SegmentEditorSmartContourEffect
 
@@ -7,12 +10,12 @@ __all__ = ["SegmentEditorAIPointsEffect", "SegmentEditorSmartContourEffect", "re
 
 
 def register() -> None:
-    """Make the effects known to all segment editors of this Slicer."""
-    from pathlib import Path
-
+    """Make the effects known to all segment editors of this Slicer; those that are known already stay."""
     import qSlicerSegmentationsEditorEffectsPythonQt as effects
 
+    known = [effect.name for effect in slicer.qSlicerSegmentEditorEffectFactory.instance().registeredEffects()]
     for effect in (SegmentEditorAIPointsEffect, SegmentEditorSmartContourEffect):
-        scripted = effects.qSlicerSegmentEditorScriptedEffect(None)
-        scripted.setPythonSource(str(Path(__file__).with_name(f"{effect.__name__}.py")))
-        scripted.self().register()
+        if effect.NAME not in known:
+            scripted = effects.qSlicerSegmentEditorScriptedEffect(None)
+            scripted.setPythonSource(effect.SOURCE.replace("\\", "/"))
+            scripted.self().register()

@@ -13,6 +13,10 @@ from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from aiassist.errors import AIAssistError
 from AIAssistLib.points import Target
 from AIAssistLib.segments import SegmentWriter
+from AIAssistLib.talks import sentence
+
+#: Slicer's scale factor of an ordinary screen.
+ORDINARY = 0.2
 
 _HERE = Path(__file__).resolve().parent.parent / "Resources"
 
@@ -43,12 +47,16 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
         import qSlicerSegmentationsEditorEffectsPythonQt as effects
 
         cloned = effects.qSlicerSegmentEditorScriptedEffect(None)
-        cloned.setPythonSource(self.SOURCE)
+        cloned.setPythonSource(self.SOURCE.replace("\\", "/"))
         return cloned
 
     def icon(self):
         """The picture on the effect's button."""
         return qt.QIcon(str(_HERE / "Icons" / f"{Path(self.SOURCE).stem.removesuffix('Effect')}.png"))
+
+    def createCursor(self, widget):
+        """A cross: the anatomy under the mouse is what matters."""
+        return qt.QCursor(qt.Qt.CrossCursor)
 
     def setupOptionsFrame(self):
         """Put the widgets of the effect's ``.ui`` file into the editor."""
@@ -94,13 +102,9 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
             if eventId == vtk.vtkCommand.KeyPressEvent:
                 return bool(self.key(callerInteractor.GetKeySym()))
             return bool(self.mouse(callerInteractor, eventId, viewWidget))
-        except AIAssistError as error:
-            self.tell(str(error), failed=True)
-            return True
-        except Exception as error:  # PythonQt would print it where nobody looks
-            logging.exception("AIAssist: %s", self.NAME)
-            self.tell(f"{type(error).__name__}: {error}", failed=True)
-            return True
+        except Exception as error:  # noqa: BLE001 - PythonQt would print it where nobody looks
+            self.tell_error(error)
+            return eventId == vtk.vtkCommand.LeftButtonPressEvent  # zooming and scrolling go on
 
     def _other_mouse_mode(self) -> bool:
         interaction = slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
@@ -134,6 +138,8 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
             self.attempt(self._begin, target)
 
     def _begin(self, target: Target) -> None:
+        self.logic.check_packages()
+        self.scriptedEffect.confirmCurrentSegmentVisible()
         self.begin(target)
         self._target = target
 
@@ -141,8 +147,14 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
         """Call something for the person; what goes wrong is shown in one sentence."""
         try:
             function(*arguments)
-        except AIAssistError as error:
-            self.tell(str(error), failed=True)
+        except Exception as error:  # noqa: BLE001 - PythonQt would print it where nobody looks
+            self.tell_error(error)
+
+    def tell_error(self, error: Exception) -> None:
+        """Show what went wrong; what nobody foresaw goes to the log as well."""
+        if not isinstance(error, AIAssistError):
+            logging.error("AIAssist: %s", self.NAME, exc_info=error)
+        self.tell(sentence(error), failed=True)
 
     def tell(self, text: str, failed: bool = False) -> None:
         """Show a sentence in the effect's options."""
@@ -153,7 +165,7 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
     @property
     def logic(self):
         """The logic of the module, which knows the backend."""
-        return slicer.util.getModuleLogic("AIAssist")
+        return slicer.modules.AIAssistInstance.logic
 
     def save_state(self) -> None:
         """Let the editor remember the segmentation as it is, for undo."""
@@ -163,6 +175,11 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
     def slice_node(view_widget):
         """The slice node of a view."""
         return view_widget.sliceLogic().GetSliceNode()
+
+    @staticmethod
+    def pixels(view_widget) -> float:
+        """How many pixels of a view look like one on an ordinary screen."""
+        return max(1.0, view_widget.sliceLogic().GetSliceNode().GetScreenScaleFactor() / ORDINARY)
 
     # What subclasses define
 

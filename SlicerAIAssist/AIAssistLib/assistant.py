@@ -73,6 +73,12 @@ class Assistant:
         self.home, self.cards, self.model, self._last = home, [], None, None
         self.changed()
 
+    def forget(self, node_id: str) -> None:
+        """A volume node was removed: let its voxels go, here and in the home's memory."""
+        volume = self.studies.forget(node_id)
+        if volume is not None and "study_id" in volume.__dict__:
+            self.start(self.conversations.close_study(volume.study_id), _ignore, _ignore)
+
     def look(self, done: Callable[[], None], failed: Callable[[Exception], None]) -> Talk:
         """Ask which models there are; they are in `cards` then."""
 
@@ -102,3 +108,7 @@ class Assistant:
         for talk in self._talks:
             talk.cancel()
         self.home.close()
+
+
+def _ignore(_outcome) -> None:
+    """A study that is let go may be unknown already."""

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable
 
 import numpy as np
+import slicer
 
 from aiassist.engine.backend import SegmentRequest
 from aiassist.errors import Cancelled
 from aiassist.imaging import MaskPatch, Region
 from aiassist.prompts import Prompts, extreme_points
 from aiassist.segmenters.base import ModelCard
-from AIAssistLib.points import MODEL_TAG, PROMPTS_TAG
 from AIAssistLib.segments import write_plainly
 from AIAssistLib.structures import new_segment
 from AIAssistLib.studies import opened
-from AIAssistLib.talks import Talk
+from AIAssistLib.tags import MODEL, keep_prompts
+from AIAssistLib.talks import Talk, sentence
 
 #: Milliseconds between two looks at the progress.
 LOOK = 400
@@ -95,7 +95,7 @@ class AutoSegment:
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):
-            self._say(str(error), 0.0, failed=True)
+            self._say(sentence(error), 0.0, failed=True)
 
     def _say(self, text: str, fraction: float, failed: bool = False) -> None:
         self.text, self.fraction, self.failed = text, fraction, failed
@@ -115,18 +115,25 @@ def add_segments(segmentation, card: ModelCard, volume_node, segmentation_node) 
         write_plainly(found, volume_node, segmentation_node, segment_id)
         points = extreme_points(found.mask, np.random.default_rng(0)) + found.region.start[::-1]
         segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-        segment.SetTag(PROMPTS_TAG, json.dumps(Prompts(extreme_points=points).to_json()))
-        segment.SetTag(MODEL_TAG, f"{segmentation.model} {segmentation.model_version}")
+        keep_prompts(segment, Prompts(extreme_points=points))
+        segment.SetTag(MODEL, f"{segmentation.model} {segmentation.model_version}")
         names.append(label.name)
     return names
 
 
 def fitting(cards: list[ModelCard], volume_node) -> list[ModelCard]:
     """The automatic models made for a volume's modality, where it is known."""
-    modality = (volume_node.GetAttribute("DICOM.Modality") or "") if volume_node is not None else ""
+    modality = modality_of(volume_node) if volume_node is not None else ""
     return [
         c for c in cards if c.kind == "automatic" and (not c.modalities or not modality or modality in c.modalities)
     ]
+
+
+def modality_of(volume_node) -> str:
+    """The DICOM modality of a volume, such as "CT"; empty when it is not known."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume_node.GetScene())
+    item = hierarchy.GetItemByDataNode(volume_node) if hierarchy is not None else 0
+    return (hierarchy.GetItemAttribute(item, "DICOM.Modality") or "") if item else ""
 
 
 def _ignore(_outcome) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from AIAssistLib.installer_qt import Installer
@@ -42,26 +43,30 @@ class BackendSection(Section):
 
     def enter(self) -> None:
         """The module is shown: ask once for what is missing, then look which models there are."""
-        if self._needs_packages() and not self._asked:
-            self._asked = True
-            if ask(
-                _(
-                    "AI Assist needs about 45 MB of packages that Slicer does not have. They go into a folder of their "
-                    "own; Slicer is not changed, and a button removes them.\n\nDownload them now?"
-                )
-            ):
-                self.install()
+        if self._needs_packages():
+            if not self._asked and not slicer.app.testingEnabled():
+                self._asked = True
+                self.logic.loop.later(self.ask_to_install)  # the panel is shown first
         elif not self.assistant.cards:
             self.look()
         self._show()
 
+    def ask_to_install(self) -> None:
+        """Ask whether what is missing may be downloaded."""
+        if ask(
+            _(
+                "AI Assist needs about 45 MB of packages that Slicer does not have. They go into a folder of their "
+                "own; Slicer is not changed, and a button removes them.\n\nDownload them now?"
+            )
+        ):
+            self.install()
+
     def _where_chosen(self, index: int) -> None:
-        self.logic.settings.where = self._homes[index]
         self._show()
         if self._homes[index] == SERVER:
             self.tell(_("Enter the server's address and your token, then press Connect."))
         else:
-            self.attempt(self._move)
+            self.attempt(self._move, self._homes[index])
 
     def connect_server(self) -> None:
         """Use the server that was entered; asks once before images go there."""
@@ -77,12 +82,12 @@ class BackendSection(Section):
             settings.allow(url)
         settings.url = url
         settings.set_token(url, self.ui.tokenEdit.text)
-        settings.where = SERVER
-        self.attempt(self._move)
+        self.attempt(self._move, SERVER)
 
-    def _move(self) -> None:
-        self.logic.move()
+    def _move(self, where: str) -> None:
+        self.logic.move(where)
         self.panel.moved()
+        self._show()
         if not self._needs_packages():
             self.look()
 
@@ -109,7 +114,7 @@ class BackendSection(Section):
 
     def restart(self) -> None:
         """Stop the backend and start it again."""
-        self.attempt(self._move)
+        self.attempt(self._move, self.logic.settings.where)
 
     def show_status(self) -> None:
         """One line on the backend."""
@@ -150,7 +155,7 @@ class BackendSection(Section):
         if error is not None:
             self.tell(str(error), failed=True)
         elif not self._needs_packages():
-            self.attempt(self._move)
+            self.attempt(self._move, self.logic.settings.where)
 
     def remove(self) -> None:
         """Delete everything that was downloaded."""
@@ -166,8 +171,8 @@ class BackendSection(Section):
         self._show()
 
     def _show(self) -> None:
-        settings, ui = self.logic.settings, self.ui
-        server = settings.where == SERVER
+        ui = self.ui
+        server = self._homes[ui.whereCombo.currentIndex] == SERVER
         for widget in (ui.urlEdit, ui.tokenEdit, ui.connectButton, ui.backendFormLabel1):
             widget.setVisible(server)
         missing = [] if server else self.logic.packages.missing()

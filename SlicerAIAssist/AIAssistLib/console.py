@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 
 import numpy as np
@@ -12,10 +11,10 @@ from aiassist.engine.backend import AnnotateRequest
 from aiassist.imaging import describe_structure
 from aiassist.prompts import Prompts
 from AIAssistLib.geometry import transform, world_to_ijk
-from AIAssistLib.points import PROMPTS_TAG
 from AIAssistLib.segments import write_plainly
 from AIAssistLib.structures import new_segment
 from AIAssistLib.studies import opened
+from AIAssistLib.tags import keep_prompts
 
 
 def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> str:
@@ -52,8 +51,7 @@ def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> 
     segmentation_node = segmentation_node or new_segmentation(volume_node)
     segment_id = new_segment(segmentation_node, describe_structure(name))
     write_plainly(patch, volume_node, segmentation_node, segment_id)
-    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-    segment.SetTag(PROMPTS_TAG, json.dumps(prompts.to_json()))
+    keep_prompts(segmentation_node.GetSegmentation().GetSegment(segment_id), prompts)
     return segment_id
 
 

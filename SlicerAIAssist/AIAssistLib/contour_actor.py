@@ -33,8 +33,13 @@ class ContourActor:
         self.actor.GetProperty().SetPointSize(6)
         self.actor.GetProperty().SetLineWidth(2)
 
-    def show(self, rings: Sequence[np.ndarray], held: tuple[int, int] | None = None) -> None:
-        """Show closed rings of pixels ``(x, y)``; `held` is the ring and vertex to stress."""
+    def show(self, rings: Sequence[np.ndarray], held: tuple[int, int] | None = None, scale: float = 1.0) -> None:
+        """Show closed rings of pixels ``(x, y)``.
+
+        `held` is the ring and vertex to stress, `scale` how many pixels look like one on an ordinary screen.
+        """
+        self.actor.GetProperty().SetPointSize(6 * scale)
+        self.actor.GetProperty().SetLineWidth(2 * scale)
         points, lines, vertices = vtk.vtkPoints(), vtk.vtkCellArray(), vtk.vtkCellArray()
         start, shown = 0, []
         for ring in rings:
@@ -42,7 +47,7 @@ class ContourActor:
             lines.InsertNextCell(len(ring) + 1)
             for number in (*numbers, start):
                 lines.InsertCellPoint(int(number))
-            shown += [int(n) for n in numbers[:: _every(ring)]]
+            shown += [int(n) for n in numbers[:: _every(ring, APART * scale)]]
             start += len(ring)
         if held is not None:
             shown.append(sum(len(ring) for ring in rings[: held[0]]) + held[1])
@@ -67,7 +72,7 @@ class ContourActor:
         self.show([])
 
 
-def _every(ring: np.ndarray) -> int:
+def _every(ring: np.ndarray, apart: float) -> int:
     """Which of a ring's vertices are drawn: every so many, so that they can be told apart. All can be pulled."""
     step = np.linalg.norm(np.diff(ring, axis=0, append=ring[:1]), axis=1).mean()
-    return max(1, round(APART / max(step, 1e-6)))
+    return max(1, round(apart / max(step, 1e-6)))

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from aiassist.errors import StoreError
-from AIAssistLib.points import MODEL_TAG, stored_prompts, tag_of
 from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.studies import opened
+from AIAssistLib.tags import MODEL, prompts_of, tag_of
 from AIAssistLib.talks import Conversation
 
 
@@ -51,8 +51,8 @@ class GroundTruth:
             study = yield from opened(conversations, volume, progress)
             history = yield from self._numbers(study)
             for structure, (segment, mask) in segments.items():
-                prompts = stored_prompts(segment)
-                model, _, model_version = tag_of(segment, MODEL_TAG).partition(" ")
+                prompts = prompts_of(segment)
+                model, _, model_version = tag_of(segment, MODEL).partition(" ")
                 version = yield from conversations.save(
                     study,
                     structure,

@@ -13,8 +13,9 @@ from AIAssistLib.network_qt import EventLoop, NetworkCarrier
 from AIAssistLib.process_qt import BackendProcess
 from AIAssistLib.talks import Conversation, Outcome
 
-#: Bytes of an upload sent at once: more would make Slicer stutter.
-PIECE = 2**20
+#: Bytes of an upload sent at once, to this computer and to a server: more would make Slicer stutter, since copying
+#: them, and compressing those for a server, holds it up.
+NEAR, FAR = 2**23, 2**21
 #: Seconds that a caller who blocks waits for the process to be ready.
 START = 60.0
 #: Ends of the process without an answer in between, until it is not started again.
@@ -27,7 +28,7 @@ class Server:
     def __init__(self, url: str, token: str | None = None):
         self.carrier = NetworkCarrier(url, token)
         self.name = self.carrier.url
-        self.conversations = Conversations(uuid.uuid4().hex, PIECE)
+        self.conversations = Conversations(uuid.uuid4().hex, FAR)
         self._token = token
 
     def finish(self, conversation: Conversation[Outcome]) -> Outcome:
@@ -53,7 +54,7 @@ class ThisComputer:
     name = "This computer"
 
     def __init__(self, program: str, arguments: list[str]):
-        self.conversations = Conversations(uuid.uuid4().hex, PIECE)
+        self.conversations = Conversations(uuid.uuid4().hex, NEAR, compress=False)
         self.carrier = _WaitingCarrier(self)
         self.process = BackendProcess(program, arguments, self._started, self._ended)
         self._address: tuple[str, str] | None = None

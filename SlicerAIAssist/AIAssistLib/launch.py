@@ -11,7 +11,7 @@ import aiassist
 #: downloaded, so that nothing of Slicer's is ever replaced.
 _PROGRAM = """
 import sys
-sys.path[1:1] = [{package!r}]
+sys.path.insert(0, {package!r})
 sys.path.append({packages!r})
 from aiassist.cli import main
 sys.exit(main())
@@ -35,7 +35,7 @@ def backend_command(python: str, packages: Path, studies: Path, device: str = "c
     package = str(Path(aiassist.__file__).parents[1])
     program = _PROGRAM.format(package=package, packages=str(packages))
     serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes", "--device", device]
-    return python, ["-c", program, *serve]
+    return python, ["-P", "-c", program, *serve]
 
 
 def slicer_python(slicer_home: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import slicer
+from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
@@ -44,11 +45,12 @@ def measure(segmentation_node, volume_node) -> list[Row]:
 
 
 def _row(segment_id: str, name: str, patch, voxels: np.ndarray, to_world: np.ndarray) -> Row:
-    inside = np.argwhere(patch.mask)[:, ::-1] + patch.region.start[::-1]
-    millilitres = len(inside) * abs(np.linalg.det(to_world[:3, :3])) / 1000
-    middle = transform(to_world, inside.mean(axis=0))[0]
-    mean = float(voxels[patch.region.slices][patch.mask].mean())
-    return Row(segment_id, name, millilitres, longest_diameter(transform(to_world, inside)), mean, tuple(middle))
+    mask, start = patch.mask, patch.region.start[::-1]
+    millilitres = np.count_nonzero(mask) * abs(np.linalg.det(to_world[:3, :3])) / 1000
+    middle = transform(to_world, np.add(ndimage.center_of_mass(mask)[::-1], start))[0]
+    mean = float(voxels[patch.region.slices][mask].mean())
+    border = np.argwhere(mask & ~ndimage.binary_erosion(mask))[:, ::-1] + start
+    return Row(segment_id, name, millilitres, longest_diameter(transform(to_world, border)), mean, tuple(middle))
 
 
 def longest_diameter(points: np.ndarray) -> float:

@@ -33,7 +33,7 @@ class Marks:
 
     @property
     def node(self):
-        """The markups node; made when missing, as after closing a scene."""
+        """The markups node; made when missing, as after closing a scene, and follows the volume."""
         for number in range(self._scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode")):
             node = self._scene.GetNthNodeByClass(number, "vtkMRMLMarkupsFiducialNode")
             if node.GetAttribute(ATTRIBUTE):
@@ -41,8 +41,18 @@ class Marks:
         return self._made()
 
     def _made(self):
-        node = self._scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "AI Points")
+        selection = self._scene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
+        chosen = selection and (selection.GetActivePlaceNodeClassName(), selection.GetActivePlaceNodeID())
+        node = self._scene.CreateNodeByClass("vtkMRMLMarkupsFiducialNode")
+        node.UnRegister(None)
+        node.SetName("AI Points")
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)  # segments keep their marks
         node.SetAttribute(ATTRIBUTE, "1")
+        node = self._scene.AddNode(node)
+        if chosen:  # the person's next point goes where it would have gone
+            selection.SetReferenceActivePlaceNodeClassName(chosen[0])
+            selection.SetReferenceActivePlaceNodeID(chosen[1])
         node.SetControlPointLabelFormat("")
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
@@ -52,6 +62,8 @@ class Marks:
         display.SetTextScale(3.2)
         display.SetPropertiesLabelVisibility(False)
         display.SetPointLabelsVisibility(True)
+        display.SetVisibility3D(False)
+        display.SetSaveWithScene(False)
         display.SetSliceProjection(True)  # an extreme point shows faintly on the other slices too
         display.SetSliceProjectionOpacity(0.35)
         return node

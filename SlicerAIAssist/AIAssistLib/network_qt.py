@@ -6,6 +6,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import qt
+import slicer
 
 from aiassist.errors import AccessError, ConnectionLostError
 from aiassist.protocol import Reply, Request
@@ -20,15 +21,27 @@ class EventLoop:
     """Calls functions between Slicer's own events."""
 
     def after(self, milliseconds: int, function: Callable[[], None]) -> Callable[[], None]:
-        """Call a function after a while; returns what prevents it."""
-        wanted = [True]
+        """Call a function after a while; returns what prevents it.
+
+        Slicer's own `qt.QTimer.singleShot` keeps its timer and its function for ever.
+        """
+        timer, wanted = qt.QTimer(slicer.app.moduleManager()), [function]
+        timer.setSingleShot(True)
 
         def fire() -> None:
+            timer.deleteLater()
             if wanted:
-                function()
+                wanted.pop()()
 
-        qt.QTimer.singleShot(milliseconds, fire)
-        return wanted.clear
+        def prevent() -> None:
+            if wanted:
+                wanted.clear()
+                timer.stop()
+                timer.deleteLater()
+
+        timer.connect("timeout()", fire)
+        timer.start(milliseconds)
+        return prevent
 
     def later(self, function: Callable[[], None]) -> Callable[[], None]:
         """See `AIAssistLib.talks.Carrier.later`."""
@@ -125,7 +138,7 @@ class _Sending:
 def _reply_of(reply, status: int) -> Reply:
     headers = {}
     for name in HEADERS:
-        value = reply.rawHeader(name.encode()).data()
+        value = reply.rawHeader(name).data()  # bytes would be taken by their repr() since Qt 6.7
         if value:
             headers[name] = bytes(value).decode("latin-1")
     return Reply(status, headers, bytes(reply.readAll().data()))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import qt
 import slicer
+import vtk
 
 from AIAssistLib.auto_section_qt import AutoSection
 from AIAssistLib.backend_section_qt import BackendSection
@@ -16,8 +17,8 @@ from AIAssistLib.structures_section_qt import StructuresSection
 
 #: The effects that the panel shows, ours first.
 EFFECTS = ("AI Points", "Smart Contour", "Paint", "Erase", "Scissors", "Islands", "Smoothing", "Threshold")
-#: Steps that can be undone.
-UNDO = 50
+#: Steps that can be undone; each holds a copy of the labelmap that it changed.
+UNDO = 20
 
 
 class Panel:
@@ -48,7 +49,17 @@ class Panel:
         self.saving = SaveSection(self)
         self.backend = BackendSection(self)
         logic.assistant.changed = self.backend.show_status
-        self._closing = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndCloseEvent, self._scene_closed)
+        scene = slicer.vtkMRMLScene
+        self._observed = [
+            slicer.mrmlScene.AddObserver(event, function)
+            for event, function in (
+                (scene.StartCloseEvent, self._scene_closes),
+                (scene.EndCloseEvent, self._scene_closed),
+                (scene.EndImportEvent, self._scene_loaded),
+                (scene.NodeRemovedEvent, self._node_removed),
+            )
+        ]
+        self._entered = False
 
     @staticmethod
     def _editor_node():
@@ -57,6 +68,7 @@ class Panel:
             node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
             node.UnRegister(None)
             node.SetSingletonTag("AIAssist")
+            node.SetSaveWithScene(False)  # it would bring back the active effect, whatever module is shown then
             node = slicer.mrmlScene.AddNode(node)
         return node
 
@@ -64,8 +76,10 @@ class Panel:
 
     def enter(self) -> None:
         """The module is shown."""
+        self._entered = True
         self.editor.setMRMLSegmentEditorNode(self._editor_node())
         self.editor.updateEffectList()
+        self.editor.updateWidgetFromMRML()
         self.editor.installKeyboardShortcuts()
         window = slicer.util.mainWindow()
         for shortcut in SHORTCUTS if window is not None and not self._keys else ():
@@ -77,6 +91,7 @@ class Panel:
 
     def exit(self) -> None:
         """Another module is shown."""
+        self._entered = False
         self.editor.setActiveEffectByName("")
         self.editor.uninstallKeyboardShortcuts()
         for key in self._keys:
@@ -88,14 +103,28 @@ class Panel:
     def cleanup(self) -> None:
         """The module is unloaded."""
         self.exit()
-        slicer.mrmlScene.RemoveObserver(self._closing)
+        for tag in self._observed:
+            slicer.mrmlScene.RemoveObserver(tag)
         self.auto.cancel()
         self.backend.cleanup()
         self.logic.assistant.changed = _nothing
 
+    def _scene_closes(self, *_) -> None:
+        self.auto.cancel()
+        self.editor.setActiveEffectByName("")
+        self.editor.setSegmentationNode(None)
+
     def _scene_closed(self, *_) -> None:
-        self.logic.assistant.studies.forget()
         self.editor.setMRMLSegmentEditorNode(self._editor_node())
+
+    def _scene_loaded(self, *_) -> None:
+        if not self._entered:  # an effect that was active when the scene was saved must not take clicks now
+            self.editor.setActiveEffectByName("")
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_removed(self, _scene, _event, node) -> None:
+        if node is not None and node.IsA("vtkMRMLScalarVolumeNode"):
+            self.logic.assistant.forget(node.GetID())
 
     def moved(self) -> None:
         """The backend is another one: what was asked of the old one is over."""

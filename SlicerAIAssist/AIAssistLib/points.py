@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable
@@ -16,15 +15,15 @@ from aiassist.engine.backend import AnnotateRequest, Annotation
 from aiassist.errors import AIAssistError, Cancelled, PromptError
 from aiassist.imaging import MaskPatch
 from aiassist.prompts import Prompts
+from AIAssistLib.answers import Answer, Answers
 from AIAssistLib.geometry import transform, world_to_ijk
 from AIAssistLib.marks import BOX, EXTREME, LINE, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
 from AIAssistLib.segments import SegmentWriter, read_mask, segment_of
 from AIAssistLib.studies import opened
-from AIAssistLib.talks import Talk
+from AIAssistLib.tags import MODEL, draft_of, keep_draft, keep_prompts, prompts_of, stamp_of
+from AIAssistLib.talks import Talk, sentence
 
-#: Segment tags: the prompts that made the mask, which model answered them, and prompts not accepted yet.
-PROMPTS_TAG, MODEL_TAG, DRAFT_TAG = "AIAssist.Prompts", "AIAssist.Model", "AIAssist.Draft"
 #: How many points of a kind say how large the structure is.
 ENOUGH = {EXTREME: 6, LINE: 2, BOX: 2}
 
@@ -37,14 +36,14 @@ class Target:
     segmentation_node: object
     segment_id: str
 
+    @property
+    def segment(self):
+        """The segment; `StudyError` when it was deleted."""
+        return segment_of(self.segmentation_node, self.segment_id)
 
-@dataclass(frozen=True)
-class _Answer:
-    """The mask after so many clicks; its version is None while the backend does not know it."""
-
-    clicks: int
-    mask: MaskPatch
-    version: str | None
+    def mask(self) -> MaskPatch:
+        """The mask that the segment holds, on the volume's grid."""
+        return read_mask(self.segmentation_node, self.segment_id, self.volume_node)
 
 
 class PointsSession:
@@ -67,99 +66,92 @@ class PointsSession:
         self.target: Target | None = None
         #: What to tell the person, and whether it is an error.
         self.text, self.failed = "", False
-        self._assistant = assistant
-        self._changed = changed
-        self._answers: list[_Answer] = []
+        self._scene, self._assistant, self._changed = scene, assistant, changed
+        self._answers = Answers()
+        self._stamp = 0
         self._talk: Talk | None = None
         self._again = False
-        self._observed: tuple[object, list[int]] | None = None
+        self._observed: list[tuple[object, int]] = []
         self._ours = False
-        self._moved = 0
         self._last: Annotation | None = None
 
     # Beginning and ending
 
-    def begin(self, target: Target, with_marks: bool = True) -> None:
+    def begin(self, target: Target) -> None:
         """Annotate a segment from now on; clicks correct the mask that it holds.
 
-        With `with_marks`, marks that were not accepted come back and are asked again; else those that made the mask
-        come back, to be adjusted. Raises when the volume is unusable.
+        Marks that were not accepted come back and are asked again; else those that made the mask come back, to be
+        adjusted. Raises when the volume is unusable.
         """
         self.end()
-        segment = segment_of(target.segmentation_node, target.segment_id)
-        self._assistant.studies.of(target.volume_node)
-        self.target = target
-        self.marks.follow(target.volume_node)
-        mask = read_mask(target.segmentation_node, target.segment_id, target.volume_node)
-        draft = stored_prompts(segment, DRAFT_TAG) if with_marks else None
-        prompts = draft or (stored_prompts(segment) if with_marks and not mask.region.is_empty else None)
-        with _Ours(self):
-            self.marks.show(prompts or Prompts())
-        if not mask.region.is_empty:
-            self._answers = [_Answer(0 if draft else self._clicks(), mask, None)]
-        self._observe()
-        self._say("")
+        draft = draft_of(target.segmentation_node, target.segment_id)
+        self._start(target, draft or prompts_of(target.segment), asked=draft is None)
         if draft is not None and self._can_ask():
             self.ask()
 
+    def _start(self, target: Target, prompts: Prompts | None, asked: bool = True) -> None:
+        self._assistant.studies.of(target.volume_node)
+        mask = target.mask()
+        self.target, self._stamp = target, stamp_of(target.segment)
+        self.marks.follow(target.volume_node)
+        with _Ours(self):
+            self.marks.show(prompts if prompts is not None and not (asked and mask.region.is_empty) else Prompts())
+        held = None if mask.region.is_empty else Answer(self._clicks() if asked else 0, mask)
+        self._answers.begin_with(held)
+        self._observe()
+        self._say("")
+
     def end(self) -> None:
-        """Stop: marks and preview go, the segment stays as it is."""
+        """Stop: marks and preview go, and come back with `begin`; the segment stays as it is."""
         self.cancel()
-        self._unobserve()
+        for node, tag in self._observed:
+            node.RemoveObserver(tag)
+        self._observed = []
         if self.target is not None:
             self.marks.clear()
         self.preview.clear()
-        self._answers = []
+        self._answers.begin_with(None)
         self.target = None
 
     def reset(self) -> None:
         """Remove marks and preview and begin anew; the segment stays as it is."""
-        if self.target is not None:
+        target = self.target
+        if target is not None:
             self._keep_draft(None)
-            self.begin(self.target, with_marks=False)
+            self.end()
+            self._start(target, None)
 
     def _keep_draft(self, prompts: Prompts | None) -> None:
-        """Remember marks that are not accepted yet in the segment, so that they are saved with the scene."""
-        segment = segment_of(self.target.segmentation_node, self.target.segment_id)
-        if prompts is None:
-            segment.RemoveTag(DRAFT_TAG)
-        else:
-            segment.SetTag(DRAFT_TAG, json.dumps(prompts.to_json()))
+        """Marks that are not accepted yet are saved with the scene."""
+        keep_draft(self.target.segmentation_node, self.target.segment_id, prompts)
 
     @property
     def busy(self) -> bool:
         """Whether an answer is awaited."""
         return self._talk is not None and self._talk.active
 
+    @property
+    def can_correct(self) -> bool:
+        """Whether there is a mask that clicks would correct."""
+        return bool(self._answers)
+
     # Marks
 
     def add(self, role: str, world) -> None:
         """Put a mark at a place in the world; asks when the marks are enough. `PromptError` beyond the volume."""
         self._check_inside(world)
+        outline = role in ENOUGH
         with _Ours(self):
-            if role in ENOUGH and self.marks.count(role) >= ENOUGH[role] and role != EXTREME:
+            if outline and role != EXTREME and self.marks.count(role) >= ENOUGH[role]:
                 self.marks.clear()
-                self._answers.clear()
             self.marks.add(role, world)
-        self._after_change(outline=role in ENOUGH)
-
-    def take_back(self) -> None:
-        """Remove the latest mark, and what it did to the preview."""
-        roles = self.marks.roles()
-        if not roles:
-            return
-        with _Ours(self):
-            self.marks.remove(len(roles) - 1)
-        self._forget_from(len(roles) - 1, roles)
-        if self._answers and self._clicks() == self._answers[-1].clicks and roles[-1] not in ENOUGH:
-            self.cancel()
-            self._show(self._answers[-1].mask)
+        if outline and not self._has_outline():
             self._say("")
-        elif self._can_ask():
+        elif outline or self._can_ask():
+            if outline:
+                self._answers.begin_with(None)
             self.ask()
         else:
-            self.cancel()
-            self.preview.clear()
             self._say("")
 
     def _check_inside(self, world) -> None:
@@ -168,61 +160,71 @@ class PointsSession:
         if not volume.geometry.contains(ijk).all():
             raise PromptError("That place lies beyond the image; click on the image.")
 
-    def _observe(self) -> None:
-        node, Markups = self.marks.node, slicer.vtkMRMLMarkupsNode
-        events = (Markups.PointModifiedEvent, Markups.PointRemovedEvent, Markups.PointEndInteractionEvent)
-        self._observed = (node, [node.AddObserver(event, self._marks_moved) for event in events])
+    def take_back(self) -> None:
+        """Remove the latest mark, and what it did to the preview."""
+        roles = self.marks.roles()
+        if not roles:
+            return
+        with _Ours(self):
+            self.marks.remove(len(roles) - 1)
+        self._forget(len(roles) - 1, roles)
+        last = self._answers.last
+        if last is not None and last.clicks == self._clicks() and roles[-1] not in ENOUGH:
+            self.cancel()
+            self._show(last.mask)
+            self._say(self._describe(last.mask))
+        elif self._can_ask():
+            self.ask()
+        else:
+            self.cancel()
+            self.preview.clear()
+            self._say("")
 
-    def _unobserve(self) -> None:
-        if self._observed is not None:
-            node, tags = self._observed
-            for tag in tags:
-                node.RemoveObserver(tag)
-            self._observed = None
+    def _observe(self) -> None:
+        node, markups = self.marks.node, slicer.vtkMRMLMarkupsNode
+        self._observed = [
+            (node, node.AddObserver(markups.PointModifiedEvent, self._mark_moves)),
+            (node, node.AddObserver(markups.PointRemovedEvent, self._mark_gone)),
+            (node, node.AddObserver(markups.PointEndInteractionEvent, self._mark_dropped)),
+        ]
 
     @vtk.calldata_type(vtk.VTK_INT)
-    def _marks_moved(self, node, event: str, number: int = 0) -> None:
-        if self._ours or self.target is None:
-            return
-        roles = self.marks.roles()
-        if event == "PointModifiedEvent":
-            self._moved = number
-        self._forget_from(0 if event == "PointRemovedEvent" else self._moved, roles)
-        if self._can_ask():
-            self.ask(dragging=event == "PointModifiedEvent")
-        elif not roles:
-            self.reset()
+    def _mark_moves(self, _node, _event, number: int) -> None:
+        if not self._ours:
+            self._forget(number, self.marks.roles())
+            if self._can_ask():
+                self.ask(dragging=True)
 
-    def _forget_from(self, number: int, roles: list[str]) -> None:
+    def _mark_dropped(self, *_) -> None:
+        if not self._ours and self._can_ask() and not self.busy:
+            self.ask()
+
+    def _mark_gone(self, *_) -> None:
+        if self._ours:
+            return
+        self._answers.begin_with(None)
+        if self._can_ask():
+            self.ask()
+        else:
+            self.cancel()
+            self.preview.clear()
+            self._say("")
+
+    def _forget(self, number: int, roles: list[str]) -> None:
         """Forget the answers that the mark of this number had a part in."""
-        earlier = sum(role in (POSITIVE, NEGATIVE) for role in roles[:number])
-        outline = 0 <= number < len(roles) and roles[number] in ENOUGH
-        self._answers = [] if outline else [a for a in self._answers if a.clicks <= earlier]
+        if 0 <= number < len(roles) and roles[number] in ENOUGH:
+            self._answers.begin_with(None)
+        else:
+            self._answers.keep(sum(role in (POSITIVE, NEGATIVE) for role in roles[:number]))
 
     def _clicks(self) -> int:
         return self.marks.count(POSITIVE, NEGATIVE)
 
-    def _after_change(self, outline: bool) -> None:
-        if outline:
-            self._answers = [a for a in self._answers if a.clicks == 0 and a.version is None]
-            complete = any(self.marks.count(role) >= enough for role, enough in ENOUGH.items())
-        else:
-            complete = self._can_ask()
-        if complete:
-            self._answers = [] if outline else self._answers
-            self.ask()
-        else:
-            self._say("")
-
-    @property
-    def can_correct(self) -> bool:
-        """Whether there is a mask that clicks would correct."""
-        return bool(self._answers)
+    def _has_outline(self) -> bool:
+        return any(self.marks.count(role) >= enough for role, enough in ENOUGH.items())
 
     def _can_ask(self) -> bool:
-        if any(self.marks.count(role) >= enough for role, enough in ENOUGH.items()):
-            return True
-        return bool(self.marks.count(POSITIVE) or (self._answers and self._clicks()))
+        return self._has_outline() or self.marks.count(POSITIVE) > 0 or bool(self._answers and self._clicks())
 
     # Asking
 
@@ -234,6 +236,7 @@ class PointsSession:
             return
         self.cancel()
         try:
+            self._look_again()
             talk = self._conversation(time.perf_counter())
         except AIAssistError as error:
             self._fail(error)
@@ -248,10 +251,17 @@ class PointsSession:
             self._talk.cancel()
             self._talk = None
 
+    def _look_again(self) -> None:
+        """When somebody changed the segment, as undo does, clicks correct what it holds now."""
+        stamp = stamp_of(self.target.segment)
+        if stamp != self._stamp:
+            mask, self._stamp = self.target.mask(), stamp
+            self._answers.begin_with(None if mask.region.is_empty else Answer(0, mask))
+
     def _conversation(self, began: float):
         target, clicks = self._require(), self._clicks()
         volume = self._assistant.studies.of(target.volume_node)
-        prompts, base = self.marks.prompts(), self._base(clicks)
+        prompts, base = self.marks.prompts(), self._answers.base(clicks)
         if base is not None and base.version is None:
             prompts = replace(prompts, prior=base.mask)
         prompts.check(volume.geometry)
@@ -268,23 +278,16 @@ class PointsSession:
             )
             annotation = yield from conversations.annotate(request, uuid.uuid4().hex)
             whole = annotation.patch.over(base.mask if base is not None else None)
-            return annotation, _Answer(clicks, whole, annotation.version), time.perf_counter() - began
+            return annotation, Answer(clicks, whole, annotation.version), time.perf_counter() - began
 
         return talk()
-
-    def _base(self, clicks: int) -> _Answer | None:
-        """The mask that the newest click corrects; None when the outline marks are to be answered afresh."""
-        if not clicks:
-            return None
-        earlier = [answer for answer in self._answers if answer.clicks < clicks]
-        return earlier[-1] if earlier else None
 
     def _sending(self, share: float) -> None:
         self._say(f"Sending the image: {share:.0%}")
 
     def _answered(self, outcome) -> None:
         self._last, answer, seconds = outcome
-        self._answers = [a for a in self._answers if a.clicks < answer.clicks] + [answer]
+        self._answers.add(answer)
         try:
             self._show(answer.mask)
             self._keep_draft(self.marks.prompts())
@@ -299,8 +302,7 @@ class PointsSession:
 
     def _show(self, mask: MaskPatch) -> None:
         target = self._require()
-        colour = segment_of(target.segmentation_node, target.segment_id).GetColor()
-        self.preview.show(mask, target.volume_node, colour)
+        self.preview.show(mask, target.volume_node, target.segment.GetColor())
 
     def _describe(self, mask: MaskPatch) -> str:
         affine = self._assistant.studies.of(self.target.volume_node).geometry.affine
@@ -310,7 +312,7 @@ class PointsSession:
     def _fail(self, error: Exception) -> None:
         self._again = False
         if not isinstance(error, Cancelled):
-            self._say(str(error), failed=True)
+            self._say(sentence(error), failed=True)
 
     def _say(self, text: str, failed: bool = False) -> None:
         self.text, self.failed = text, failed
@@ -319,24 +321,30 @@ class PointsSession:
     # Accepting
 
     def accept(self, writer: SegmentWriter, save_state: Callable[[], None]) -> None:
-        """Write the preview into the segment. `PromptError` when there is none.
+        """Write the preview into the segment, and begin anew.
 
         Parameters
         ----------
         writer : SegmentWriter
         save_state : callable
             Called before the change, so that the editor can undo it.
+
+        Raises
+        ------
+        PromptError
+            When there is no preview.
+        AIAssistError
+            When nothing of it could be written. Marks and preview stay then.
         """
         target = self._require()
-        segment = segment_of(target.segmentation_node, target.segment_id)
+        segment = target.segment
         if self.preview.mask is None:
             raise PromptError("There is no preview to accept; mark the structure first.")
-        before = read_mask(target.segmentation_node, target.segment_id, target.volume_node)
         save_state()
-        writer.write(target.volume_node, target.segmentation_node, target.segment_id, before, self.preview.mask)
-        segment.SetTag(PROMPTS_TAG, json.dumps(self.marks.prompts().to_json()))
+        writer.write(target.volume_node, target.segmentation_node, target.segment_id, target.mask(), self.preview.mask)
+        keep_prompts(segment, self.marks.prompts())
         if self._last is not None:
-            segment.SetTag(MODEL_TAG, f"{self._last.model} {self._last.model_version}")
+            segment.SetTag(MODEL, f"{self._last.model} {self._last.model_version}")
         self.reset()
 
     def _require(self) -> Target:
@@ -359,17 +367,3 @@ class _Ours:
 
     def __exit__(self, *_):
         self._session._ours = False
-
-
-def tag_of(segment, name: str) -> str:
-    """A tag of a segment; empty when it has none."""
-    text = vtk.mutable("")
-    return str(text) if segment.GetTag(name, text) else ""
-
-
-def stored_prompts(segment, tag: str = PROMPTS_TAG) -> Prompts | None:
-    """The prompts in a segment's tag; None when there are none or they are damaged."""
-    try:
-        return Prompts.from_json(json.loads(tag_of(segment, tag)))
-    except ValueError:
-        return None

@@ -40,9 +40,12 @@ class Preview:
         self.mask = mask
 
     def _made(self):
-        node = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "AI Points preview")
+        node = self._scene.CreateNodeByClass("vtkMRMLSegmentationNode")
+        node.UnRegister(None)
+        node.SetName("AI Points preview")
         node.SetHideFromEditors(True)
         node.SetSaveWithScene(False)
+        node = self._scene.AddNode(node)
         node.GetSegmentation().SetSourceRepresentationName(
             slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
         )

@@ -79,7 +79,7 @@ class SaveSection(Section):
             fill_table(self.ui.historyTable, titles, [_row(version) for version in versions])
 
         def look() -> None:
-            self.talk(self._truth.history(self.panel.structures.nodes()[0]), seen)
+            self.talk(self._truth.history(self.panel.structures.volume()), seen)
 
         self.attempt(look)
 
@@ -115,7 +115,7 @@ class SaveSection(Section):
         ending = FORMATS[self.ui.exportCombo.currentText]
         path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Export"), f"labels{ending}", f"*{ending}")
         if path:
-            self.attempt(self.export_to, Path(path))
+            self.attempt(self.export_to, Path(path if path.lower().endswith(ending) else path + ending))
 
     def export_to(self, path: Path) -> None:
         """Write all segments to a file."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import qt
 import slicer
 
 from aiassist.errors import AIAssistError
-from AIAssistLib.talks import Conversation
+from AIAssistLib.talks import Conversation, sentence
 
 
 class Section:
@@ -38,12 +40,14 @@ class Section:
         """Call something for the person; what goes wrong is said in one sentence."""
         try:
             function(*arguments)
-        except AIAssistError as error:
-            self.tell(str(error), failed=True)
+        except Exception as error:
+            if not isinstance(error, AIAssistError):
+                logging.exception("AIAssist: the panel")
+            self.tell(sentence(error), failed=True)
 
     def talk(self, conversation: Conversation, done) -> None:
         """Have a conversation with the backend; what goes wrong is said."""
-        self.assistant.start(conversation, done, lambda error: self.tell(str(error), failed=True))
+        self.assistant.start(conversation, done, lambda error: self.tell(sentence(error), failed=True))
 
 
 def fill_table(table, titles: list[str], rows: list[list[str]]) -> None:

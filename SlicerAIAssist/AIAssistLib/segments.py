@@ -102,7 +102,10 @@ class SegmentWriter:
         self.editor_node = editor_node
 
     def write(self, volume_node, segmentation_node, segment_id: str, before: MaskPatch, after: MaskPatch) -> None:
-        """Change a segment from the mask `before`, which it holds, to `after`: only what differs is touched."""
+        """Change a segment from the mask `before`, which it holds, to `after`: only what differs is touched.
+
+        `StudyError` when masking lets nothing of it happen.
+        """
         segment_of(segmentation_node, segment_id)
         region = before.region.union(after.region)
         if region.is_empty:
@@ -112,20 +115,28 @@ class SegmentWriter:
         logic = slicer.vtkSlicerSegmentEditorLogic
         self._logic.SetSegmentationNode(segmentation_node)
         self._logic.SetSourceVolumeNode(volume_node)
-        for mask, mode in ((new & ~old, logic.ModificationModeAdd), (old & ~new, logic.ModificationModeRemove)):
-            if mask.any():
-                patch = self._patch(MaskPatch(region, mask), volume_node)
-                self._logic.ModifySegmentByLabelmap(
-                    segmentation_node, segment_id, oriented_image(patch, local), mode, True, False
-                )
+        slicer.app.pauseRender()  # taking away and adding are one change to the person
+        try:
+            for mask, mode in ((new & ~old, logic.ModificationModeAdd), (old & ~new, logic.ModificationModeRemove)):
+                if mask.any():
+                    image = self._modifier(MaskPatch(region, mask), local)
+                    self._logic.ModifySegmentByLabelmap(segmentation_node, segment_id, image, mode, True, False)
+        finally:
+            slicer.app.resumeRender()
+        now = read_mask(segmentation_node, segment_id, volume_node).within(region)
+        if (old != new).any() and (now == old).all():
+            raise StudyError("Slicer's masking settings allow none of this change; look at Masking in the editor.")
 
-    def _patch(self, patch: MaskPatch, volume_node) -> MaskPatch:
-        """The patch, cropped; as large as the volume where Slicer's masking by grey values needs that."""
-        if self.editor_node.GetSourceVolumeIntensityMask():
-            shape = volume_node.GetImageData().GetDimensions()[::-1]
-            return MaskPatch(Region((0, 0, 0), shape), patch.to_mask(shape))
+    def _modifier(self, patch: MaskPatch, ijk_to_local: np.ndarray) -> slicer.vtkOrientedImageData:
+        """The patch, cropped; on the grid of the editor's source image where its masking by grey values needs that."""
         tight = Region.of_mask(patch.mask)
-        return MaskPatch(tight.shift(patch.region.start), patch.mask[tight.slices])
+        image = oriented_image(MaskPatch(tight.shift(patch.region.start), patch.mask[tight.slices]), ijk_to_local)
+        if not self.editor_node.GetSourceVolumeIntensityMask() or not self._logic.UpdateAlignedSourceVolume():
+            return image
+        out = slicer.vtkOrientedImageData()
+        source = self._logic.GetAlignedSourceVolume()
+        slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(image, source, out)
+        return out
 
 
 def write_plainly(patch: MaskPatch, volume_node, segmentation_node, segment_id: str) -> None:

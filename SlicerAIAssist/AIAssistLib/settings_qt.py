@@ -82,11 +82,12 @@ class Settings:
         """The studies folder of this computer."""
         return self.folder / "studies"
 
-    def home(self) -> Home:
-        """The home that the settings name. `AIAssistError` when it cannot be used."""
-        if self.where == SERVER and self.url:
+    def home(self, where: str | None = None) -> Home:
+        """The home of a name, or the one that is remembered. `AIAssistError` when it cannot be used."""
+        where = where or self.where
+        if where == SERVER and self.url:
             return Server(self.url, self.token(self.url) or None)
-        if self.where == SLICER:
+        if where == SLICER:
             from AIAssistLib.this_slicer import ThisSlicer
 
             return ThisSlicer(EventLoop(), self.studies, self.author)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import slicer
 
 from aiassist.contour import ContourSession, Edit, Plane
 from aiassist.errors import ContourError
 from AIAssistLib.geometry import slice_axis, slice_index, transform, view_to_ijk
 from AIAssistLib.points import Target
-from AIAssistLib.segments import SegmentWriter, read_mask, segment_of
+from AIAssistLib.segments import SegmentWriter
+from AIAssistLib.tags import stamp_of
 
 #: A vertex is taken hold of within this many pixels of the view.
 REACH = 12.0
@@ -37,6 +37,8 @@ class SmartContour:
         self._stamp: int | None = None
         self.session: ContourSession | None = None
         self.target: Target | None = None
+        #: How many pixels of the view look like one on an ordinary screen.
+        self.scale = 1.0
         #: Ring and vertex that are being pulled.
         self.held: tuple[int, int] | None = None
         #: In mm along the outline, and from 0 (smooth) to 1 (settles on the border).
@@ -44,10 +46,9 @@ class SmartContour:
 
     def begin(self, target: Target) -> None:
         """Correct a segment from now on. Raises when the volume is unusable or the segment gone."""
-        segment_of(target.segmentation_node, target.segment_id)
         self._studies.of(target.volume_node)
-        self.end()
-        self.target = target
+        self._stamp = None
+        self.session, self.target = None, target
 
     def end(self) -> None:
         """Let go of the segment."""
@@ -78,13 +79,13 @@ class SmartContour:
         if self.target is None:
             raise ContourError("No segment is chosen; choose one first.")
         target = self.target
-        segment = segment_of(target.segmentation_node, target.segment_id)
-        if self.session is None or self._stamp != _stamp(segment):
-            mask = read_mask(target.segmentation_node, target.segment_id, target.volume_node)
+        segment = target.segment
+        if self.session is None or self._stamp != stamp_of(segment):
+            mask = target.mask()
             if mask.region.is_empty:
                 raise ContourError(f"{segment.GetName()!r} is empty; mark it with AI Points or paint it first.")
             self.session = ContourSession(self._studies.of(target.volume_node), mask)
-            self._stamp = _stamp(segment)
+            self._stamp = stamp_of(segment)
         return self.session
 
     def rings(self, slice_node) -> list[np.ndarray]:
@@ -102,7 +103,7 @@ class SmartContour:
         """Ring and vertex within reach of a pixel of a view; None when there is none."""
         rings = self.rings(slice_node)
         gaps = [np.linalg.norm(ring - position, axis=1) for ring in rings]
-        if not gaps or min(gap.min() for gap in gaps) > REACH:
+        if not gaps or min(gap.min() for gap in gaps) > REACH * self.scale:
             return None
         ring = int(np.argmin([gap.min() for gap in gaps]))
         return ring, int(np.argmin(gaps[ring]))
@@ -158,10 +159,10 @@ class SmartContour:
         if taken.region.is_empty:
             return True
         target, expected = self.target, self.session
-        segment = segment_of(target.segmentation_node, target.segment_id)
+        segment = target.segment
         self._save_state()
         self._writer.write(target.volume_node, target.segmentation_node, target.segment_id, taken, added)
-        self._stamp = _stamp(segment)
+        self._stamp = stamp_of(segment)
         if not self._as_expected(added, taken):
             plane, self.session = expected.plane, None  # masking had its say
             self._current().open(plane.axis, plane.index)
@@ -169,12 +170,5 @@ class SmartContour:
 
     def _as_expected(self, added, taken) -> bool:
         target = self.target
-        now = read_mask(target.segmentation_node, target.segment_id, target.volume_node).within(added.region)
+        now = target.mask().within(added.region)
         return bool(now[added.mask].all() and not now[taken.mask].any())
-
-
-def _stamp(segment) -> int:
-    """Changes when the segment's voxels do."""
-    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    labelmap = segment.GetRepresentation(name)
-    return labelmap.GetMTime() if labelmap is not None else 0

@@ -41,10 +41,7 @@ class StructuresSection(Section):
 
         `ImageError` when there is no volume.
         """
-        editor = self.panel.editor
-        volume = editor.sourceVolumeNode() or self._shown_volume()
-        if volume is None:
-            raise ImageError("There is no image; load one first.")
+        editor, volume = self.panel.editor, self.volume()
         segmentation = editor.segmentationNode()
         if segmentation is None:
             segmentation = new_segmentation(volume)
@@ -52,6 +49,13 @@ class StructuresSection(Section):
         if editor.sourceVolumeNode() is not volume:
             editor.setSourceVolumeNode(volume)
         return volume, segmentation
+
+    def volume(self):
+        """The volume in use, or the one that the views show. `ImageError` when there is none."""
+        volume = self.panel.editor.sourceVolumeNode() or self._shown_volume()
+        if volume is None:
+            raise ImageError("There is no image; load one first.")
+        return volume
 
     def _shown_volume(self):
         manager = slicer.app.layoutManager()
@@ -86,6 +90,7 @@ class StructuresSection(Section):
         structure = known.get(name, Structure(describe_structure(name)))
         volume, segmentation = self.nodes()
         self._window(structure, volume)
+        self.panel.editor.saveStateForUndo()  # else undoing the new segment would undo what was before it as well
         self.panel.editor.setCurrentSegmentID(new_segment(segmentation, structure.label))
         self.panel.points()
         self.tell("")

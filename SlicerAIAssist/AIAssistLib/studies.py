@@ -25,9 +25,10 @@ class Studies:
             known = self._known[volume_node.GetID()] = (stamp, study_of(volume_node))
         return known[1]
 
-    def forget(self) -> None:
-        """Forget all, as when the scene closes."""
-        self._known.clear()
+    def forget(self, node_id: str) -> Volume | None:
+        """Forget the study of a volume node that is removed, and return it."""
+        known = self._known.pop(node_id, None)
+        return known[1] if known is not None else None
 
 
 def opened(conversations, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[str]:

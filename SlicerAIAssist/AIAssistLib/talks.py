@@ -68,7 +68,7 @@ class Talk(Generic[Outcome]):
             asked = step()
         except StopIteration as end:
             self.active = False
-            self._done(end.value)
+            self._finish(end.value)
         except Exception as error:
             self.active = False
             if not isinstance(error, AIAssistError | Cancelled):
@@ -76,6 +76,14 @@ class Talk(Generic[Outcome]):
             self._failed(error)
         else:
             self._ask(asked)
+
+    def _finish(self, outcome: Outcome) -> None:
+        try:
+            self._done(outcome)
+        except Exception as error:
+            if not isinstance(error, AIAssistError):
+                logging.exception("AIAssist: an answer of the backend could not be used")
+            self._failed(error)
 
     def _ask(self, asked: Request | None) -> None:
         if asked is None:
@@ -94,6 +102,11 @@ class Talk(Generic[Outcome]):
             self._advance(lambda: self._conversation.throw(reply))
         else:
             self._advance(lambda: self._conversation.send(reply))
+
+
+def sentence(error: Exception) -> str:
+    """What to tell a person of an error."""
+    return str(error) if isinstance(error, AIAssistError) else f"{type(error).__name__}: {error}"
 
 
 def _nothing() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
+from aiassist.errors import MissingExtraError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
@@ -35,8 +36,12 @@ class ThisSlicer:
     """
 
     def __init__(self, carrier: Carrier, studies: Path, author: str = SOMEBODY, device: str = "cpu"):
-        from aiassist.engine.local import LocalBackend  # needs scikit-image and ONNX Runtime
+        try:
+            import onnxruntime  # noqa: F401
 
+            from aiassist.engine.local import LocalBackend
+        except ImportError as error:
+            raise MissingExtraError(error.name or "onnxruntime", "server", "This Slicer as the backend") from error
         self.name = "This Slicer"
         self.carrier = carrier
         self.backend = LocalBackend(device=device, threaded=False)
@@ -79,6 +84,13 @@ class LocalConversations:
         yield from volume.hashing()
         self._volumes[volume.study_id] = volume
         return self._backend.open_study(volume)
+
+    def close_study(self, study: str) -> Conversation[None]:
+        """See `Conversations.close_study`."""
+        self._volumes.pop(study, None)
+        self._backend.close_study(study)
+        return
+        yield
 
     def put_mask(self, study: str, patch: MaskPatch) -> Conversation[str]:
         """See `Conversations.put_mask`."""

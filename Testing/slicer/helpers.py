@@ -76,10 +76,11 @@ def click_ends(views, places) -> None:
 def wait(until, seconds: float = 60.0) -> None:
     """Let Slicer's event loop run until something is so."""
     end = time.monotonic() + seconds
+    heart = qt.QTimer()
+    heart.start(5)
     while not until():
         assert time.monotonic() < end, "it did not happen in time"
-        qt.QApplication.processEvents()
-        time.sleep(0.001)
+        qt.QApplication.processEvents(qt.QEventLoop.WaitForMoreEvents)
 
 
 def answered(effect) -> None:

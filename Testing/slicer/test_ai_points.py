@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import slicer
 
+from AIAssistLib.tags import MODEL, PROMPTS, tag_of
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 from homes import NAMES
 
@@ -253,12 +254,10 @@ def test_prompts_are_kept_in_the_segment_as_voxel_indices(points, slice_views, c
     click_ends(slice_views, ends)
     answered(points)
     points.ui.acceptButton.click()
-    from AIAssistLib.points import MODEL_TAG, PROMPTS_TAG, tag_of
-
     segment = case.segmentation.GetSegmentation().GetSegment(case.liver)
-    stored = np.array(json.loads(tag_of(segment, PROMPTS_TAG))["points"])
+    stored = np.array(json.loads(tag_of(segment, PROMPTS))["points"])
     assert np.abs(case.world(stored) - ends).max() < 3.0  # a click is worth a pixel
-    assert tag_of(segment, MODEL_TAG).startswith("network ")
+    assert tag_of(segment, MODEL).startswith("network ")
 
 
 def test_a_deleted_segment_volume_or_segmentation_ends_the_work_with_a_sentence(points, panel, slice_views, case):
@@ -278,3 +277,104 @@ def test_closing_the_scene_in_the_middle_ends_the_work(points, panel, slice_view
     slicer.app.processEvents()
     assert points.session.target is None
     assert not points.session.busy
+
+
+def test_while_a_point_is_dragged_answers_come_and_the_first_is_not_thrown_away(points, slice_views, case, monkeypatch):
+    ends = case.ends("liver")
+    click_ends(slice_views, ends)
+    answered(points)
+    asked = []
+    ask = points.session.ask
+    monkeypatch.setattr(points.session, "ask", lambda dragging=False: (asked.append(dragging), ask(dragging)))
+    view = slice_views["Green"]
+    start = view.xy(ends[0])
+    view.drag(start, np.add(start, (24, 0)), steps=6)
+    assert asked.count(True) >= 5
+    answered(points)
+
+
+def test_dragging_a_click_keeps_what_the_clicks_before_it_gave(points, slice_views, case):
+    click_ends(slice_views, case.ends("liver"))
+    answered(points)
+    view = slice_views["Red"]
+    first, second = case.middle("liver"), np.add(case.middle("liver"), (24, 0, 0))
+    for place in (first, second):
+        view.click(view.xy(place))
+        answered(points)
+    bases = []
+    conversation = points.session._conversation
+
+    def noting(began):
+        bases.append(points.session._answers.base(points.session._clicks()))
+        return conversation(began)
+
+    points.session._conversation = noting
+    start = view.xy(second)
+    view.drag(start, np.add(start, (10, 10)))
+    answered(points)
+    assert {base.clicks for base in bases} == {1}
+
+
+def test_after_undo_clicks_correct_what_the_segment_holds_then(points, panel, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    accepted = mask_of(case, case.liver)
+    panel.editor.undo()
+    points.ui.clickButton.click()
+    slice_views["Red"].click(slice_views["Red"].xy(case.middle("gallbladder")))
+    answered(points)
+    shown = points.session.preview.mask.to_mask(case.labels.shape)
+    assert dice(shown, accepted) < 0.5
+
+
+def test_what_masking_forbids_is_said_and_nothing_is_lost(points, panel, slice_views, case):
+    editor = panel.editor.mrmlSegmentEditorNode()
+    editor.SetSourceVolumeIntensityMask(True)
+    editor.SetSourceVolumeIntensityMaskRange(5000, 6000)
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    assert "masking settings allow none of this change" in points.ui.statusLabel.text
+    assert points.session.marks.roles() == ["extreme"] * 6
+    assert points.session.preview.mask is not None
+    editor.SetSourceVolumeIntensityMaskRange(-100, 300)
+    points.ui.acceptButton.click()
+    written = mask_of(case, case.liver)
+    assert written.any()
+    assert case.volume.voxels[written].min() >= -100
+    editor.SetSourceVolumeIntensityMask(False)
+
+
+def test_the_persons_own_markups_stay_theirs(points, panel, slice_views, case):
+    selection = slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
+    own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "mine")
+    selection.SetReferenceActivePlaceNodeID(own.GetID())
+    panel.editor.setCurrentSegmentID(add_segment(case, "other"))
+    marks = points.session.marks.node
+    assert selection.GetActivePlaceNodeID() == own.GetID()
+    assert marks.GetHideFromEditors()
+    assert not marks.GetSaveWithScene()
+    assert not marks.GetDisplayNode().GetVisibility3D()
+
+
+def test_a_double_click_is_a_click_and_does_not_maximise_the_view(points, slice_views, case):
+    view = slice_views["Green"]
+    place = view.xy(case.ends("spleen")[0])
+    seen = []
+    view.interactor.AddObserver("LeftButtonDoubleClickEvent", lambda *_: seen.append(1), 0.5)
+    view.event("MouseMoveEvent", place)
+    view.event("LeftButtonDoubleClickEvent", place)
+    assert points.session.marks.roles() == ["extreme"]
+    assert seen == []
+
+
+def test_an_error_leaves_zooming_and_scrolling_to_slicer(panel, slice_views, case):
+    panel.editor.setCurrentSegmentID(case.liver)
+    panel.contour()
+    view = slice_views["Red"]
+    seen = []
+    view.interactor.AddObserver("MouseMoveEvent", lambda *_: seen.append(1), 0.5)
+    view.event("MouseMoveEvent", (200, 200))
+    assert "is empty" in panel.editor.activeEffect().self().ui.statusLabel.text
+    assert seen == [1]

@@ -113,11 +113,15 @@ def test_one_question_at_the_first_use_then_no_more(module, packages, tmp_path, 
     asked = []
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda question, **_: asked.append(question))
     monkeypatch.setattr(module.logic, "packages", packages)
+    monkeypatch.setattr(slicer.app, "_testing", False)
     module.exit()
     module.panel.backend._asked = False
+    for _visit in range(3):
+        module.enter()
+        slicer.app.processEvents()
+        module.exit()
     module.enter()
-    module.exit()
-    module.enter()
+    slicer.app.processEvents()
     assert len(asked) == 1
     assert "Slicer is not changed" in asked[0]
     ui = module.panel.ui

@@ -11,8 +11,8 @@ import qt
 import slicer
 
 from aiassist.imaging import read_volume
-from AIAssistLib.points import PROMPTS_TAG, tag_of
 from AIAssistLib.shortcuts import SHORTCUTS
+from AIAssistLib.tags import PROMPTS, tag_of
 from helpers import CASE, add_segment, answered, click_ends, dice, mask_of, wait
 from homes import NAMES
 from shell.qt_api import QtApi
@@ -125,7 +125,7 @@ def test_automatic_models_give_segments_with_points_to_adjust_them_by(home, pane
     found = [segments.GetNthSegment(n) for n in range(1, segments.GetNumberOfSegments())]
     assert found
     for segment in found:
-        assert len(json.loads(tag_of(segment, PROMPTS_TAG))["points"]) == 6
+        assert len(json.loads(tag_of(segment, PROMPTS))["points"]) == 6
 
 
 @pytest.mark.parametrize("home", NAMES)

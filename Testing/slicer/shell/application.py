@@ -89,6 +89,7 @@ class Application:
         self.modules[name] = module
         setattr(slicer.modules, name.lower(), module)
         module._instance = getattr(python, name)(module)
+        setattr(slicer.modules, f"{name}Instance", module._instance)
         return module
 
     def open_window(self):
@@ -178,15 +179,22 @@ class qSlicerApplication(qt.QObject):
         self._manager = qSlicerModuleManager()
         self._layout = None
         self._shell = None
+        self._testing = True
 
     def testingEnabled(self):
-        return True
+        return self._testing
 
     def processEvents(self):
         qt.QApplication.processEvents()
 
     def moduleManager(self):
         return self._manager
+
+    def pauseRender(self):
+        pass
+
+    def resumeRender(self):
+        pass
 
     def applicationLogic(self):
         return self._shell.logic

@@ -25,10 +25,9 @@ BUILT_IN = ("Threshold", "Paint", "Draw", "Erase", "Level tracing", "Grow from s
 
 def install() -> None:
     """Make the modules importable that Slicer's effects are written with."""
-    factory = types.SimpleNamespace(effects=[])
-    slicer.qSlicerSegmentEditorEffectFactory = types.SimpleNamespace(
-        instance=lambda: types.SimpleNamespace(registerEffect=factory.effects.append, _effects=factory.effects)
-    )
+    effects: list = []
+    factory = types.SimpleNamespace(registerEffect=effects.append, registeredEffects=lambda: list(effects))
+    slicer.qSlicerSegmentEditorEffectFactory = types.SimpleNamespace(instance=lambda: factory)
     bridge = types.ModuleType("qSlicerSegmentationsEditorEffectsPythonQt")
     bridge.qSlicerSegmentEditorScriptedEffect = slicer.qSlicerSegmentEditorScriptedEffect
     sys.modules[bridge.__name__] = bridge
@@ -116,6 +115,9 @@ class qSlicerSegmentEditorScriptedEffect(qt.QObject):
     def removeActor2D(self, widget, actor):
         widget._view.renderer.RemoveViewProp(actor)
 
+    def confirmCurrentSegmentVisible(self):
+        return 0
+
     def scheduleRender(self, widget):
         widget._view.render_needed = True
 
@@ -168,6 +170,10 @@ class qMRMLSegmentEditorWidget(slicer.qMRMLWidget):
     def mrmlSegmentEditorNode(self):
         return self._node
 
+    def updateWidgetFromMRML(self):
+        self._update()
+        self._update_look()
+
     def setSegmentationNode(self, node):
         self._logic.SetSegmentationNode(node)
         segmentation = node.GetSegmentation() if node is not None else None
@@ -206,7 +212,7 @@ class qMRMLSegmentEditorWidget(slicer.qMRMLWidget):
         return self._order
 
     def updateEffectList(self):
-        for registered in slicer.qSlicerSegmentEditorEffectFactory.instance()._effects:
+        for registered in slicer.qSlicerSegmentEditorEffectFactory.instance().registeredEffects():
             if registered.name not in self._effects:
                 effect = registered.self().clone()
                 effect._editor = self

@@ -1,4 +1,4 @@
-"""PySide6 takes the names of headers as text where PythonQt takes bytes: makes it take bytes, and bytes only."""
+"""Since Qt 6.7 PythonQt turns what names a header into text as ``str()`` does: bytes name one that is not there."""
 
 from __future__ import annotations
 
@@ -9,10 +9,4 @@ _read = QNetworkReply.rawHeader
 
 def install() -> None:
     """Change ``QNetworkReply.rawHeader``."""
-    QNetworkReply.rawHeader = _raw_header
-
-
-def _raw_header(self, name: bytes):
-    if not isinstance(name, bytes):
-        raise TypeError(f"rawHeader() takes bytes, not {type(name).__name__}")
-    return _read(self, name.decode())
+    QNetworkReply.rawHeader = lambda self, name: _read(self, str(name))

@@ -57,11 +57,13 @@ class Conversations:
         Names this window; requests of the same client and structure overtake each other.
     piece : int
         Most bytes of an upload to send at once; less keeps a window that must not wait responsive.
+    compress : bool
+        Whether voxels may be compressed on the way where that is faster; never so on one computer.
     """
 
-    def __init__(self, client: str, piece: int = PIECE):
+    def __init__(self, client: str, piece: int = PIECE, compress: bool = True):
         self.client = client
-        self._piece = piece
+        self._pace = lambda: Pace(piece, compress)
         self._volumes: dict[str, Volume] = {}
         self._masks: OrderedDict[str, tuple[str | None, MaskPatch]] = OrderedDict()
 
@@ -89,7 +91,7 @@ class Conversations:
         return study
 
     def _upload(self, study: str, volume: Volume, progress) -> Conversation[None]:
-        voxels, pace, stuck = voxels_as_bytes(volume), Pace(self._piece), 0
+        voxels, pace, stuck = voxels_as_bytes(volume), self._pace(), 0
         told = yield from self._announce(study, volume)
         while not told["whole"]:
             received = told["received"]
@@ -241,14 +243,14 @@ class Conversations:
 class Pace:
     """How long the pieces of an upload are, and whether compressing them is faster than sending them."""
 
-    def __init__(self, most: int = PIECE):
+    def __init__(self, most: int = PIECE, compress: bool = True):
         self.size = min(FIRST, most)
-        self._most = most
+        self._most, self._compress = most, compress
         self._bytes_per_second = 0.0
 
     def pack(self, piece: memoryview) -> tuple[bytes | memoryview, dict[str, str]]:
         """The body of a piece and its headers."""
-        if self._bytes_per_second and self._pays(piece):
+        if self._compress and self._bytes_per_second and self._pays(piece):
             return zlib.compress(piece, 1), {"content-encoding": "deflate"}
         return piece, {}
 

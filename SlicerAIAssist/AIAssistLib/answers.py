@@ -1,0 +1,48 @@
+"""The masks that led to a preview, so that a click corrects the one before it and can be taken back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiassist.imaging import MaskPatch
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The mask after so many clicks; its version is None while the backend does not know it."""
+
+    clicks: int
+    mask: MaskPatch
+    version: str | None = None
+
+
+class Answers:
+    """Answers in the order of their clicks."""
+
+    def __init__(self):
+        self._held: list[Answer] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def last(self) -> Answer | None:
+        """The newest answer."""
+        return self._held[-1] if self._held else None
+
+    def begin_with(self, answer: Answer | None) -> None:
+        """Forget all; clicks correct this one from now on."""
+        self._held = [answer] if answer is not None else []
+
+    def add(self, answer: Answer) -> None:
+        """Keep an answer; those of as many clicks or more are forgotten."""
+        self._held = [held for held in self._held if held.clicks < answer.clicks] + [answer]
+
+    def keep(self, clicks: int) -> None:
+        """Forget the answers of more clicks than these."""
+        self._held = [held for held in self._held if held.clicks <= clicks]
+
+    def base(self, clicks: int) -> Answer | None:
+        """What the newest of so many clicks corrects; None without clicks: the outline is to be answered afresh."""
+        earlier = [held for held in self._held if held.clicks < clicks]
+        return earlier[-1] if earlier else None
