@@ -11,6 +11,7 @@ import vtk
 from AIAssistLib.auto_section_qt import AutoSection
 from AIAssistLib.backend_section_qt import BackendSection
 from AIAssistLib.console import new_segmentation
+from AIAssistLib.recovery_qt import Recovery
 from AIAssistLib.save_section_qt import SaveSection
 from AIAssistLib.shortcuts import SHORTCUTS
 from AIAssistLib.structures_section_qt import StructuresSection
@@ -47,6 +48,7 @@ class Panel:
         self.structures = StructuresSection(self)
         self.auto = AutoSection(self)
         self.saving = SaveSection(self)
+        self.recovery = Recovery(self)
         self.backend = BackendSection(self)
         logic.assistant.changed = self.backend.show_status
         scene = slicer.vtkMRMLScene
@@ -88,10 +90,12 @@ class Panel:
             key.connect("activated()", getattr(self, shortcut.action))
             self._keys.append(key)
         self.backend.enter()
+        self.recovery.start()
 
     def exit(self) -> None:
         """Another module is shown."""
         self._entered = False
+        self.recovery.stop()
         self.editor.setActiveEffectByName("")
         self.editor.uninstallKeyboardShortcuts()
         for key in self._keys:
@@ -110,12 +114,15 @@ class Panel:
         self.logic.assistant.changed = _nothing
 
     def _scene_closes(self, *_) -> None:
+        self.recovery.stop()
         self.auto.cancel()
         self.editor.setActiveEffectByName("")
         self.editor.setSegmentationNode(None)
 
     def _scene_closed(self, *_) -> None:
         self.editor.setMRMLSegmentEditorNode(self._editor_node())
+        if self._entered:
+            self.recovery.start()
 
     def _scene_loaded(self, *_) -> None:
         if not self._entered:  # an effect that was active when the scene was saved must not take clicks now
@@ -138,8 +145,10 @@ class Panel:
         """Load an image and annotate it from now on, in a segmentation of its own."""
         self.editor.setActiveEffectByName("")
         volume = slicer.util.loadVolume(str(path))
+        self.recovery.stop()
         self.editor.setSegmentationNode(new_segmentation(volume))
         self.editor.setSourceVolumeNode(volume)
+        self.recovery.start()
 
     # The keys
 

@@ -65,6 +65,7 @@ class SaveSection(Section):
     def _saved(self, outcome) -> None:
         versions = ", ".join(f"{name} (version {number})" for name, number in outcome.versions.items())
         self.ui.commentEdit.setText("")
+        self.panel.recovery.saved(outcome.study)
         self.tell(_("Saved: {versions}").format(versions=versions))
         self.refresh()
 

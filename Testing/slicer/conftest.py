@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def module(application, scene, homes):
     """The module's widget, shown, with its backend on this computer."""
     widget = application.modules["AIAssist"].widgetRepresentation().self()
     homes.use(widget.logic.assistant, "computer")
+    shutil.rmtree(widget.logic.settings.folder / "unsaved", ignore_errors=True)  # of the tests before
     widget.enter()
     yield widget
     widget.exit()

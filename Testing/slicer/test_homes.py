@@ -203,3 +203,8 @@ def test_the_console_starts_the_process_itself(own, module, case):
     assert mask_of(case, segment).any()
     assert own.process.running
     assert time.perf_counter() - began < 60
+
+
+def test_the_self_test_that_anyone_can_run_in_slicer(application, module, slice_views, monkeypatch):
+    monkeypatch.setattr(slicer.util, "selectModule", lambda name: None)
+    sys.modules["AIAssist"].AIAssistTest().runTest()

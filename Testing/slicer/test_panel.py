@@ -229,3 +229,26 @@ def test_a_scene_saved_and_opened_again_goes_on_where_it_was_left(panel, points,
     points.ui.acceptButton.click()
     held = slicer.util.arrayFromSegmentBinaryLabelmap(nodes[0], nodes[0].GetSegmentation().GetNthSegmentID(0), volume)
     assert dice(held > 0, case.mask("spleen")) > 0.8
+
+
+def test_unsaved_work_survives_a_crash_and_is_offered_again(panel, module, points, slice_views, case):
+    recovery = panel.recovery
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    accepted = mask_of(case, case.liver)
+    while recovery.keep():
+        pass
+    case.segmentation.GetSegmentation().RemoveAllSegments()  # as after a crash: the scene is new
+    recovery.look()
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    assert panel.ui.recoverButton.text == "Recover unsaved work: liver"
+    panel.ui.recoverButton.click()
+    assert (mask_of(case, case.segmentation.GetSegmentation().GetNthSegmentID(0)) == accepted).all()
+    assert panel.ui.recoverButton.isHidden()
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved" in panel.ui.saveLabel.text)
+    case.segmentation.GetSegmentation().RemoveAllSegments()
+    recovery.look()
+    slicer.app.processEvents()
+    assert panel.ui.recoverButton.isHidden()  # what is ground truth needs no recovery
