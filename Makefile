@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SOURCES := setup.py pyproject.toml constraints.txt
 DEMO_OUT ?= demo-output
 
-.PHONY: demo test test-all lint format bench bench-server bench-contour clean
+.PHONY: demo test test-all lint format bench bench-server bench-slicer bench-contour pictures clean
 
 demo: $(VENV)/.demo
 	$(BIN)/aiassist demo --output $(DEMO_OUT)
@@ -33,6 +33,9 @@ bench-server: $(VENV)/.test
 	$(BIN)/python Testing/benchmarks/bench_server.py
 	$(BIN)/python Testing/benchmarks/bench_monailabel.py
 
+bench-slicer: $(VENV)/.test
+	$(BIN)/python Testing/benchmarks/bench_slicer.py
+
 bench-contour: $(VENV)/.peers
 	$(BIN)/python Testing/benchmarks/bench_contour_speed.py
 	$(BIN)/python Testing/benchmarks/bench_contour.py
@@ -54,6 +57,9 @@ $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 $(VENV)/.peers: $(VENV)/.test
 	$(PIP) -e '.[peers]'
 	touch $@
+
+pictures: $(VENV)/.test
+	$(BIN)/python Testing/slicer/draw_tutorial.py docs/pictures
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build backend/aiassist.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -18,7 +18,9 @@ sys.exit(main())
 """
 
 
-def backend_command(python: str, packages: Path, studies: Path, device: str = "cpu") -> tuple[str, list[str]]:
+def backend_command(
+    python: str, packages: Path, studies: Path, device: str = "cpu", author: str = "me"
+) -> tuple[str, list[str]]:
     """Program and arguments that serve `studies` to this Slicer only, until it goes.
 
     Parameters
@@ -31,10 +33,13 @@ def backend_command(python: str, packages: Path, studies: Path, device: str = "c
         The studies folder.
     device : str
         "cpu" or "cuda".
+    author : str
+        Whose labels are saved.
     """
     package = str(Path(aiassist.__file__).parents[1])
     program = _PROGRAM.format(package=package, packages=str(packages))
-    serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes", "--device", device]
+    serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes"]
+    serve += ["--device", device, f"--author={author}"]
     return python, ["-P", "-c", program, *serve]
 
 

@@ -91,8 +91,8 @@ class Settings:
             from AIAssistLib.this_slicer import ThisSlicer
 
             return ThisSlicer(EventLoop(), self.studies, self.author)
-        program, arguments = backend_command(slicer_python(slicer.app.slicerHome), self.packages, self.studies)
-        return ThisComputer(program, arguments)
+        python = slicer_python(slicer.app.slicerHome)
+        return ThisComputer(*backend_command(python, self.packages, self.studies, author=self.author))
 
 
 def _key(url: str) -> str:

@@ -40,7 +40,9 @@ class Homes:
         assistant.home, assistant.cards, assistant.model = self.get(name), [], None
 
     def _computer(self):
-        return ThisComputer(*backend_command(sys.executable, self.folder / "none", self.folder / "computer"))
+        return ThisComputer(
+            *backend_command(sys.executable, self.folder / "none", self.folder / "computer", author="Ann")
+        )
 
     def _server(self):
         program, arguments = backend_command(sys.executable, self.folder / "none", self.folder / "server")

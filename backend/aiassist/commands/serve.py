@@ -22,6 +22,7 @@ def add_to(commands) -> None:
     parser.add_argument("--memory", metavar="GB", type=float, default=4.0, help="volumes to hold open (default: 4)")
     parser.add_argument("--disk", metavar="GB", type=float, default=50.0, help="uploads to keep (default: 50)")
     parser.add_argument("--queue", metavar="N", type=int, default=64, help="requests that may wait (default: 64)")
+    parser.add_argument("--author", metavar="NAME", default="me", help="whose labels are saved without a token file")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop with the program that started it")
     parser.set_defaults(run=run)
 
@@ -41,4 +42,4 @@ def run(options) -> None:
     settings = Settings(
         options.studies, options.device, int(options.memory * 2**30), int(options.disk * 2**30), options.queue
     )
-    serve(settings, address, options.until_stdin_closes)
+    serve(settings, address, options.until_stdin_closes, options.author)

@@ -51,14 +51,14 @@ class Address:
         return "https" if self.certificate else "http"
 
 
-def serve(settings: Settings, address: Address, until_stdin_closes: bool = False) -> None:
+def serve(settings: Settings, address: Address, until_stdin_closes: bool = False, author: str = "me") -> None:
     """Run until stopped.
 
     When the server is ready, a line of JSON goes to standard output: ``ready``, ``url``, and, without a
-    token file, ``token``. With `until_stdin_closes` the server stops when its standard input
+    token file, ``token``, the way to be `author`. With `until_stdin_closes` the server stops when its standard input
     does, as it does when the program that started it is gone.
     """
-    own = None if address.token_file is not None else (Person("me", "admin"), new_token())
+    own = None if address.token_file is not None else (Person(author, "admin"), new_token())
     tokens = Tokens(address.token_file, own)
     listener = _listen(address)
     service = Service(settings)
