@@ -40,12 +40,12 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
     def connect_widgets(self):
         """See `AIAssistEffect.connect_widgets`."""
         for button, _role in self._kinds():
-            button.connect("clicked()", self._chosen)
-        self.ui.runButton.connect("clicked()", self.run)
-        self.ui.acceptButton.connect("clicked()", self.accept)
-        self.ui.resetButton.connect("clicked()", self.reset)
-        self.ui.takeBackButton.connect("clicked()", self.take_back)
-        self.ui.lookButton.connect("clicked()", self.next_look)
+            self.connect(button, "clicked()", self._chosen)
+        self.connect(self.ui.runButton, "clicked()", self.run)
+        self.connect(self.ui.acceptButton, "clicked()", self.accept)
+        self.connect(self.ui.resetButton, "clicked()", self.reset)
+        self.connect(self.ui.takeBackButton, "clicked()", self.take_back)
+        self.connect(self.ui.lookButton, "clicked()", self.next_look)
 
     def _kinds(self):
         ui = self.ui

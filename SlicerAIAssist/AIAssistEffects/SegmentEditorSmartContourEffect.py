@@ -41,9 +41,9 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
 
     def connect_widgets(self):
         """See `AIAssistEffect.connect_widgets`."""
-        self.ui.radiusSlider.connect("valueChanged(double)", self._radius_set)
-        self.ui.strengthSlider.connect("valueChanged(double)", self._strength_set)
-        self.ui.propagateButton.connect("clicked()", self.propagate)
+        self.connect(self.ui.radiusSlider, "valueChanged(double)", self._radius_set)
+        self.connect(self.ui.strengthSlider, "valueChanged(double)", self._strength_set)
+        self.connect(self.ui.propagateButton, "clicked()", self.propagate)
 
     def begin(self, target: Target):
         """See `AIAssistEffect.begin`."""

@@ -36,6 +36,7 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
         scriptedEffect.requireSegments = True
         super().__init__(scriptedEffect)
         self.ui = None
+        self._connected: list[tuple[object, str, object]] = []
         self._observed: list[tuple[object, int]] = []
         self._target: Target | None = None
         self._writer: SegmentWriter | None = None
@@ -86,8 +87,16 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
             self.end()
 
     def cleanup(self):
-        """The editor goes away."""
+        """The editor goes away; what stays connected would keep effect and widgets alive."""
         self.deactivate()
+        for widget, signal, function in self._connected:
+            widget.disconnect(signal, function)
+        self._connected = []
+
+    def connect(self, widget, signal: str, function) -> None:
+        """Connect a widget of the options until `cleanup`."""
+        widget.connect(signal, function)
+        self._connected.append((widget, signal, function))
 
     def interactionNodeModified(self, interactionNode):
         """Stay active while window and level are adjusted or markups are placed."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 from aiassist.engine.backend import SegmentRequest
 from aiassist.errors import Cancelled
@@ -60,9 +61,11 @@ class AutoSegment:
         def done(segmentation) -> None:
             save_state()
             added = add_segments(segmentation, card, volume_node, segmentation_node)
-            self._say(f"Found {', '.join(added)}" if added else f"{card.name} found nothing in this image.", 1.0)
+            found = _("Found {names}").format(names=", ".join(added))
+            nothing = _("{model} found nothing in this image.").format(model=card.name)
+            self._say(found if added else nothing, 1.0)
 
-        self._say(f"Running {card.name}", 0.0)
+        self._say(_("Running {model}").format(model=card.name), 0.0)
         self._talk = self._assistant.start(talk(), done, self._fail)
         self._watch()
 
@@ -71,7 +74,7 @@ class AutoSegment:
         if self.running:
             self._talk.cancel()
             self._assistant.start(self._assistant.conversations.cancel(self._job), _ignore, _ignore)
-            self._say("Cancelled", 0.0)
+            self._say(_("Cancelled"), 0.0)
         if self._look is not None:
             self._look.cancel()
 
@@ -82,7 +85,8 @@ class AutoSegment:
         def seen(where: dict) -> None:
             if self.running:
                 place = where.get("position")
-                self._say(f"Number {place} in the queue" if place else self.text, float(where.get("fraction") or 0))
+                text = _("Number {place} in the queue").format(place=place) if place else self.text
+                self._say(text, float(where.get("fraction") or 0))
                 self._assistant.home.carrier.after(LOOK, self._watch)
 
         def unseen(_error) -> None:  # not known yet, or just finished
@@ -91,7 +95,7 @@ class AutoSegment:
         self._look = self._assistant.start(self._assistant.conversations.progress(self._job), seen, unseen)
 
     def _sending(self, share: float) -> None:
-        self._say(f"Sending the image: {share:.0%}", 0.0)
+        self._say(_("Sending the image: {share}").format(share=f"{share:.0%}"), 0.0)
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):

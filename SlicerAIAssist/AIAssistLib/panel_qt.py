@@ -45,6 +45,7 @@ class Panel:
         self.editor.unorderedEffectsVisible = False
         self.editor.setMRMLSegmentEditorNode(self._editor_node())
         self._keys: list = []
+        self._loaded: tuple = ()
         self.structures = StructuresSection(self)
         self.auto = AutoSection(self)
         self.saving = SaveSection(self)
@@ -115,6 +116,7 @@ class Panel:
 
     def _scene_closes(self, *_) -> None:
         self.recovery.stop()
+        self._loaded = ()
         self.auto.cancel()
         self.editor.setActiveEffectByName("")
         self.editor.setSegmentationNode(None)
@@ -141,13 +143,19 @@ class Panel:
         """The backend's models are known."""
         self.auto.models_seen()
 
-    def load(self, path: Path) -> None:
-        """Load an image and annotate it from now on, in a segmentation of its own."""
+    def load(self, path: Path, saved: bool = False) -> None:
+        """Load an image and annotate it from now on, in a segmentation of its own.
+
+        When what was loaded like this before is `saved`, it goes: a folder of scans would fill the memory.
+        """
         self.editor.setActiveEffectByName("")
-        volume = slicer.util.loadVolume(str(path))
         self.recovery.stop()
-        self.editor.setSegmentationNode(new_segmentation(volume))
+        volume = slicer.util.loadVolume(str(path))
+        before, self._loaded = self._loaded, (volume, new_segmentation(volume))
+        self.editor.setSegmentationNode(self._loaded[1])
         self.editor.setSourceVolumeNode(volume)
+        for node in before if saved else ():
+            slicer.mrmlScene.RemoveNode(node)
         self.recovery.start()
 
     # The keys

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from aiassist.engine.backend import AnnotateRequest, Annotation
 from aiassist.errors import AIAssistError, Cancelled, PromptError
@@ -241,7 +242,7 @@ class PointsSession:
         except AIAssistError as error:
             self._fail(error)
             return
-        self._say("Asking the model")
+        self._say(_("Asking the model"))
         self._talk = self._assistant.start(talk, self._answered, self._fail)
 
     def cancel(self) -> None:
@@ -283,7 +284,7 @@ class PointsSession:
         return talk()
 
     def _sending(self, share: float) -> None:
-        self._say(f"Sending the image: {share:.0%}")
+        self._say(_("Sending the image: {share}").format(share=f"{share:.0%}"))
 
     def _answered(self, outcome) -> None:
         self._last, answer, seconds = outcome
@@ -302,7 +303,7 @@ class PointsSession:
 
     def _show(self, mask: MaskPatch) -> None:
         target = self._require()
-        self.preview.show(mask, target.volume_node, target.segment.GetColor())
+        self.preview.show(mask, target.volume_node, target.segmentation_node, target.segment_id)
 
     def _describe(self, mask: MaskPatch) -> str:
         affine = self._assistant.studies.of(self.target.volume_node).geometry.affine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 
 from aiassist.imaging import MaskPatch
-from AIAssistLib.segments import write_plainly
+from AIAssistLib.segments import segment_of, write_plainly
 
 _SEGMENT = "preview"
 #: How a preview is drawn: opacity of its fill and of its outline.
@@ -25,15 +25,21 @@ class Preview:
         self._id: str | None = None
         self.look = "fill"
         self.mask: MaskPatch | None = None
+        self._dimmed: tuple[str, str, float] | None = None
 
     @property
     def node(self):
         """The segmentation node while something is shown, else None."""
         return self._scene.GetNodeByID(self._id) if self._id else None
 
-    def show(self, mask: MaskPatch, volume_node, colour) -> None:
-        """Show a mask over a volume; `colour` is (r, g, b) from 0 to 1."""
+    def show(self, mask: MaskPatch, volume_node, segmentation_node, segment_id: str) -> None:
+        """Show a mask over a volume in the colour of a segment, of which only the outline is drawn meanwhile.
+
+        `StudyError` when the segment was deleted.
+        """
+        colour = segment_of(segmentation_node, segment_id).GetColor()
         node = self.node or self._made()
+        self._dim(segmentation_node, segment_id)
         node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
         node.GetSegmentation().GetSegment(_SEGMENT).SetColor(*colour)
         write_plainly(mask, volume_node, node, _SEGMENT)
@@ -56,6 +62,20 @@ class Preview:
         self.set_look(self.look)
         return node
 
+    def _dim(self, segmentation_node, segment_id: str) -> None:
+        display = segmentation_node.GetDisplayNode()
+        if self._dimmed is None and display is not None:
+            self._dimmed = (display.GetID(), segment_id, display.GetSegmentOpacity2DFill(segment_id))
+            display.SetSegmentOpacity2DFill(segment_id, 0.0)
+
+    def _undim(self) -> None:
+        if self._dimmed is not None:
+            display_id, segment_id, opacity = self._dimmed
+            display = self._scene.GetNodeByID(display_id)
+            if display is not None:
+                display.SetSegmentOpacity2DFill(segment_id, opacity)
+            self._dimmed = None
+
     def set_look(self, look: str) -> None:
         """Draw it as "fill", "outline" or "hidden"."""
         self.look = look
@@ -74,6 +94,7 @@ class Preview:
     def clear(self) -> None:
         """Show nothing."""
         self.mask = None
+        self._undim()
         if self.node is not None:
             self._scene.RemoveNode(self.node)
         self._id = None

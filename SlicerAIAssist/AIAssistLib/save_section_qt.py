@@ -47,7 +47,7 @@ class SaveSection(Section):
 
         def saved(outcome) -> None:
             self._saved(outcome)
-            self.next()
+            self.attempt(self._next, True)
 
         self.attempt(self._save, saved)
 
@@ -128,7 +128,7 @@ class SaveSection(Section):
         """Load the next image of the folder."""
         self.attempt(self._next)
 
-    def _next(self) -> None:
+    def _next(self, saved: bool = False) -> None:
         folder = self.ui.folderEdit.currentPath
         if not folder:
             raise AIAssistError("No folder of images is chosen; choose one above.")
@@ -136,7 +136,7 @@ class SaveSection(Section):
         if following is None:
             self.tell(_("That was the last image of the folder."))
             return
-        self.panel.load(following)
+        self.panel.load(following, saved)
         self._truth.restart_clock()
 
     def _current(self) -> Path | None:

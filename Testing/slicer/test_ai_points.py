@@ -378,3 +378,16 @@ def test_an_error_leaves_zooming_and_scrolling_to_slicer(panel, slice_views, cas
     view.event("MouseMoveEvent", (200, 200))
     assert "is empty" in panel.editor.activeEffect().self().ui.statusLabel.text
     assert seen == [1]
+
+
+def test_a_preview_over_a_filled_segment_shows_what_would_go(points, panel, slice_views, case):
+    filled = add_segment(case, "filled", case.mask("liver"))
+    panel.editor.setCurrentSegmentID(filled)
+    display = case.segmentation.GetDisplayNode()
+    points.ui.clickButton.click()
+    inside = case.middle("liver")
+    slice_views["Red"].click(slice_views["Red"].xy(inside), control=True)
+    answered(points)
+    assert display.GetSegmentOpacity2DFill(filled) == 0
+    points.ui.resetButton.click()
+    assert display.GetSegmentOpacity2DFill(filled) == 1

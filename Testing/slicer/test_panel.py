@@ -182,7 +182,7 @@ def test_export_writes_what_is_in_the_segments(panel, case, tmp_path, ending):
         assert dice(written.voxels > 0, case.mask("spleen")) == 1
 
 
-def test_next_image_goes_through_a_folder_and_says_when_it_is_over(panel, tmp_path, monkeypatch):
+def test_next_image_goes_through_a_folder_and_says_when_it_is_over(panel, case, tmp_path, monkeypatch):
     for name in ("b.nii.gz", "a.nii.gz", "a.seg.nrrd", "notes.txt"):
         (tmp_path / name).write_bytes((CASE / "image.nii.gz").read_bytes())
 
@@ -202,6 +202,13 @@ def test_next_image_goes_through_a_folder_and_says_when_it_is_over(panel, tmp_pa
     assert segmentation.GetSegmentation().GetNumberOfSegments() == 0
     panel.ui.nextButton.click()
     assert panel.ui.saveLabel.text == "That was the last image of the folder."
+    (tmp_path / "c.nii.gz").write_bytes((CASE / "image.nii.gz").read_bytes())
+    count = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
+    case.segmentation, case.node = segmentation, panel.editor.sourceVolumeNode()
+    add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.saveNextButton.click()
+    wait(lambda: panel.editor.sourceVolumeNode().GetName() == str(tmp_path / "c.nii.gz"))
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == count  # what is saved has left the memory
 
 
 def test_without_an_image_the_panel_says_so(module):
