@@ -111,9 +111,9 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         return chosen
 
     @property
-    def has_preview(self) -> bool:
-        """Whether there is something to accept."""
-        return self.session is not None and self.session.preview.mask is not None
+    def is_wanted(self) -> bool:
+        """Whether there is something to accept, or will be shortly."""
+        return self.session is not None and (self.session.busy or self.session.preview.mask is not None)
 
     def run(self):
         """Ask with the marks as they are."""
@@ -121,7 +121,11 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     def accept(self):
         """Write the preview into the segment."""
-        self.attempt(self.session.accept, self._writer, self.save_state)
+        self.attempt(self.accept_or_raise)
+
+    def accept_or_raise(self):
+        """Write the preview into the segment. `AIAssistError` when that is not possible."""
+        self.session.accept(self._writer, self.save_state)
 
     def reset(self):
         """Remove marks and preview."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiassist.imaging import MaskPatch
 
@@ -41,6 +41,10 @@ class Answers:
     def keep(self, clicks: int) -> None:
         """Forget the answers of more clicks than these."""
         self._held = [held for held in self._held if held.clicks <= clicks]
+
+    def unknown(self) -> None:
+        """The backend is another one: it knows none of these masks."""
+        self._held = [replace(held, version=None) for held in self._held]
 
     def base(self, clicks: int) -> Answer | None:
         """What the newest of so many clicks corrects; None without clicks: the outline is to be answered afresh."""

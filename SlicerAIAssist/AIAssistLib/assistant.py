@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from aiassist.engine.backend import Annotation
+from aiassist.errors import ConnectionLostError
 from aiassist.segmenters.base import ModelCard
 from AIAssistLib.studies import Studies
 from AIAssistLib.talks import Carrier, Conversation, Outcome, Talk
@@ -66,9 +67,9 @@ class Assistant:
 
     def move(self, home: Home) -> None:
         """Ask another home from now on; what the old one was asked is dropped."""
-        for talk in self._talks:
-            talk.cancel()
-        self._talks = []
+        talks, self._talks = self._talks, []
+        for talk in talks:
+            talk.abandon(ConnectionLostError("The models run elsewhere now; ask again."))
         self.home.close()
         self.home, self.cards, self.model, self._last = home, [], None, None
         self.changed()

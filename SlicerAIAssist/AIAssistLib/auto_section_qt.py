@@ -42,8 +42,12 @@ class AutoSection(Section):
     def _run(self) -> None:
         volume, segmentation = self.panel.structures.nodes()
         card = self._cards[self.ui.autoCombo.currentIndex]
-        self._auto.run(card, volume, segmentation, self.panel.editor.saveStateForUndo)
+        self._auto.run(card, volume, segmentation, self._save_state)
         self._changed()
+
+    def _save_state(self, segmentation) -> None:
+        if self.panel.editor.segmentationNode() is segmentation:
+            self.panel.editor.saveStateForUndo()
 
     def _changed(self) -> None:
         running = self._auto.running

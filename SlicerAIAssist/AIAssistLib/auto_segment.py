@@ -10,8 +10,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from aiassist.engine.backend import SegmentRequest
-from aiassist.errors import Cancelled
-from aiassist.imaging import MaskPatch, Region
+from aiassist.errors import Cancelled, StudyError
+from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.prompts import Prompts, extreme_points
 from aiassist.segmenters.base import ModelCard
 from AIAssistLib.segments import write_plainly
@@ -40,6 +40,7 @@ class AutoSegment:
         self._talk: Talk | None = None
         self._look: Talk | None = None
         self._job = ""
+        self._unwatch: Callable[[], None] = _nothing
         #: What to tell the person, whether it is an error, and the share of the work that is done.
         self.text, self.failed, self.fraction = "", False, 0.0
 
@@ -48,8 +49,11 @@ class AutoSegment:
         """Whether a model runs."""
         return self._talk is not None and self._talk.active
 
-    def run(self, card: ModelCard, volume_node, segmentation_node, save_state: Callable[[], None]) -> None:
-        """Start a model; what it finds becomes new segments. Existing segments stay as they are."""
+    def run(self, card: ModelCard, volume_node, segmentation_node, save_state: Callable[[object], None]) -> None:
+        """Start a model; what it finds becomes new segments. Existing segments stay as they are.
+
+        `save_state` is called with the segmentation before that.
+        """
         self.cancel()
         volume, conversations = self._assistant.studies.of(volume_node), self._assistant.conversations
         self._job = uuid.uuid4().hex
@@ -59,8 +63,11 @@ class AutoSegment:
             return (yield from conversations.segment(SegmentRequest(study, card.name), self._job))
 
         def done(segmentation) -> None:
-            save_state()
-            added = add_segments(segmentation, card, volume_node, segmentation_node)
+            gone = volume_node.GetScene() is None or segmentation_node.GetScene() is None
+            if gone or self._assistant.studies.of(volume_node) is not volume:
+                raise StudyError(f"The image was changed or removed while {card.name} ran; run it again.")
+            save_state(segmentation_node)
+            added = add_segments(segmentation, card, volume_node, segmentation_node, volume)
             found = _("Found {names}").format(names=", ".join(added))
             nothing = _("{model} found nothing in this image.").format(model=card.name)
             self._say(found if added else nothing, 1.0)
@@ -75,6 +82,7 @@ class AutoSegment:
             self._talk.cancel()
             self._assistant.start(self._assistant.conversations.cancel(self._job), _ignore, _ignore)
             self._say(_("Cancelled"), 0.0)
+        self._unwatch()
         if self._look is not None:
             self._look.cancel()
 
@@ -87,10 +95,10 @@ class AutoSegment:
                 place = where.get("position")
                 text = _("Number {place} in the queue").format(place=place) if place else self.text
                 self._say(text, float(where.get("fraction") or 0))
-                self._assistant.home.carrier.after(LOOK, self._watch)
+                self._unwatch = self._assistant.home.carrier.after(LOOK, self._watch)
 
         def unseen(_error) -> None:  # not known yet, or just finished
-            self._assistant.home.carrier.after(LOOK, self._watch)
+            self._unwatch = self._assistant.home.carrier.after(LOOK, self._watch)
 
         self._look = self._assistant.start(self._assistant.conversations.progress(self._job), seen, unseen)
 
@@ -106,7 +114,7 @@ class AutoSegment:
         self._changed()
 
 
-def add_segments(segmentation, card: ModelCard, volume_node, segmentation_node) -> list[str]:
+def add_segments(segmentation, card: ModelCard, volume_node, segmentation_node, volume: Volume) -> list[str]:
     """Add what an automatic model found, one segment a label, with the points to adjust it by; their names."""
     patch, names = segmentation.patch, []
     for label in card.labels:
@@ -119,7 +127,7 @@ def add_segments(segmentation, card: ModelCard, volume_node, segmentation_node) 
         write_plainly(found, volume_node, segmentation_node, segment_id)
         points = extreme_points(found.mask, np.random.default_rng(0)) + found.region.start[::-1]
         segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-        keep_prompts(segment, Prompts(extreme_points=points))
+        keep_prompts(segment, Prompts(extreme_points=points), volume)
         segment.SetTag(MODEL, f"{segmentation.model} {segmentation.model_version}")
         names.append(label.name)
     return names
@@ -142,3 +150,7 @@ def modality_of(volume_node) -> str:
 
 def _ignore(_outcome) -> None:
     """A job that is to be stopped may be done already."""
+
+
+def _nothing() -> None:
+    """There is nothing to prevent."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiassist.errors import PatchError
@@ -13,70 +15,89 @@ from AIAssistLib.segments import read_mask
 from AIAssistLib.tags import stamp_of
 
 
+@dataclass(frozen=True)
+class Found:
+    """A mask that an earlier Slicer did not save, and its file."""
+
+    name: str
+    mask: MaskPatch
+    file: Path
+
+
 class Autosave:
-    """A folder with the latest masks of each study that nobody saved.
+    """A folder with the masks of each study that nobody saved.
+
+    Each run of Slicer writes into a folder of its own and never into an earlier one's.
 
     Parameters
     ----------
     folder : Path
-        One folder in it for each study, named by its id: a mask for each structure, and ``names.json``.
+        Holds ``STUDY/RUN/NUMBER.patch`` and beside each ``NUMBER.json`` with the structure's name.
     """
 
     def __init__(self, folder: Path):
         self._folder = Path(folder)
-        self._stamps: dict[tuple[str, str], int] = {}
+        self._run = uuid.uuid4().hex
+        #: What was seen and written of each segment: stamp, and version of the mask.
+        self._seen: dict[tuple[str, str, str], tuple[int, str]] = {}
+        self._files: dict[tuple[str, str, str], int] = {}
+        self._turn = 0
 
-    def keep_one(self, study: str, segmentation_node, volume_node) -> str | None:
-        """Write the first segment that changed since it was written; its name, or None when all are there.
+    def keep_one(self, study: str, segmentation_node, volume_node, first: str = "") -> str | None:
+        """Write one segment that changed since it was written, `first` before all; its name, or None when none did.
 
-        One at a time, since Slicer waits meanwhile.
+        One at a time, since Slicer waits meanwhile. `OSError` when it cannot be written; it is tried again then.
         """
         segmentation = segmentation_node.GetSegmentation()
-        for number in range(segmentation.GetNumberOfSegments()):
-            segment, segment_id = segmentation.GetNthSegment(number), segmentation.GetNthSegmentID(number)
-            key, stamp = (study, segment_id), stamp_of(segment)
-            if self._stamps.get(key, 0) != stamp:
-                self._stamps[key] = stamp
-                self._write(study, segment_id, segment.GetName(), read_mask(segmentation_node, segment_id, volume_node))
+        numbers = range(segmentation.GetNumberOfSegments())
+        ids = [segmentation.GetNthSegmentID(number) for number in numbers]
+        self._turn += 1
+        turned = [ids[(self._turn + n) % len(ids)] for n in numbers]
+        for segment_id in sorted(turned, key=lambda one: one != first):
+            key, segment = (study, segmentation_node.GetID(), segment_id), segmentation.GetSegment(segment_id)
+            stamp = stamp_of(segment)
+            seen_stamp, seen_version = self._seen.get(key, (0, MaskPatch.empty().version))
+            if seen_stamp == stamp:
+                continue
+            mask = read_mask(segmentation_node, segment_id, volume_node)
+            if mask.version != seen_version:
+                self._write(key, segment.GetName(), mask)
+            self._seen[key] = (stamp, mask.version)
+            if mask.version != seen_version:
                 return segment.GetName()
         return None
 
-    def _write(self, study: str, segment_id: str, name: str, mask: MaskPatch) -> None:
-        home = self._folder / study
+    def _write(self, key: tuple[str, str, str], name: str, mask: MaskPatch) -> None:
+        home = self._folder / key[0] / self._run
         home.mkdir(parents=True, exist_ok=True)
-        names = self._names(study)
-        number = next((int(n) for n, known in names.items() if known["id"] == segment_id), len(names))
+        number = self._files.setdefault(key, len(self._files))
         with whole_file(home / f"{number}.patch") as temporary:
             temporary.write_bytes(mask.to_bytes())
-        names[str(number)] = {"id": segment_id, "name": name}
-        with whole_file(home / "names.json") as temporary:
-            temporary.write_text(json.dumps(names), encoding="utf8")
+        with whole_file(home / f"{number}.json") as temporary:
+            temporary.write_text(json.dumps({"name": name}), encoding="utf8")
 
-    def _names(self, study: str) -> dict[str, dict]:
-        try:
-            return json.loads((self._folder / study / "names.json").read_text(encoding="utf8"))
-        except (OSError, ValueError):
-            return {}
-
-    def found(self, study: str) -> list[tuple[str, MaskPatch]]:
-        """Names and masks of what was not saved; empty masks and damaged files are left out."""
-        masks = []
-        for number, known in self._names(study).items():
+    def found(self, study: str) -> list[Found]:
+        """What earlier runs did not save, the newest of each name; empty and damaged masks are left out."""
+        newest: dict[str, Found] = {}
+        files = [f for f in (self._folder / study).glob("*/*.patch") if f.parent.name != self._run]
+        for file in sorted(files, key=lambda one: one.stat().st_mtime):
             try:
-                mask = MaskPatch.from_bytes((self._folder / study / f"{number}.patch").read_bytes())
-            except (OSError, PatchError):
+                mask = MaskPatch.from_bytes(file.read_bytes())
+                name = str(json.loads(file.with_suffix(".json").read_text(encoding="utf8"))["name"])
+            except (OSError, PatchError, ValueError, KeyError, TypeError):
                 continue
             if not mask.region.is_empty:
-                masks.append((known["name"], mask))
-        return masks
+                newest[name] = Found(name, mask, file)
+        return list(newest.values())
 
-    def forget(self, study: str) -> None:
-        """What a study's masks were is saved elsewhere."""
-        shutil.rmtree(self._folder / study, ignore_errors=True)
+    def saved(self, study: str, versions: set[str]) -> None:
+        """Masks of these versions are ground truth now: what this run kept of them may go."""
+        for key, (_stamp, version) in self._seen.items():
+            if key[0] == study and version in versions and key in self._files:
+                (self._folder / study / self._run / f"{self._files[key]}.patch").unlink(missing_ok=True)
 
-    def begin(self, study: str, segmentation_node) -> None:
-        """Take the segments as they are for written: only what changes from now on is kept."""
-        segmentation = segmentation_node.GetSegmentation()
-        for number in range(segmentation.GetNumberOfSegments()):
-            stamp = stamp_of(segmentation.GetNthSegment(number))
-            self._stamps[study, segmentation.GetNthSegmentID(number)] = stamp
+    def forget_earlier(self, study: str) -> None:
+        """What earlier runs kept of a study is in segments again, or not wanted."""
+        for run in (self._folder / study).glob("*"):
+            if run.name != self._run:
+                shutil.rmtree(run, ignore_errors=True)

@@ -49,7 +49,7 @@ class BackendSection(Section):
                 self.logic.loop.later(self.ask_to_install)  # the panel is shown first
         elif not self.assistant.cards:
             self.look()
-        self._show()
+        self._show_home()
 
     def ask_to_install(self) -> None:
         """Ask whether what is missing may be downloaded."""
@@ -85,11 +85,20 @@ class BackendSection(Section):
         self.attempt(self._move, SERVER)
 
     def _move(self, where: str) -> None:
-        self.logic.move(where)
+        try:
+            self.logic.move(where)
+        finally:  # what is shown is where images go
+            self._show_home()
         self.panel.moved()
         self._show()
         if not self._needs_packages():
             self.look()
+
+    def _show_home(self) -> None:
+        blocked = self.ui.whereCombo.blockSignals(True)
+        self.ui.whereCombo.setCurrentIndex(self._homes.index(self.logic.settings.where))
+        self.ui.whereCombo.blockSignals(blocked)
+        self._show()
 
     def look(self) -> None:
         """Ask the home for its models; starts it where it must be started."""

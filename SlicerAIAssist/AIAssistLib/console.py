@@ -51,7 +51,7 @@ def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> 
     segmentation_node = segmentation_node or new_segmentation(volume_node)
     segment_id = new_segment(segmentation_node, describe_structure(name))
     write_plainly(patch, volume_node, segmentation_node, segment_id)
-    keep_prompts(segmentation_node.GetSegmentation().GetSegment(segment_id), prompts)
+    keep_prompts(segmentation_node.GetSegmentation().GetSegment(segment_id), prompts, volume)
     return segment_id
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from aiassist.errors import StoreError
-from AIAssistLib.segments import read_mask, write_plainly
+from AIAssistLib.segments import read_mask, segment_of, write_plainly
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import MODEL, prompts_of, tag_of
 from AIAssistLib.talks import Conversation
@@ -14,10 +14,11 @@ from AIAssistLib.talks import Conversation
 
 @dataclass(frozen=True)
 class Saved:
-    """What was saved: the study, and the number of the new version of each structure."""
+    """What was saved: the study, the number of each structure's new version, and the versions of the masks."""
 
     study: str
-    versions: dict[str, int]
+    numbers: dict[str, int]
+    masks: frozenset[str]
 
 
 class GroundTruth:
@@ -45,13 +46,13 @@ class GroundTruth:
         """
         segments = self._segments(segmentation_node, volume_node)
         volume, conversations = self._assistant.studies.of(volume_node), self._assistant.conversations
-        seconds, name, versions = time.monotonic() - self._began, volume_node.GetName(), {}
+        seconds, name, numbers = time.monotonic() - self._began, volume_node.GetName(), {}
 
         def talk():
             study = yield from opened(conversations, volume, progress)
             history = yield from self._numbers(study)
             for structure, (segment, mask) in segments.items():
-                prompts = prompts_of(segment)
+                prompts = prompts_of(segment, volume)
                 model, _, model_version = tag_of(segment, MODEL).partition(" ")
                 version = yield from conversations.save(
                     study,
@@ -66,9 +67,9 @@ class GroundTruth:
                     model_version=model_version or None,
                     parent=history.get(structure, 0),
                 )
-                versions[structure] = version["number"]
+                numbers[structure] = version["number"]
             self.restart_clock()
-            return Saved(study, versions)
+            return Saved(study, numbers, frozenset(mask.version for _segment, mask in segments.values()))
 
         return talk()
 
@@ -106,11 +107,20 @@ class GroundTruth:
         return talk()
 
     def bring_back(self, version: dict, volume_node, segmentation_node, segment_id: str) -> Conversation[None]:
-        """Put an old version's mask into a segment; save to make it the newest."""
-        conversations = self._assistant.conversations
+        """Put an old version's mask into a segment; save to make it the newest.
+
+        `StoreError` when it is another image's, or the segment is gone.
+        """
+        conversations, volume = self._assistant.conversations, self._assistant.studies.of(volume_node)
 
         def talk():
+            yield from volume.hashing()
+            if volume.study_id != version["study"]:
+                raise StoreError("That version is another image's; look at this image's history.")
             mask = yield from conversations.saved(version["study"], version["structure"], version["number"])
+            if volume_node.GetScene() is None or self._assistant.studies.of(volume_node) is not volume:
+                raise StoreError("The image was changed or removed meanwhile; choose the version again.")
+            segment_of(segmentation_node, segment_id)
             write_plainly(mask, volume_node, segmentation_node, segment_id)
 
         return talk()

@@ -109,8 +109,12 @@ class _WaitingCarrier(EventLoop):
     def carry(self, request: Request, replied: Callable[[Reply | Exception], None]) -> Callable[[], None]:
         """See `AIAssistLib.talks.Carrier.carry`."""
         parcel = _Parcel(request, replied, self)
-        network = self._home.ready()
         self._waiting.append(parcel)
+        try:
+            network = self._home.ready()
+        except ConnectionLostError:
+            self.drop(parcel)
+            raise
         if network is not None:
             parcel.go(network)
         return parcel.abort
@@ -143,7 +147,7 @@ class _WaitingCarrier(EventLoop):
         if isinstance(reply, Exception) and not self._home.process.running and parcel.request.repeatable:
             return
         self.drop(parcel)
-        if isinstance(reply, Reply):
+        if isinstance(reply, Reply) and reply.status < 300 and parcel.request.method != "HEAD":
             self._home.answered()
         parcel.replied(reply)
 

@@ -136,8 +136,7 @@ class Panel:
             self.logic.assistant.forget(node.GetID())
 
     def moved(self) -> None:
-        """The backend is another one: what was asked of the old one is over."""
-        self.auto.cancel()
+        """The backend is another one."""
 
     def models_seen(self) -> None:
         """The backend's models are known."""
@@ -149,8 +148,9 @@ class Panel:
         When what was loaded like this before is `saved`, it goes: a folder of scans would fill the memory.
         """
         self.editor.setActiveEffectByName("")
-        self.recovery.stop()
         volume = slicer.util.loadVolume(str(path))
+        self.recovery.stop()
+        self.auto.cancel()
         before, self._loaded = self._loaded, (volume, new_segmentation(volume))
         self.editor.setSegmentationNode(self._loaded[1])
         self.editor.setSourceVolumeNode(volume)
@@ -174,10 +174,10 @@ class Panel:
             self._marking().accept()
 
     def accept_if_any(self) -> None:
-        """Accept the preview, if there is one."""
+        """Accept the preview, if there is one. `AIAssistError` when it cannot be: then nobody may go on without it."""
         marking = self._marking()
-        if marking is not None and marking.has_preview:
-            marking.accept()
+        if marking is not None and marking.is_wanted:
+            marking.accept_or_raise()
 
     def take_back(self) -> None:
         """Take the latest mark back."""

@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from aiassist.engine.backend import AnnotateRequest, Annotation
 from aiassist.errors import AIAssistError, Cancelled, PromptError
-from aiassist.imaging import MaskPatch
+from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from AIAssistLib.answers import Answer, Answers
 from AIAssistLib.geometry import transform, world_to_ijk
@@ -47,6 +47,17 @@ class Target:
         return read_mask(self.segmentation_node, self.segment_id, self.volume_node)
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """An answer, and what it is the answer to."""
+
+    volume: Volume
+    prompts: Prompts
+    annotation: Annotation
+    answer: Answer
+    seconds: float
+
+
 class PointsSession:
     """Turns marks into a preview and the preview into a segment.
 
@@ -74,7 +85,8 @@ class PointsSession:
         self._again = False
         self._observed: list[tuple[object, int]] = []
         self._ours = False
-        self._last: Annotation | None = None
+        self._last: _Outcome | None = None
+        self._conversations = None
 
     # Beginning and ending
 
@@ -85,13 +97,13 @@ class PointsSession:
         adjusted. Raises when the volume is unusable.
         """
         self.end()
-        draft = draft_of(target.segmentation_node, target.segment_id)
-        self._start(target, draft or prompts_of(target.segment), asked=draft is None)
+        volume = self._assistant.studies.of(target.volume_node)
+        draft = draft_of(target.segmentation_node, target.segment_id, volume)
+        self._start(target, draft or prompts_of(target.segment, volume), asked=draft is None)
         if draft is not None and self._can_ask():
             self.ask()
 
     def _start(self, target: Target, prompts: Prompts | None, asked: bool = True) -> None:
-        self._assistant.studies.of(target.volume_node)
         mask = target.mask()
         self.target, self._stamp = target, stamp_of(target.segment)
         self.marks.follow(target.volume_node)
@@ -124,7 +136,9 @@ class PointsSession:
 
     def _keep_draft(self, prompts: Prompts | None) -> None:
         """Marks that are not accepted yet are saved with the scene."""
-        keep_draft(self.target.segmentation_node, self.target.segment_id, prompts)
+        target = self._require()
+        volume = self._assistant.studies.of(target.volume_node)
+        keep_draft(target.segmentation_node, target.segment_id, prompts, volume)
 
     @property
     def busy(self) -> bool:
@@ -177,9 +191,13 @@ class PointsSession:
         elif self._can_ask():
             self.ask()
         else:
-            self.cancel()
-            self.preview.clear()
-            self._say("")
+            self._show_nothing()
+
+    def _show_nothing(self) -> None:
+        self.cancel()
+        self.preview.clear()
+        self._keep_draft(None)
+        self._say("")
 
     def _observe(self) -> None:
         node, markups = self.marks.node, slicer.vtkMRMLMarkupsNode
@@ -187,6 +205,7 @@ class PointsSession:
             (node, node.AddObserver(markups.PointModifiedEvent, self._mark_moves)),
             (node, node.AddObserver(markups.PointRemovedEvent, self._mark_gone)),
             (node, node.AddObserver(markups.PointEndInteractionEvent, self._mark_dropped)),
+            (self._scene, self._scene.AddObserver(slicer.vtkMRMLScene.StartSaveEvent, self.preview.undim)),
         ]
 
     @vtk.calldata_type(vtk.VTK_INT)
@@ -207,9 +226,7 @@ class PointsSession:
         if self._can_ask():
             self.ask()
         else:
-            self.cancel()
-            self.preview.clear()
-            self._say("")
+            self._show_nothing()
 
     def _forget(self, number: int, roles: list[str]) -> None:
         """Forget the answers that the mark of this number had a part in."""
@@ -262,11 +279,15 @@ class PointsSession:
     def _conversation(self, began: float):
         target, clicks = self._require(), self._clicks()
         volume = self._assistant.studies.of(target.volume_node)
-        prompts, base = self.marks.prompts(), self._answers.base(clicks)
+        conversations = self._assistant.conversations
+        if conversations is not self._conversations:
+            self._answers.unknown()
+            self._conversations = conversations
+        asked, base = self.marks.prompts(), self._answers.base(clicks)
+        prompts = asked
         if base is not None and base.version is None:
             prompts = replace(prompts, prior=base.mask)
         prompts.check(volume.geometry)
-        conversations = self._assistant.conversations
 
         def talk():
             study = yield from opened(conversations, volume, self._sending)
@@ -279,25 +300,26 @@ class PointsSession:
             )
             annotation = yield from conversations.annotate(request, uuid.uuid4().hex)
             whole = annotation.patch.over(base.mask if base is not None else None)
-            return annotation, Answer(clicks, whole, annotation.version), time.perf_counter() - began
+            answer = Answer(clicks, whole, annotation.version)
+            return _Outcome(volume, asked, annotation, answer, time.perf_counter() - began)
 
         return talk()
 
     def _sending(self, share: float) -> None:
         self._say(_("Sending the image: {share}").format(share=f"{share:.0%}"))
 
-    def _answered(self, outcome) -> None:
-        self._last, answer, seconds = outcome
-        self._answers.add(answer)
-        try:
-            self._show(answer.mask)
-            self._keep_draft(self.marks.prompts())
-        except AIAssistError as error:
-            self._fail(error)
-            return
-        self._assistant.answered(self._last, seconds)
+    def _answered(self, outcome: _Outcome) -> None:
         again, self._again = self._again, False
-        self._say(self._describe(answer.mask))
+        if self._assistant.studies.of(self._require().volume_node) is not outcome.volume:
+            self._answers.begin_with(None)  # the image changed meanwhile
+            self.ask()
+            return
+        self._last = outcome
+        self._answers.add(outcome.answer)
+        self._show(outcome.answer.mask)
+        self._keep_draft(outcome.prompts)
+        self._assistant.answered(outcome.annotation, outcome.seconds)
+        self._say(self._describe(outcome.answer.mask))
         if again:
             self.ask()
 
@@ -333,19 +355,27 @@ class PointsSession:
         Raises
         ------
         PromptError
-            When there is no preview.
+            When there is no preview, or it is not of the marks and the segment as they are now.
         AIAssistError
             When nothing of it could be written. Marks and preview stay then.
         """
         target = self._require()
         segment = target.segment
-        if self.preview.mask is None:
+        if self.busy:
+            raise PromptError("The model is still answering; accept its answer when it is there.")
+        if self.preview.mask is None or self._last is None:
             raise PromptError("There is no preview to accept; mark the structure first.")
+        if stamp_of(segment) != self._stamp:
+            self.ask()
+            raise PromptError("The segment was changed meanwhile, so the model is asked again; accept its new answer.")
         save_state()
-        writer.write(target.volume_node, target.segmentation_node, target.segment_id, target.mask(), self.preview.mask)
-        keep_prompts(segment, self.marks.prompts())
-        if self._last is not None:
-            segment.SetTag(MODEL, f"{self._last.model} {self._last.model_version}")
+        try:
+            before = target.mask()
+            writer.write(target.volume_node, target.segmentation_node, target.segment_id, before, self.preview.mask)
+        finally:
+            self._stamp = stamp_of(segment)
+        keep_prompts(segment, self._last.prompts, self._last.volume)
+        segment.SetTag(MODEL, f"{self._last.annotation.model} {self._last.annotation.model_version}")
         self.reset()
 
     def _require(self) -> Target:

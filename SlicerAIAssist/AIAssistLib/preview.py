@@ -68,7 +68,8 @@ class Preview:
             self._dimmed = (display.GetID(), segment_id, display.GetSegmentOpacity2DFill(segment_id))
             display.SetSegmentOpacity2DFill(segment_id, 0.0)
 
-    def _undim(self) -> None:
+    def undim(self, *_) -> None:
+        """Draw the segment as before, as for saving the scene."""
         if self._dimmed is not None:
             display_id, segment_id, opacity = self._dimmed
             display = self._scene.GetNodeByID(display_id)
@@ -94,7 +95,7 @@ class Preview:
     def clear(self) -> None:
         """Show nothing."""
         self.mask = None
-        self._undim()
+        self.undim()
         if self.node is not None:
             self._scene.RemoveNode(self.node)
         self._id = None

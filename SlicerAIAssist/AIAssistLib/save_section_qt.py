@@ -13,6 +13,8 @@ from AIAssistLib.export import export
 from AIAssistLib.ground_truth import GroundTruth
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.structures import new_segment, segment_named
+from AIAssistLib.tags import stamps_of
+from AIAssistLib.talks import sentence
 from AIAssistLib.worklist import after
 
 #: What can be written, and the ending of its files.
@@ -40,52 +42,75 @@ class SaveSection(Section):
 
     def save(self) -> None:
         """Save all segments as ground truth."""
-        self.attempt(self._save, self._saved)
+        self.attempt(self._save, False)
 
     def save_and_next(self) -> None:
         """Save, then load the next image."""
+        self.attempt(self._save, True)
 
-        def saved(outcome) -> None:
-            self._saved(outcome)
-            self.attempt(self._next, True)
-
-        self.attempt(self._save, saved)
-
-    def _save(self, done) -> None:
+    def _save(self, and_next: bool) -> None:
         self.panel.accept_if_any()
         volume, segmentation = self.panel.structures.nodes()
-        comment = self.ui.commentEdit.text.strip()
-        talk = self._truth.save(volume, segmentation, comment, progress=self._sending)
+        talk = self._truth.save(volume, segmentation, self.ui.commentEdit.text.strip(), progress=self._sending)
+        stamps = stamps_of(segmentation)
         self.tell(_("Saving"))
-        self.talk(talk, done)
+        self._allow(False)
+
+        def done(outcome) -> None:
+            self._allow(True)
+            numbers = ", ".join(f"{name} (version {number})" for name, number in outcome.numbers.items())
+            self.panel.recovery.autosave.saved(outcome.study, outcome.masks)
+            same = self.panel.editor.sourceVolumeNode() is volume and stamps_of(segmentation) == stamps
+            if same:
+                self.ui.commentEdit.setText("")
+                self.refresh()
+            self.tell(_("Saved: {versions}").format(versions=numbers))
+            if and_next and same:
+                self.attempt(self._next, True)
+            elif and_next:
+                self.tell(_("Saved; but you went on drawing meanwhile, so this image stays."))
+
+        def failed(error: Exception) -> None:
+            self._allow(True)
+            self.tell(sentence(error), failed=True)
+
+        self.assistant.start(talk, done, failed)
+
+    def _allow(self, allowed: bool) -> None:
+        """One save at a time: what it is about must not change under it."""
+        for button in (self.ui.saveButton, self.ui.saveNextButton, self.ui.nextButton, self.ui.restoreButton):
+            button.setEnabled(allowed)
+        self._chosen()
 
     def _sending(self, share: float) -> None:
         self.tell(_("Sending the image: {share}").format(share=f"{share:.0%}"))
-
-    def _saved(self, outcome) -> None:
-        versions = ", ".join(f"{name} (version {number})" for name, number in outcome.versions.items())
-        self.ui.commentEdit.setText("")
-        self.panel.recovery.saved(outcome.study)
-        self.tell(_("Saved: {versions}").format(versions=versions))
-        self.refresh()
 
     # History
 
     def refresh(self) -> None:
         """Show all versions of this image's labels."""
-
-        def seen(versions: list[dict]) -> None:
-            self._versions = versions
-            titles = [_("Structure"), _("Version"), _("Made"), _("By"), _("State"), _("Comment")]
-            fill_table(self.ui.historyTable, titles, [_row(version) for version in versions])
+        self._fill([])
 
         def look() -> None:
-            self.talk(self._truth.history(self.panel.structures.volume()), seen)
+            volume = self.panel.structures.volume()
+
+            def seen(versions: list[dict]) -> None:
+                if self.panel.editor.sourceVolumeNode() is volume:  # else another image was chosen meanwhile
+                    self._fill(versions)
+
+            self.talk(self._truth.history(volume), seen)
 
         self.attempt(look)
 
+    def _fill(self, versions: list[dict]) -> None:
+        self._versions = versions
+        titles = [_("Structure"), _("Version"), _("Made"), _("By"), _("State"), _("Comment")]
+        fill_table(self.ui.historyTable, titles, [_row(version) for version in versions])
+        self._chosen()
+
     def _chosen(self) -> None:
-        self.ui.restoreButton.setEnabled(self.ui.historyTable.currentRow() >= 0)
+        chosen = 0 <= self.ui.historyTable.currentRow() < len(self._versions)
+        self.ui.restoreButton.setEnabled(chosen and self.ui.saveButton.enabled)
 
     def bring_back(self) -> None:
         """Put the chosen version into the segment of its name."""
@@ -137,6 +162,7 @@ class SaveSection(Section):
             self.tell(_("That was the last image of the folder."))
             return
         self.panel.load(following, saved)
+        self._fill([])
         self._truth.restart_clock()
 
     def _current(self) -> Path | None:

@@ -142,7 +142,8 @@ class SmartContour:
 
     def propagate(self, slices: int) -> int:
         """Carry the latest move on to so many neighbours on each side; how many slices changed."""
-        if self.session is None:
+        if self.session is None or self._stamp != stamp_of(self.target.segment):
+            self.session = None  # undone, or changed by somebody else
             raise ContourError("There is no move of a vertex to carry on; move one first.")
         edit = self.session.propagate(slices, self.radius, self.strength)
         return len(edit.slices) if self._write(edit) else 0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import slicer
 import vtk
 
+from aiassist.imaging import Volume
 from aiassist.prompts import Prompts
 
-#: Segment tags: the prompts that made the mask, and which model answered them.
-PROMPTS, MODEL = "AIAssist.Prompts", "AIAssist.Model"
+#: Segment tags: the prompts that made the mask, which model answered them, and in which grid's voxels they are.
+PROMPTS, MODEL, GRID = "AIAssist.Prompts", "AIAssist.Model", "AIAssist.Grid"
 #: Attribute of the segmentation node, followed by a segment's ID: prompts that were not accepted yet.
 DRAFT = "AIAssist.Draft."
 
@@ -21,27 +23,46 @@ def tag_of(segment, name: str) -> str:
     return str(text) if segment.GetTag(name, text) else ""
 
 
-def prompts_of(segment) -> Prompts | None:
-    """The prompts that made a segment's mask; None when there are none or they are damaged."""
+def grid_of(volume: Volume) -> str:
+    """Names a volume's grid: prompts are voxel indices, and mean something else on another one."""
+    affine = volume.geometry.affine.round(3).tolist()
+    return hashlib.blake2b(json.dumps([volume.shape, affine]).encode(), digest_size=8).hexdigest()
+
+
+def prompts_of(segment, volume: Volume) -> Prompts | None:
+    """The prompts that made a segment's mask on this volume; None when there are none or they are damaged."""
+    if tag_of(segment, GRID) != grid_of(volume):
+        return None
     return _read(tag_of(segment, PROMPTS))
 
 
-def keep_prompts(segment, prompts: Prompts) -> None:
+def keep_prompts(segment, prompts: Prompts, volume: Volume) -> None:
     """Keep the prompts that made a segment's mask."""
     segment.SetTag(PROMPTS, json.dumps(prompts.to_json()))
+    segment.SetTag(GRID, grid_of(volume))
 
 
-def draft_of(segmentation_node, segment_id: str) -> Prompts | None:
-    """Prompts of a segment that were not accepted yet; None when there are none or they are damaged."""
-    return _read(segmentation_node.GetAttribute(DRAFT + segment_id) or "")
+def draft_of(segmentation_node, segment_id: str, volume: Volume) -> Prompts | None:
+    """Prompts of a segment on this volume that were not accepted yet; None when there are none."""
+    try:
+        draft = json.loads(segmentation_node.GetAttribute(DRAFT + segment_id) or "")
+        name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
+        if (draft["grid"], draft["name"]) != (grid_of(volume), name):  # Slicer uses the IDs of deleted segments again
+            return None
+        return Prompts.from_json(draft["prompts"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
-def keep_draft(segmentation_node, segment_id: str, prompts: Prompts | None) -> None:
+def keep_draft(segmentation_node, segment_id: str, prompts: Prompts | None, volume: Volume) -> None:
     """Keep prompts that are not accepted yet, or forget them.
 
     Not with the segment: who draws segments, and who remembers them for undo, would take it for a change of the mask.
     """
-    text = json.dumps(prompts.to_json()) if prompts is not None else None
+    text = None
+    if prompts is not None:
+        name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
+        text = json.dumps({"grid": grid_of(volume), "name": name, "prompts": prompts.to_json()})
     segmentation_node.SetAttribute(DRAFT + segment_id, text)
 
 
@@ -57,3 +78,10 @@ def stamp_of(segment) -> int:
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     labelmap = segment.GetRepresentation(name)
     return labelmap.GetMTime() if labelmap is not None else 0
+
+
+def stamps_of(segmentation_node) -> dict[str, int]:
+    """The stamps of all segments by their IDs."""
+    segmentation = segmentation_node.GetSegmentation()
+    numbers = range(segmentation.GetNumberOfSegments())
+    return {segmentation.GetNthSegmentID(n): stamp_of(segmentation.GetNthSegment(n)) for n in numbers}

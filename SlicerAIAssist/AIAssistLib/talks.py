@@ -63,6 +63,12 @@ class Talk(Generic[Outcome]):
             self._abort()
             self._conversation.close()
 
+    def abandon(self, error: Exception) -> None:
+        """As `cancel`, but whoever asked is told why."""
+        if self.active:
+            self.cancel()
+            self._failed(error)
+
     def _advance(self, step: Callable[[], Request | None]) -> None:
         try:
             asked = step()

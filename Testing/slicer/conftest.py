@@ -83,9 +83,12 @@ def case(scene):
 @pytest.fixture
 def module(application, scene, homes):
     """The module's widget, shown, with its backend on this computer."""
+    from AIAssistLib.autosave import Autosave
+
     widget = application.modules["AIAssist"].widgetRepresentation().self()
     homes.use(widget.logic.assistant, "computer")
     shutil.rmtree(widget.logic.settings.folder / "unsaved", ignore_errors=True)  # of the tests before
+    widget.panel.recovery.autosave = Autosave(widget.logic.settings.folder / "unsaved")
     widget.enter()
     yield widget
     widget.exit()

@@ -137,13 +137,15 @@ def test_one_question_at_the_first_use_then_no_more(module, packages, tmp_path, 
 
 
 BARE = """
-import importlib.abc, sys
+import importlib.abc, sys, types
 lacking = {names!r}
 class Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in lacking:
             raise ModuleNotFoundError(f"Slicer has no {{name}}", name=name)
 sys.meta_path.insert(0, Refuse())
+translation = sys.modules["slicer.i18n"] = types.ModuleType("slicer.i18n")  # Slicer's, which the wheel lacks
+translation.tr = lambda text: text
 sys.path.insert(0, {folder!r})
 import AIAssistLib.{module}
 """

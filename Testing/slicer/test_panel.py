@@ -11,8 +11,9 @@ import qt
 import slicer
 
 from aiassist.imaging import read_volume
+from AIAssistLib.autosave import Autosave
 from AIAssistLib.shortcuts import SHORTCUTS
-from AIAssistLib.tags import PROMPTS, tag_of
+from AIAssistLib.tags import PROMPTS, stamps_of, tag_of
 from helpers import CASE, add_segment, answered, click_ends, dice, mask_of, wait
 from homes import NAMES
 from shell.qt_api import QtApi
@@ -247,16 +248,77 @@ def test_unsaved_work_survives_a_crash_and_is_offered_again(panel, module, point
     accepted = mask_of(case, case.liver)
     while recovery.keep():
         pass
-    case.segmentation.GetSegmentation().RemoveAllSegments()  # as after a crash: the scene is new
+    case.segmentation.GetSegmentation().RemoveAllSegments()  # as after a crash: the scene is new, and so is Slicer
+    recovery.autosave = Autosave(recovery.autosave._folder)
+    empty = add_segment(case, "liver")
+    panel.editor.setCurrentSegmentID(empty)
+    while recovery.keep():  # an empty segment of the same name and ID does not take its place
+        pass
     recovery.look()
     wait(lambda: not panel.ui.recoverButton.isHidden())
     assert panel.ui.recoverButton.text == "Recover unsaved work: liver"
     panel.ui.recoverButton.click()
-    assert (mask_of(case, case.segmentation.GetSegmentation().GetNthSegmentID(0)) == accepted).all()
+    assert (mask_of(case, case.segmentation.GetSegmentation().GetNthSegmentID(1)) == accepted).all()
     assert panel.ui.recoverButton.isHidden()
+    case.segmentation.GetSegmentation().RemoveSegment(empty)
     panel.ui.saveButton.click()
     wait(lambda: "Saved" in panel.ui.saveLabel.text)
+    recovery.autosave = Autosave(recovery.autosave._folder)
     case.segmentation.GetSegmentation().RemoveAllSegments()
     recovery.look()
     slicer.app.processEvents()
     assert panel.ui.recoverButton.isHidden()  # what is ground truth needs no recovery
+
+
+def test_the_segment_in_hand_is_kept_first(panel, points, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    while panel.recovery.keep():
+        pass
+    kept = []
+    keep_one = panel.recovery.autosave.keep_one
+    panel.recovery.autosave.keep_one = lambda *a: kept.append(keep_one(*a)) or kept[-1]
+    for name in ("kidney_right", "gallbladder"):
+        panel.editor.setCurrentSegmentID(add_segment(case, name, case.mask(name)))
+    panel.recovery.keep()
+    assert kept == ["gallbladder"]
+
+
+def test_another_images_version_is_not_brought_back(panel, module, points, slice_views, case):
+    add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.saveButton.click()
+    assert not panel.ui.saveNextButton.enabled  # one save at a time
+    wait(lambda: "Saved" in panel.ui.saveLabel.text and panel.ui.historyTable.rowCount > 0)
+    assert panel.ui.saveNextButton.enabled
+    other = slicer.util.addVolumeFromArray(case.volume.voxels + 1, name="other patient")
+    panel.editor.setSourceVolumeNode(other)
+    panel.ui.historyGroup.collapsed = False
+    panel.ui.historyTable.selectRow(0)
+    before = {s: mask_of(case, s) for s in stamps_of(case.segmentation)}
+    panel.ui.restoreButton.click()
+    wait(lambda: "another image's" in panel.ui.saveLabel.text)
+    assert all((mask_of(case, s) == mask).all() for s, mask in before.items())
+
+
+def test_what_is_drawn_while_saving_is_not_thrown_away(panel, points, slice_views, case, tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes((CASE / "image.nii.gz").read_bytes())
+    panel.ui.folderEdit.currentPath = str(tmp_path)
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.saveNextButton.click()
+    from aiassist.imaging import MaskPatch
+    from AIAssistLib.segments import write_plainly
+
+    write_plainly(MaskPatch.of_mask(case.mask("liver")), case.node, case.segmentation, segment)
+    wait(lambda: "Saved" in panel.ui.saveLabel.text)
+    assert panel.ui.saveLabel.text == "Saved; but you went on drawing meanwhile, so this image stays."
+    assert panel.editor.sourceVolumeNode() is case.node
+
+
+def test_nothing_is_saved_before_the_models_answer(panel, points, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    panel.ui.saveButton.click()
+    assert "still answering" in panel.ui.saveLabel.text
+    answered(points)
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved: liver" in panel.ui.saveLabel.text)

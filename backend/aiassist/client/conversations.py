@@ -38,6 +38,8 @@ from aiassist.segmenters.base import ModelCard
 Outcome = TypeVar("Outcome")
 Conversation = Generator[Request, Reply, Outcome]
 
+#: Seconds that an automatic model may take, its place in the queue included.
+LONG = 6 * 3600
 #: Masks remembered, so that they can be sent again to a server that forgot them.
 MASKS = 64
 #: The first piece of an upload; later ones are as long as takes this many seconds.
@@ -157,7 +159,7 @@ class Conversations:
     ) -> Conversation[Segmentation]:
         """Ask for all that an automatic model finds. A server that forgot the study is told it once more."""
         body = {**segment_request_to_json(request), "client": request.client or self.client}
-        message = Request.of_json("POST", f"/api/segment?job={job}", body, seconds=600, wanted=wanted)
+        message = Request.of_json("POST", f"/api/segment?job={job}", body, seconds=LONG, wanted=wanted)
         return segmentation_from_wire((yield from self._ask(message, request.study)))
 
     def _ask(self, message: Request, study: str) -> Conversation[Reply]:
@@ -225,7 +227,11 @@ class Conversations:
         """
         version = yield from self.put_mask(study, mask)
         path, again = f"/api/truth/{study}/{quote(structure, safe='')}", details.get("parent") is not None
-        reply = yield Request.of_json("POST", path, {**details, "mask": version}, seconds=300, repeatable=again)
+        message = Request.of_json("POST", path, {**details, "mask": version}, seconds=300, repeatable=again)
+        reply = yield message
+        if _error_name(reply) in (UnknownMaskError.__name__, UnknownStudyError.__name__):  # the server was restarted
+            yield from self.put_mask(study, mask)
+            reply = yield message
         return check(reply).json()
 
     def saved(self, study: str, structure: str, number: int) -> Conversation[MaskPatch]:

@@ -228,13 +228,13 @@ class Service:
 
     def save(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion:
         """Save a known mask as a new version; saving the same once more returns the version that is there."""
-        mask = self.studies.mask(study, details["mask"])
-        if not self.store.has(study):
-            self.store.add_study(self.studies.volume(study), details.get("name") or study[:8])
         with self._saving:
-            again = self._saved_already(person, study, structure, details)
+            again = self._saved_already(person, study, structure, details) if self.store.has(study) else None
             if again is not None:
                 return again
+            mask = self.studies.mask(study, details["mask"])
+            if not self.store.has(study):
+                self.store.add_study(self.studies.volume(study), details.get("name") or study[:8])
             prompts = details.get("prompts")
             version = self.store.add(
                 study,

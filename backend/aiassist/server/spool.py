@@ -104,7 +104,7 @@ class Spool:
         part = self._path(study, "part")
         if study not in self._digests or not part.exists():
             raise UnknownStudyError(f"No upload of the study {study} has begun; announce it first.")
-        received, due = part.stat().st_size, study_bytes(self._said(study))
+        received, due = part.stat().st_size, self._due.get(study) or study_bytes(self._said(study))
         if offset != received:
             raise OffsetError(received)
         if received + len(piece) > due:

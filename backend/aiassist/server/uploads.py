@@ -18,7 +18,7 @@ from aiassist.server.service import Service
 from aiassist.server.spool import OffsetError
 
 #: Bytes of an upload that are written at once.
-WRITE = 2**21
+WRITE = 2**22
 #: How OpenAPI says "bytes".
 BYTES = {"schema": {"type": "string", "format": "binary"}}
 
@@ -90,14 +90,15 @@ async def _keep(service: Service, study: str, offset: int, pieces: AsyncIterator
     """
     if study in service.spool:
         return offset  # another window has sent it meanwhile
-    mark, held, writing = await asyncio.to_thread(service.mark, study), [], None
+    mark, held, size, writing = await asyncio.to_thread(service.mark, study), [], 0, None
     try:
         async for piece in pieces:
             held.append(piece)
-            if sum(map(len, held)) >= WRITE:
+            size += len(piece)
+            if size >= WRITE:
                 offset = await writing if writing is not None else offset
                 writing = asyncio.create_task(asyncio.to_thread(service.receive, study, offset, b"".join(held)))
-                held = []
+                held, size = [], 0
     except ClientDisconnect:  # what came is kept
         pass
     except (UploadError, HTTPException) as error:
