@@ -22,7 +22,9 @@ class StructuresSection(Section):
 
     def __init__(self, panel):
         super().__init__(panel, "lesionLabel")
-        self._templates: list[Template] = read_templates(panel.resources / "Templates")
+        self._templates: list[Template] = []
+        for folder in (panel.resources / "Templates", self.logic.settings.folder / "templates"):
+            self.attempt(self._read, folder)
         self.ui.templateCombo.addItems([_("Free choice"), *(t.name for t in self._templates)])
         self.ui.templateCombo.connect("currentIndexChanged(int)", self._template_chosen)
         self.ui.addStructureButton.connect("clicked()", self.add)
@@ -33,6 +35,9 @@ class StructuresSection(Section):
         self.ui.lesionTable.connect("cellDoubleClicked(int,int)", self._jump)
         self._rows = []
         self.tell("")
+
+    def _read(self, folder: Path) -> None:
+        self._templates += read_templates(folder)
 
     # Nodes
 

@@ -14,6 +14,7 @@ from aiassist.imaging import read_volume
 from AIAssistLib.autosave import Autosave
 from AIAssistLib.shortcuts import SHORTCUTS
 from AIAssistLib.tags import PROMPTS, stamps_of, tag_of
+from AIAssistLib.templates import read_templates
 from helpers import CASE, add_segment, answered, click_ends, dice, mask_of, wait
 from homes import NAMES
 from shell.qt_api import QtApi
@@ -322,3 +323,16 @@ def test_nothing_is_saved_before_the_models_answer(panel, points, slice_views, c
     answered(points)
     panel.ui.saveButton.click()
     wait(lambda: "Saved: liver" in panel.ui.saveLabel.text)
+
+
+def test_templates_of_ones_own_and_damaged_ones(tmp_path):
+    text = '{"name": "Knee", "window": [0, 800], "structures": ["femur", {"name": "tibia"}]}'
+    (tmp_path / "knee.json").write_text(text)
+    (template,) = read_templates(tmp_path)
+    assert [s.label.name for s in template.structures] == ["femur", "tibia"]
+    assert template.structures[0].window == (0.0, 800.0)
+    assert template.after(["Femur"]).label.name == "tibia"
+    assert template.after(["femur", "tibia"]) is None
+    (tmp_path / "bad.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"bad\.json is no list of structures; write it as"):
+        read_templates(tmp_path)
