@@ -380,8 +380,9 @@ def test_a_job_goes_on_while_one_of_its_two_askers_is_left(server, backend, volu
     blocking.result(60)
 
 
-def test_many_corrections_can_still_be_told_to_a_forgetful_server(monkeypatch):
-    monkeypatch.setattr("aiassist.client.conversations.MASKS", 3)
+@pytest.mark.parametrize(("limit", "value"), [("MASKS", 3), ("MASK_MEMORY", 14)])
+def test_many_corrections_can_still_be_told_to_a_forgetful_server(monkeypatch, limit, value):
+    monkeypatch.setattr(f"aiassist.client.conversations.{limit}", value)
     talk, whole, base = Conversations("me"), None, None
     for n in range(8):
         patch = MaskPatch(Region((n, 0, 0), (n + 1, 2, 2)), np.ones((1, 2, 2), bool))
@@ -389,6 +390,7 @@ def test_many_corrections_can_still_be_told_to_a_forgetful_server(monkeypatch):
         talk._remember(whole.version, base, patch)
         base = whole.version
     assert talk._whole(base).version == whole.version and talk._whole(base).mask.sum() == 32
+    assert len(talk._masks) <= 3
 
 
 def test_a_full_queue_says_try_again(tmp_path, volume, prompts):

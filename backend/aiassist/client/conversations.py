@@ -40,8 +40,8 @@ Conversation = Generator[Request, Reply, Outcome]
 
 #: Seconds that an automatic model may take, its place in the queue included.
 LONG = 6 * 3600
-#: Masks remembered, so that they can be sent again to a server that forgot them.
-MASKS = 64
+#: Masks remembered, and their bytes, so that they can be sent again to a server that forgot them.
+MASKS, MASK_MEMORY = 64, 2**28
 #: The first piece of an upload; later ones are as long as takes this many seconds.
 FIRST, PACE = 2**20, 0.5
 #: Pieces in a row that bring no progress, until the upload is given up.
@@ -182,13 +182,16 @@ class Conversations:
     def _remember(self, version: str, base: str | None, patch: MaskPatch) -> None:
         self._masks[version] = (base, patch)
         self._masks.move_to_end(version)
-        while len(self._masks) > MASKS:
+        while len(self._masks) > MASKS or (len(self._masks) > 1 and self._bytes() > MASK_MEMORY):
             oldest = next(iter(self._masks))
             whole = self._whole(oldest)
             del self._masks[oldest]
             for later, (its_base, its_patch) in self._masks.items():
                 if its_base == oldest:  # it needs its root no longer
                     self._masks[later] = (None, its_patch.over(whole))
+
+    def _bytes(self) -> int:
+        return sum(patch.voxels.nbytes for _base, patch in self._masks.values())
 
     def _whole(self, version: str) -> MaskPatch:
         """The mask of a version, put together from the patches that led to it."""
