@@ -67,10 +67,6 @@ class ContourActor:
         self._data.GetCellData().SetScalars(scalars)
         self.actor.SetVisibility(bool(rings))
 
-    def hide(self) -> None:
-        """Show nothing."""
-        self.show([])
-
 
 def _every(ring: np.ndarray, apart: float) -> int:
     """Which of a ring's vertices are drawn: every so many, so that they can be told apart. All can be pulled."""
