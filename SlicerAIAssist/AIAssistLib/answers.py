@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from aiassist.imaging import MaskPatch
+from aiassist.prompts import Prompts
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The mask after so many clicks; its version is None while the backend does not know it."""
+    """The mask after so many clicks; its version is None while the backend does not know it.
+
+    ``prompts`` and ``model`` made it; None and empty for what the segment held before.
+    """
 
     clicks: int
     mask: MaskPatch
     version: str | None = None
+    prompts: Prompts | None = None
+    model: str = ""
 
 
 class Answers:

@@ -96,6 +96,11 @@ class Assistant:
         self.changed()
 
     @property
+    def last(self) -> Annotation | None:
+        """The latest answer."""
+        return self._last[0] if self._last is not None else None
+
+    @property
     def status(self) -> str:
         """One line: where, which model, which device, how fast."""
         if self._last is None:

@@ -89,7 +89,6 @@ class BackendSection(Section):
             self.logic.move(where)
         finally:  # what is shown is where images go
             self._show_home()
-        self.panel.moved()
         self._show()
         if not self._needs_packages():
             self.look()

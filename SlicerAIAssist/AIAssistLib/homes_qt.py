@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from aiassist.client.conversations import Conversations
+from aiassist.client.conversations import Conversations, carry_out
 from aiassist.client.transport import RequestsTransport
 from aiassist.errors import ConnectionLostError
 from aiassist.protocol import Reply, Request
@@ -178,10 +178,6 @@ class _Parcel:
 
 def _finish(conversation: Conversation[Outcome], transport: RequestsTransport) -> Outcome:
     try:
-        asked = next(conversation)
-        while True:
-            asked = conversation.send(transport.send(asked) if asked is not None else None)
-    except StopIteration as end:
-        return end.value
+        return carry_out(conversation, transport.send)
     finally:
         transport.close()

@@ -135,9 +135,6 @@ class Panel:
         if node is not None and node.IsA("vtkMRMLScalarVolumeNode"):
             self.logic.assistant.forget(node.GetID())
 
-    def moved(self) -> None:
-        """The backend is another one."""
-
     def models_seen(self) -> None:
         """The backend's models are known."""
         self.auto.models_seen()

@@ -52,7 +52,6 @@ class _Outcome:
     """An answer, and what it is the answer to."""
 
     volume: Volume
-    prompts: Prompts
     annotation: Annotation
     answer: Answer
     seconds: float
@@ -85,7 +84,7 @@ class PointsSession:
         self._again = False
         self._observed: list[tuple[object, int]] = []
         self._ours = False
-        self._last: _Outcome | None = None
+        self._shown: Answer | None = None
         self._conversations = None
 
     # Beginning and ending
@@ -186,7 +185,7 @@ class PointsSession:
         last = self._answers.last
         if last is not None and last.clicks == self._clicks() and roles[-1] not in ENOUGH:
             self.cancel()
-            self._show(last.mask)
+            self._show(last)
             self._say(self._describe(last.mask))
         elif self._can_ask():
             self.ask()
@@ -300,8 +299,9 @@ class PointsSession:
             )
             annotation = yield from conversations.annotate(request, uuid.uuid4().hex)
             whole = annotation.patch.over(base.mask if base is not None else None)
-            answer = Answer(clicks, whole, annotation.version)
-            return _Outcome(volume, asked, annotation, answer, time.perf_counter() - began)
+            model = f"{annotation.model} {annotation.model_version}"
+            answer = Answer(clicks, whole, annotation.version, asked, model)
+            return _Outcome(volume, annotation, answer, time.perf_counter() - began)
 
         return talk()
 
@@ -314,18 +314,18 @@ class PointsSession:
             self._answers.begin_with(None)  # the image changed meanwhile
             self.ask()
             return
-        self._last = outcome
         self._answers.add(outcome.answer)
-        self._show(outcome.answer.mask)
-        self._keep_draft(outcome.prompts)
+        self._show(outcome.answer)
         self._assistant.answered(outcome.annotation, outcome.seconds)
         self._say(self._describe(outcome.answer.mask))
         if again:
             self.ask()
 
-    def _show(self, mask: MaskPatch) -> None:
+    def _show(self, answer: Answer) -> None:
         target = self._require()
-        self.preview.show(mask, target.volume_node, target.segmentation_node, target.segment_id)
+        self.preview.show(answer.mask, target.volume_node, target.segmentation_node, target.segment_id)
+        self._shown = answer
+        self._keep_draft(answer.prompts)
 
     def _describe(self, mask: MaskPatch) -> str:
         affine = self._assistant.studies.of(self.target.volume_node).geometry.affine
@@ -363,7 +363,7 @@ class PointsSession:
         segment = target.segment
         if self.busy:
             raise PromptError("The model is still answering; accept its answer when it is there.")
-        if self.preview.mask is None or self._last is None:
+        if self.preview.mask is None:
             raise PromptError("There is no preview to accept; mark the structure first.")
         if stamp_of(segment) != self._stamp:
             self.ask()
@@ -374,8 +374,9 @@ class PointsSession:
             writer.write(target.volume_node, target.segmentation_node, target.segment_id, before, self.preview.mask)
         finally:
             self._stamp = stamp_of(segment)
-        keep_prompts(segment, self._last.prompts, self._last.volume)
-        segment.SetTag(MODEL, f"{self._last.annotation.model} {self._last.annotation.model_version}")
+        if self._shown.prompts is not None:
+            keep_prompts(segment, self._shown.prompts, self._assistant.studies.of(target.volume_node))
+            segment.SetTag(MODEL, self._shown.model)
         self.reset()
 
     def _require(self) -> Target:

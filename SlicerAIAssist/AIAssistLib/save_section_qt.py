@@ -78,7 +78,7 @@ class SaveSection(Section):
 
     def _allow(self, allowed: bool) -> None:
         """One save at a time: what it is about must not change under it."""
-        for button in (self.ui.saveButton, self.ui.saveNextButton, self.ui.nextButton, self.ui.restoreButton):
+        for button in (self.ui.saveButton, self.ui.saveNextButton, self.ui.nextButton):
             button.setEnabled(allowed)
         self._chosen()
 

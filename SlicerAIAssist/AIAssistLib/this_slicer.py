@@ -10,14 +10,11 @@ from pathlib import Path
 
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
-from aiassist.errors import MissingExtraError
+from aiassist.errors import ModelError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from AIAssistLib.talks import Carrier, Conversation, Outcome
-
-#: What Slicer calls people when nothing else is known.
-SOMEBODY = "somebody"
 
 
 class ThisSlicer:
@@ -35,13 +32,13 @@ class ThisSlicer:
         "cpu" or "cuda".
     """
 
-    def __init__(self, carrier: Carrier, studies: Path, author: str = SOMEBODY, device: str = "cpu"):
+    def __init__(self, carrier: Carrier, studies: Path, author: str, device: str = "cpu"):
         try:
             import onnxruntime  # noqa: F401
 
             from aiassist.engine.local import LocalBackend
         except ImportError as error:
-            raise MissingExtraError(error.name or "onnxruntime", "server", "This Slicer as the backend") from error
+            raise ModelError(f"This Slicer lacks {error.name}; press Install in the module AI Assist first.") from error
         self.name = "This Slicer"
         self.carrier = carrier
         self.backend = LocalBackend(device=device, threaded=False)
@@ -61,7 +58,7 @@ class ThisSlicer:
 
 
 class LocalConversations:
-    """What can be asked of the engine in this process: the methods of `Conversations`, but nothing is sent."""
+    """What the extension asks of the engine in this process: as `Conversations`, but nothing is sent."""
 
     def __init__(self, backend, studies: Path, author: str):
         self._backend = backend
@@ -92,11 +89,6 @@ class LocalConversations:
         return
         yield
 
-    def put_mask(self, study: str, patch: MaskPatch) -> Conversation[str]:
-        """See `Conversations.put_mask`."""
-        return self._backend.put_mask(study, patch)
-        yield
-
     def annotate(self, request: AnnotateRequest, job: str) -> Conversation[Annotation]:
         """See `Conversations.annotate`; one step of the work a turn."""
         return (yield from self._stepped(self._backend.submit(request), job))
@@ -107,6 +99,8 @@ class LocalConversations:
 
     def progress(self, job: str) -> Conversation[dict]:
         """See `Conversations.progress`."""
+        if job not in self._running:
+            raise ModelError(f"The job {job} does not run yet, or no longer.")
         step = self._running[job].last_step
         return {"state": "running", "phase": step.phase, "fraction": step.fraction}
         yield
@@ -129,12 +123,9 @@ class LocalConversations:
 
     # Ground truth
 
-    def truth(self, study: str | None = None) -> Conversation[list[dict]]:
+    def truth(self, study: str) -> Conversation[list[dict]]:
         """See `Conversations.truth`."""
-        store = self._store()
-        if study is None:
-            return [{"id": s.id, "name": s.name} for s in store.studies()]
-        return [version.to_json() for version in store.history(study)]
+        return [version.to_json() for version in self._store().history(study)]
         yield
 
     def save(self, study: str, structure: str, mask: MaskPatch, **details) -> Conversation[dict]:
@@ -158,12 +149,6 @@ class LocalConversations:
         store = self._store()
         yield
         return store.mask(store.version(study, structure, number))
-
-    def restore(self, study: str, structure: str, number: int) -> Conversation[dict]:
-        """See `Conversations.restore`."""
-        store = self._store()
-        yield
-        return store.restore(study, structure, number, self._author).to_json()
 
     def _store(self):
         from aiassist.groundtruth import GroundTruthStore  # needs SQLAlchemy

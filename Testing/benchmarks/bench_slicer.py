@@ -159,7 +159,7 @@ def clicks(bench: Bench) -> None:
         bench.views["Green"].click(place)
         bench.beats.append(time.perf_counter())
         bench.answered()
-        rest.append(time.perf_counter() - began - sum(bench.points.session._last.annotation.seconds.values()))
+        rest.append(time.perf_counter() - began - sum(bench.panel.logic.assistant.last.seconds.values()))
         gaps += list(np.diff(bench.beats))
     session._answered = answered
     figures("sixth click to preview, less the engine's own time", rest)

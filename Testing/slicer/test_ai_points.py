@@ -391,3 +391,15 @@ def test_a_preview_over_a_filled_segment_shows_what_would_go(points, panel, slic
     assert display.GetSegmentOpacity2DFill(filled) == 0
     points.ui.resetButton.click()
     assert display.GetSegmentOpacity2DFill(filled) == 1
+
+
+def test_the_prompts_that_are_kept_are_those_of_the_mask_that_is_accepted(points, slice_views, case):
+    click_ends(slice_views, case.ends("liver"))
+    answered(points)
+    slice_views["Red"].click(slice_views["Red"].xy(case.middle("liver")))
+    answered(points)
+    points.ui.takeBackButton.click()
+    points.ui.acceptButton.click()
+    stored = json.loads(tag_of(case.segmentation.GetSegmentation().GetSegment(case.liver), PROMPTS))
+    assert len(stored["points"]) == 6
+    assert "positive" not in stored

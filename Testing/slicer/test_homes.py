@@ -207,4 +207,10 @@ def test_the_console_starts_the_process_itself(own, module, case):
 
 def test_the_self_test_that_anyone_can_run_in_slicer(application, module, slice_views, monkeypatch):
     monkeypatch.setattr(slicer.util, "selectModule", lambda name: None)
-    sys.modules["AIAssist"].AIAssistTest().runTest()
+    test = sys.modules["AIAssist"].AIAssistTest()
+    test.runTest()
+    (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert [segmentation.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)] == ["spleen", "less"]
+    monkeypatch.setattr("AIAssistLib.self_test.FLOOR", 0.999)
+    with pytest.raises(AssertionError, match="It is not so that the spleen is found"):
+        test.runTest()

@@ -50,6 +50,16 @@ STUCK = 20
 SAMPLE = 2**18
 
 
+def carry_out(conversation: Conversation[Outcome], send: Callable[[Request], Reply]) -> Outcome:
+    """Carry a conversation to its end while the caller waits; `None` among its requests is a pause."""
+    try:
+        asked = next(conversation)
+        while True:
+            asked = conversation.send(None if asked is None else send(asked))
+    except StopIteration as end:
+        return end.value
+
+
 class Conversations:
     """Everything that can be asked of a server, and what must be remembered for it.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from aiassist.client.conversations import Conversation, Conversations, Outcome
+from aiassist.client.conversations import Conversation, Conversations, Outcome, carry_out
 from aiassist.client.transport import RequestsTransport, Transport
 from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Request, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
@@ -35,12 +35,7 @@ class RemoteBackend:
 
     def run(self, conversation: Conversation[Outcome]) -> Outcome:
         """Carry a conversation to its end."""
-        try:
-            request = next(conversation)
-            while True:
-                request = conversation.send(self.transport.send(request))
-        except StopIteration as end:
-            return end.value
+        return carry_out(conversation, self.transport.send)
 
     def models(self) -> list[ModelCard]:
         """See `Backend.models`."""
