@@ -114,6 +114,8 @@ def main(out: Path) -> None:
         ends = case.ends("liver")
         for world in ends[:4]:
             stage.views["Green"].click(stage.views["Green"].xy(world))
+        for name in ("Green", "Red"):
+            stage.views[name].xy(case.middle("liver"))
         stage.picture("2-points", "Green", "Red")
         for world in ends[4:]:
             stage.views["Green"].click(stage.views["Green"].xy(world))
