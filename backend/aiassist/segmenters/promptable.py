@@ -15,7 +15,17 @@ from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work, run
 from aiassist.segmenters.correction import Look, correct
 from aiassist.segmenters.geodesic import solve
-from aiassist.segmenters.network_input import GUESS_CELLS, Cube, Marks, channels, sample_guess, show_prior
+from aiassist.segmenters.network_input import (
+    GUESS_CELLS,
+    INSIDE,
+    WIDE,
+    Cube,
+    Marks,
+    channels,
+    sample_guess,
+    show_prior,
+)
+from aiassist.segmenters.settle import settle
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks
 
 #: A correction looks at this share of the structure's box around the click.
@@ -78,14 +88,18 @@ class PromptableNetwork:
         sampled = None if guess is None else sample_guess(cube, *guess)
         seen = channels(finite(volume.voxels[region.slices][few]), thin, marks, prior, sampled)
         yield Step("pass", 0.4)
-        logits = self.runner(seen)
+        logits = self._answer(seen)
         if guess is not None:
             yield Step("prior", 0.55)
             show_prior(seen, (logits > 0).astype(np.float32))
             yield Step("pass", 0.6)
-            logits = _without_stray(self.runner(seen), marks)
+            logits = _without_stray(self._answer(seen), marks)
         yield Step("paste", 0.8)
         return MaskPatch(region, local.positive(logits))
+
+    def _answer(self, seen: np.ndarray) -> np.ndarray:
+        """The network's logits, settled on the borders of the grey levels."""
+        return settle(self.runner(seen), seen[WIDE], seen[INSIDE] > 0)
 
     def _zoom(self, volume: Volume, prompts: Prompts) -> Look:
         """Corrections by a pass over a smaller box around the click."""
