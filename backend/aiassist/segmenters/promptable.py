@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
@@ -30,6 +30,9 @@ from aiassist.segmenters.strokes import force_clicks, region_with_clicks
 
 #: A correction looks at this share of the structure's box around the click.
 ZOOM = 0.5
+#: A first look takes two passes, and up to this many while the Dice of an answer and the one before is below `STEADY`.
+PASSES = 4
+STEADY = 0.9
 #: Pieces smaller than this share of the largest are dropped, unless a prompt marks them.
 SMALL = 0.05
 
@@ -90,12 +93,23 @@ class PromptableNetwork:
         yield Step("pass", 0.4)
         logits = self._answer(seen)
         if guess is not None:
-            yield Step("prior", 0.55)
-            show_prior(seen, (logits > 0).astype(np.float32))
-            yield Step("pass", 0.6)
-            logits = _without_stray(self._answer(seen), marks)
+            logits = _without_stray((yield from self._look_again(seen, logits)), marks)
         yield Step("paste", 0.8)
         return MaskPatch(region, local.positive(logits))
+
+    def _look_again(self, seen: np.ndarray, logits: np.ndarray) -> Generator[Step, None, np.ndarray]:
+        """Show the network its own answer until it stays: in long structures each pass follows them farther."""
+        inside = seen[INSIDE] > 0
+        for number in range(1, PASSES):
+            yield Step("prior", 0.4 + 0.1 * number)
+            before = (logits > 0) & inside
+            show_prior(seen, before.astype(np.float32))
+            yield Step("pass", 0.4 + 0.1 * number)
+            logits = self._answer(seen)
+            after = (logits > 0) & inside
+            if 2 * (before & after).sum() >= STEADY * (before.sum() + after.sum()):
+                break
+        return logits
 
     def _answer(self, seen: np.ndarray) -> np.ndarray:
         """The network's logits, settled on the borders of the grey levels."""
