@@ -15,14 +15,16 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
-from aiassist.errors import AIAssistError, UnknownMaskError, UnknownStudyError, UploadError
-from aiassist.imaging import MaskPatch, Volume
+from aiassist.errors import AIAssistError, ConnectionLostError, UnknownMaskError, UnknownStudyError, UploadError
+from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume
 from aiassist.protocol import Reply, Request
+from aiassist.protocol.dicom_lines import LINES_TYPE, line_of, series_from_lines
 from aiassist.protocol.messages import (
     OFFSET,
     PATCH_TYPE,
     PIECE,
     RECEIVED,
+    SERIES,
     annotation_from_wire,
     answer_of,
     card_from_json,
@@ -36,7 +38,8 @@ from aiassist.protocol.messages import (
 from aiassist.segmenters.base import ModelCard
 
 Outcome = TypeVar("Outcome")
-Conversation = Generator[Request, Reply, Outcome]
+#: Yields requests, or None to pause.
+Conversation = Generator[Request | None, Reply | None, Outcome]
 
 #: Seconds that an automatic model may take, its place in the queue included.
 LONG = 6 * 3600
@@ -77,6 +80,7 @@ class Conversations:
         self.client = client
         self._pace = lambda: Pace(piece, compress)
         self._volumes: dict[str, Volume] = {}
+        self._refused: dict[str, str] = {}
         self._masks: OrderedDict[str, tuple[str | None, MaskPatch]] = OrderedDict()
 
     def models(self) -> Conversation[list[ModelCard]]:
@@ -91,7 +95,7 @@ class Conversations:
         return study in self._volumes
 
     def open_study(self, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[str]:
-        """Make a volume known to the server; sends voxels only when they are not there yet.
+        """Make a volume known to the server, and its DICOM headers; sends what is not there yet.
 
         An upload that broke off goes on where it stopped. `progress` is told the share sent.
         """
@@ -99,8 +103,43 @@ class Conversations:
         reply = yield Request("HEAD", f"/api/studies/{study}")
         if reply.status != 200:
             yield from self._upload(study, volume, progress)
+        if volume.dicom is not None and reply.headers.get(SERIES) != volume.dicom.identity:
+            yield from self._send_series(study, volume.dicom)
         self._volumes[study] = volume
         return study
+
+    def has_series(self, study: str) -> bool:
+        """Whether the DICOM headers of an opened study were given to the server."""
+        return study in self._volumes and self._volumes[study].dicom is not None
+
+    def give_series(self, study: str, series: DicomSeries) -> Conversation[str]:
+        """Make the DICOM headers of an opened study known; returns why the server did not take them, or nothing.
+
+        Labels can be saved all the same.
+        """
+        yield from self.open_study(self._volumes[study].with_dicom(series))
+        return self._refused.get(study, "")
+
+    def _send_series(self, study: str, series: DicomSeries) -> Conversation[None]:
+        packing, parts = zlib.compressobj(1), []
+        for header in series.headers:
+            parts.append(packing.compress(line_of(header)))
+            yield None  # a window that must not wait goes on
+        parts.append(packing.flush())
+        headers = {"content-type": LINES_TYPE, "content-encoding": "deflate"}
+        reply = yield Request("PUT", f"/api/studies/{study}/dicom", b"".join(parts), headers, seconds=300)
+        self._refused.pop(study, None)
+        try:
+            check(reply)
+        except ConnectionLostError:
+            raise
+        except AIAssistError as error:
+            self._refused[study] = str(error)
+
+    def series(self, study: str, geometry: Geometry) -> Conversation[DicomSeries | None]:
+        """The DICOM headers that the server keeps of a study; None when it has none."""
+        reply = yield Request("GET", f"/api/studies/{study}/dicom", seconds=300)
+        return series_from_lines(check(reply).body, geometry) if reply.status != 404 else None
 
     def _upload(self, study: str, volume: Volume, progress) -> Conversation[None]:
         voxels, pace, stuck = voxels_as_bytes(volume), self._pace(), 0
