@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from aiassist.errors import StoreError
+from AIAssistLib.dicom_headers import give_series
 from AIAssistLib.segments import read_mask, segment_of, write_plainly
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import MODEL, prompts_of, tag_of
@@ -14,11 +15,15 @@ from AIAssistLib.talks import Conversation
 
 @dataclass(frozen=True)
 class Saved:
-    """What was saved: the study, the number of each structure's new version, and the versions of the masks."""
+    """What was saved: the study, the number of each structure's new version, and the versions of the masks.
+
+    ``without`` says why the DICOM headers of the image were not saved with it, when they should have been.
+    """
 
     study: str
     numbers: dict[str, int]
     masks: frozenset[str]
+    without: str = ""
 
 
 class GroundTruth:
@@ -50,6 +55,7 @@ class GroundTruth:
 
         def talk():
             study = yield from opened(conversations, volume, progress)
+            without = yield from give_series(conversations, study, volume_node, volume.geometry)
             history = yield from self._numbers(study)
             for structure, (segment, mask) in segments.items():
                 prompts = prompts_of(segment, volume)
@@ -69,7 +75,7 @@ class GroundTruth:
                 )
                 numbers[structure] = version["number"]
             self.restart_clock()
-            return Saved(study, numbers, frozenset(mask.version for _segment, mask in segments.values()))
+            return Saved(study, numbers, frozenset(mask.version for _segment, mask in segments.values()), without)
 
         return talk()
 

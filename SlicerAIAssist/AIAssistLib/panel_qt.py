@@ -11,6 +11,7 @@ import vtk
 from AIAssistLib.auto_section_qt import AutoSection
 from AIAssistLib.backend_section_qt import BackendSection
 from AIAssistLib.console import new_segmentation
+from AIAssistLib.export_section_qt import ExportSection
 from AIAssistLib.recovery_qt import Recovery
 from AIAssistLib.save_section_qt import SaveSection
 from AIAssistLib.shortcuts import SHORTCUTS
@@ -49,6 +50,7 @@ class Panel:
         self.structures = StructuresSection(self)
         self.auto = AutoSection(self)
         self.saving = SaveSection(self)
+        self.exporting = ExportSection(self)
         self.recovery = Recovery(self)
         self.backend = BackendSection(self)
         logic.assistant.changed = self.backend.show_status

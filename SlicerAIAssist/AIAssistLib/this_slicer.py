@@ -10,8 +10,8 @@ from pathlib import Path
 
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
-from aiassist.errors import ModelError
-from aiassist.imaging import MaskPatch, Volume
+from aiassist.errors import ModelError, SeriesError
+from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from AIAssistLib.talks import Carrier, Conversation, Outcome
@@ -81,6 +81,28 @@ class LocalConversations:
         yield from volume.hashing()
         self._volumes[volume.study_id] = volume
         return self._backend.open_study(volume)
+
+    def has_series(self, study: str) -> bool:
+        """See `Conversations.has_series`."""
+        return study in self._volumes and self._volumes[study].dicom is not None
+
+    def give_series(self, study: str, series: DicomSeries) -> Conversation[str]:
+        """See `Conversations.give_series`."""
+        store = self._store()
+        yield
+        try:
+            if store.has(study):
+                store.add_series(study, series)
+        except SeriesError as error:
+            return str(error)
+        self._volumes[study] = self._volumes[study].with_dicom(series)
+        return ""
+
+    def series(self, study: str, geometry: Geometry) -> Conversation[DicomSeries | None]:
+        """See `Conversations.series`."""
+        store = self._store()
+        yield
+        return store.series(study) if store.has(study) else None
 
     def close_study(self, study: str) -> Conversation[None]:
         """See `Conversations.close_study`."""
