@@ -104,6 +104,12 @@ class LocalConversations:
         yield
         return store.series(study) if store.has(study) else None
 
+    def fetch_study(self, study: str, progress: Callable[[float], None] | None = None) -> Conversation[Volume]:
+        """See `Conversations.fetch_study`."""
+        store = self._store()
+        yield
+        return store.volume(study)
+
     def close_study(self, study: str) -> Conversation[None]:
         """See `Conversations.close_study`."""
         self._volumes.pop(study, None)
@@ -145,9 +151,10 @@ class LocalConversations:
 
     # Ground truth
 
-    def truth(self, study: str) -> Conversation[list[dict]]:
+    def truth(self, study: str | None = None) -> Conversation[list[dict]]:
         """See `Conversations.truth`."""
-        return [version.to_json() for version in self._store().history(study)]
+        store = self._store()
+        return store.worklist() if study is None else [version.to_json() for version in store.history(study)]
         yield
 
     def save(self, study: str, structure: str, mask: MaskPatch, **details) -> Conversation[dict]:

@@ -14,6 +14,8 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
+import numpy as np
+
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
 from aiassist.errors import AIAssistError, ConnectionLostError, UnknownMaskError, UnknownStudyError, UploadError
 from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume
@@ -29,10 +31,13 @@ from aiassist.protocol.messages import (
     answer_of,
     card_from_json,
     check,
+    geometry_from,
     request_to_json,
     segment_request_to_json,
     segmentation_from_wire,
+    study_bytes,
     study_to_json,
+    volume_from,
     voxels_as_bytes,
 )
 from aiassist.segmenters.base import ModelCard
@@ -168,6 +173,29 @@ class Conversations:
         """How many bytes of a study the server has, and whether that is all."""
         reply = yield Request.of_json("PUT", f"/api/studies/{study}", study_to_json(volume))
         return check(reply).json()
+
+    def fetch_study(self, study: str, progress: Callable[[float], None] | None = None) -> Conversation[Volume]:
+        """Get a study that the server has, without its DICOM headers; `progress` is told the share received.
+
+        `ConnectionLostError` when what arrives is not that study.
+        """
+        said = check((yield Request("GET", f"/api/studies/{study}"))).json()
+        voxels, pace, received = _room_for(said), self._pace(), 0
+        while received < len(voxels):
+            began = time.perf_counter()
+            query = f"start={received}&size={pace.size}"
+            piece = check((yield Request("GET", f"/api/studies/{study}/voxels?{query}", seconds=300))).body
+            if not 0 < len(piece) <= min(pace.size, len(voxels) - received):
+                raise ConnectionLostError(f"The download broke off at {received} of {len(voxels)} bytes; try again.")
+            voxels[received : received + len(piece)] = np.frombuffer(piece, np.uint8)
+            received += len(piece)
+            pace.sent(len(piece), len(piece), time.perf_counter() - began)
+            if progress is not None:
+                progress(received / len(voxels))
+        volume = volume_from(said, voxels)
+        if (yield from volume.hashing()) != study:
+            raise ConnectionLostError(f"What arrived is not the study {study}; try again.")
+        return volume
 
     def close_study(self, study: str) -> Conversation[None]:
         """Forget a study here; the server's own cache does what it likes."""
@@ -324,6 +352,18 @@ class Pace:
         seconds = max(seconds, 1e-4)
         self._bytes_per_second = travelled / seconds
         self.size = min(max(FIRST // 4, int(held / seconds * PACE)), self._most)
+
+
+def _room_for(said: dict) -> np.ndarray:
+    """An array for the bytes of a study as a server describes it."""
+    try:
+        due = study_bytes(said)
+        geometry_from(said)
+        return np.empty(due, np.uint8)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConnectionLostError("The server describes the study in a way that is none; try again.") from error
+    except MemoryError as error:
+        raise ConnectionLostError(f"The study has {due:,} bytes, too many for this computer's memory.") from error
 
 
 def _error_name(reply: Reply) -> str | None:

@@ -231,6 +231,19 @@ class GroundTruthStore:
         with self._session() as session:
             return [_study_record(row) for row in session.scalars(select(StudyRow).order_by(StudyRow.added))]
 
+    def worklist(self) -> list[dict]:
+        """All studies as JSON, oldest first: what there is to do.
+
+        ``structures`` is how many have a label; ``state`` is "done" when there are some and the newest version of each
+        is submitted or approved, else "todo".
+        """
+        newest: dict[str, dict[str, State]] = {}
+        query = select(LabelRow.study, LabelRow.key, LabelRow.state).order_by(LabelRow.number)
+        with self._session() as session:
+            for study, key, state in session.execute(query):
+                newest.setdefault(study, {})[key] = state
+        return [_study_to_json(record, newest.get(record.id, {})) for record in self.studies()]
+
     def has(self, study: str) -> bool:
         """Whether a study of this id is in the store."""
         with self._session() as session:
@@ -436,6 +449,12 @@ class GroundTruthStore:
 
 def _study_record(row: StudyRow) -> StudyRecord:
     return StudyRecord(row.id, row.name, row.added, row.dicom is not None)
+
+
+def _study_to_json(record: StudyRecord, states: dict[str, State]) -> dict:
+    done = bool(states) and set(states.values()) <= {State.SUBMITTED, State.APPROVED}
+    said = {**asdict(record), "added": record.added.isoformat()}
+    return {**said, "structures": len(states), "state": "done" if done else "todo"}
 
 
 def _key(structure: str) -> str:

@@ -24,6 +24,7 @@ from aiassist.groundtruth.store import OTHER_SERIES, GroundTruthStore, LabelVers
 from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines
+from aiassist.protocol.messages import study_to_json
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.tokens import Person
 
@@ -148,6 +149,12 @@ class Service:
             return self.store.study(name_or_id).id
         except StoreError:
             raise UnknownStudyError(f"There is no one image {name_or_id[:80]!r} here; send it first.") from None
+
+    def describe(self, person: Person, study: str) -> dict:
+        """All of a study but its voxels, as JSON, for somebody who is about to fetch them."""
+        data = study_to_json(self.studies.volume(study))
+        self.note(person, "fetch study", study=study)
+        return data
 
     def forget_study(self, study: str, person: Person) -> None:
         """Remove an uploaded study; what the ground truth holds of it stays."""
