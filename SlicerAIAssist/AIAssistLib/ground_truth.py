@@ -37,6 +37,17 @@ class GroundTruth:
     def __init__(self, assistant):
         self._assistant = assistant
         self._began = time.monotonic()
+        #: Versions of masks that are known to be saved.
+        self._kept: set[str] = set()
+
+    def unsaved(self, volume_node, segmentation_node) -> list[str]:
+        """Names of the segments whose masks are no version that was saved or listed since Slicer started."""
+        segmentation, found = segmentation_node.GetSegmentation(), []
+        for number in range(segmentation.GetNumberOfSegments()):
+            mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
+            if not mask.region.is_empty and mask.version not in self._kept:
+                found.append(segmentation.GetNthSegment(number).GetName())
+        return found
 
     def restart_clock(self) -> None:
         """The time that a label took counts from now."""
@@ -74,6 +85,7 @@ class GroundTruth:
                     parent=history.get(structure, 0),
                 )
                 numbers[structure] = version["number"]
+                self._kept.add(mask.version)
             self.restart_clock()
             return Saved(study, numbers, frozenset(mask.version for _segment, mask in segments.values()), without)
 
@@ -108,6 +120,7 @@ class GroundTruth:
         def talk():
             yield from volume.hashing()
             versions = yield from conversations.truth(volume.study_id)
+            self._kept |= {version["mask"] for version in versions}
             return sorted(versions, key=lambda v: v["made"], reverse=True)
 
         return talk()

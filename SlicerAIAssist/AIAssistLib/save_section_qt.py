@@ -1,8 +1,6 @@
-"""The panel's section on ground truth, export and the next image."""
+"""The panel's section on ground truth and its history."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import qt
 from slicer.i18n import tr as _
@@ -14,11 +12,10 @@ from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.structures import new_segment, segment_named
 from AIAssistLib.tags import stamps_of
 from AIAssistLib.talks import sentence
-from AIAssistLib.worklist import after
 
 
 class SaveSection(Section):
-    """Saves, brings back, exports, and goes on."""
+    """Saves, and brings back."""
 
     def __init__(self, panel):
         super().__init__(panel, "saveLabel")
@@ -27,7 +24,6 @@ class SaveSection(Section):
         ui = self.ui
         ui.saveButton.connect("clicked()", self.save)
         ui.saveNextButton.connect("clicked()", self.save_and_next)
-        ui.nextButton.connect("clicked()", self.next)
         ui.refreshButton.connect("clicked()", self.refresh)
         ui.restoreButton.connect("clicked()", self.bring_back)
         ui.historyTable.connect("itemSelectionChanged()", self._chosen)
@@ -60,7 +56,7 @@ class SaveSection(Section):
                 self.refresh()
             self.tell(" ".join((_("Saved: {versions}").format(versions=numbers), self._without(outcome))).strip())
             if and_next and same:
-                self.attempt(self._next, True)
+                self.panel.images.next()
             elif and_next:
                 self.tell(_("Saved; but you went on drawing meanwhile, so this image stays."))
 
@@ -134,26 +130,16 @@ class SaveSection(Section):
 
         self.talk(self._truth.bring_back(version, volume, segmentation, segment_id), done)
 
-    def next(self) -> None:
-        """Load the next image of the folder."""
-        self.attempt(self._next)
+    # Going on
 
-    def _next(self, saved: bool = False) -> None:
-        folder = self.ui.folderEdit.currentPath
-        if not folder:
-            raise AIAssistError("No folder of images is chosen; choose one above.")
-        following = after(Path(folder), self._current())
-        if following is None:
-            self.tell(_("That was the last image of the folder."))
-            return
-        self.panel.load(following, saved)
+    def unsaved(self, volume, segmentation) -> list[str]:
+        """Names of the segments that are not saved as ground truth as they are."""
+        return self._truth.unsaved(volume, segmentation)
+
+    def begin_anew(self) -> None:
+        """Another image is shown."""
         self._fill([])
         self._truth.restart_clock()
-
-    def _current(self) -> Path | None:
-        volume = self.panel.editor.sourceVolumeNode()
-        storage = volume.GetStorageNode() if volume is not None else None
-        return Path(storage.GetFileName()) if storage is not None and storage.GetFileName() else None
 
 
 def _row(version: dict) -> list[str]:
