@@ -125,8 +125,8 @@ class NextSection(Section):
             show(volume)
             self._go_on(volume)
             self.panel.saving.refresh()
-            labels = _("{name}: {count} structures have labels already, see History.") if study.structures else ""
-            self.tell(labels.format(name=study.name, count=study.structures))
+            labels = _("{name} has labels already; see History to bring them back.") if study.structures else ""
+            self.tell(labels.format(name=study.name))
 
         def failed(error: Exception) -> None:
             self._show_progress(None)

@@ -90,7 +90,7 @@ def test_studies_come_one_after_the_other_at_their_place_and_are_not_sent_back(
     assert panel.editor.segmentationNode().GetSegmentation().GetNumberOfSegments() == 0
     node = go_on(panel, "torso")
     assert slice_views["Red"].logic.GetSliceCompositeNode().GetBackgroundVolumeID() == node.GetID()
-    assert "1 structures have labels already" in panel.ui.saveLabel.text
+    assert "torso has labels already" in panel.ui.saveLabel.text
     of_node(panel, node, case)
     panel.editor.setCurrentSegmentID(add_segment(case, "spleen"))
     panel.points()

@@ -9,8 +9,8 @@ from aiassist.errors import UploadError
 from aiassist.imaging import DicomSeries, Geometry
 from aiassist.imaging.dicom_header import cleaned
 
-#: Content type: DICOM JSON objects (PS3.18 F), one a line.
-LINES_TYPE = "application/x-ndjson"
+#: Content type: bytes, as of all that is no single JSON object.
+LINES_TYPE = "application/octet-stream"
 #: Most bytes of all lines, and of one.
 LINES, LINE = 32 * 2**20, 2**20
 

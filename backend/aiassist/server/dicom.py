@@ -12,7 +12,7 @@ from aiassist.server.bodies import Study
 from aiassist.server.exchange import admin_of, body_of, fails, person_of
 from aiassist.server.service import Service
 
-#: How OpenAPI says "a DICOM JSON object a line".
+#: How OpenAPI says "bytes".
 A_SERIES = {LINES_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 
 
