@@ -146,5 +146,5 @@ class NextSection(Section):
         self.ui.nextProgress.setVisible(running)
         self.ui.nextProgress.setValue(round(100 * share) if running else 0)
         self.ui.cancelNextButton.setVisible(running)
-        self.ui.nextButton.setEnabled(not running)
-        self.ui.saveNextButton.setEnabled(not running)
+        for button in (self.ui.nextButton, self.ui.saveNextButton):
+            button.setEnabled(not running and self.ui.saveButton.enabled)  # as long as nothing is being saved

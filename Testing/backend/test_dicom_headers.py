@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zlib
 
 import highdicom
@@ -20,6 +21,7 @@ from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume, read_volu
 from aiassist.imaging.dicom_header import cleaned, read_header
 from aiassist.protocol.dicom_lines import LINE, line_of, series_from_lines
 from aiassist.protocol.messages import SERIES
+from aiassist.server.spool import Spool
 from aiassist.server.tokens import add_token
 
 SHAPE = (7, 20, 16)
@@ -313,6 +315,22 @@ def test_the_servers_log_holds_nothing_of_the_headers(server, backend, tmp_path)
     assert "/dicom" in log
     for secret in ("P-17", "Doe", volume.dicom.study_uid, volume.dicom.series_uid):
         assert secret not in log and secret not in written
+
+
+def test_headers_outlive_the_voxels_file_by_a_day_for_who_still_has_the_study_open(tmp_path):
+    volumes = [series_of(tmp_path / str(seed), seed) for seed in (10, 11, 12)]
+    studies = [volume.study_id for volume in volumes]
+    spool = Spool(tmp_path / "spool", 2 * volumes[0].voxels.nbytes)
+    for volume in volumes[:2]:
+        spool.put(volume)
+    assert studies[0] not in spool and spool.series(studies[0]) == volumes[0].dicom
+    dicom = tmp_path / "spool" / f"{studies[0]}.dicom"
+    os.utime(dicom, (0, 0))
+    os.utime(dicom.with_stem(studies[1]), (0, 0))
+    spool.put(volumes[2])
+    assert spool.series(studies[0]) is None
+    spool.remove(studies[2])
+    assert spool.series(studies[2]) is None
 
 
 # The store

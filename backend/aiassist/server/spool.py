@@ -22,8 +22,6 @@ from aiassist.protocol.messages import geometry_from, study_bytes, study_to_json
 
 #: What an id may look like; nothing else ever becomes part of a path.
 STUDY_ID = re.compile(r"[0-9a-f]{32}")
-
-
 #: Seconds after which the DICOM headers of a study that is not here any more are removed.
 STALE = 24 * 3600
 
