@@ -102,6 +102,7 @@ def panel(module, slice_views, case):
     from helpers import add_segment
 
     panel = module.panel
+    panel.ui.imagesCombo.setCurrentIndex(0)
     panel.editor.setSegmentationNode(case.segmentation)
     panel.editor.setSourceVolumeNode(case.node)
     case.liver = add_segment(case, "liver")
