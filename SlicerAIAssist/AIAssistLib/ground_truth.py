@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from aiassist.errors import StoreError
+from AIAssistLib.dicom_headers import give_series
 from AIAssistLib.segments import read_mask, segment_of, write_plainly
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import MODEL, prompts_of, tag_of
@@ -14,11 +15,15 @@ from AIAssistLib.talks import Conversation
 
 @dataclass(frozen=True)
 class Saved:
-    """What was saved: the study, the number of each structure's new version, and the versions of the masks."""
+    """What was saved: the study, the number of each structure's new version, and the versions of the masks.
+
+    ``without`` says why the DICOM headers of the image were not saved with it, when they should have been.
+    """
 
     study: str
     numbers: dict[str, int]
     masks: frozenset[str]
+    without: str = ""
 
 
 class GroundTruth:
@@ -32,6 +37,17 @@ class GroundTruth:
     def __init__(self, assistant):
         self._assistant = assistant
         self._began = time.monotonic()
+        #: Versions of masks that are known to be saved.
+        self._kept: set[str] = set()
+
+    def unsaved(self, volume_node, segmentation_node) -> list[str]:
+        """Names of the segments whose masks are no version that was saved or listed since Slicer started."""
+        segmentation, found = segmentation_node.GetSegmentation(), []
+        for number in range(segmentation.GetNumberOfSegments()):
+            mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
+            if not mask.region.is_empty and mask.version not in self._kept:
+                found.append(segmentation.GetNthSegment(number).GetName())
+        return found
 
     def restart_clock(self) -> None:
         """The time that a label took counts from now."""
@@ -50,6 +66,7 @@ class GroundTruth:
 
         def talk():
             study = yield from opened(conversations, volume, progress)
+            without = yield from give_series(conversations, study, volume_node, volume.geometry)
             history = yield from self._numbers(study)
             for structure, (segment, mask) in segments.items():
                 prompts = prompts_of(segment, volume)
@@ -68,8 +85,9 @@ class GroundTruth:
                     parent=history.get(structure, 0),
                 )
                 numbers[structure] = version["number"]
+                self._kept.add(mask.version)
             self.restart_clock()
-            return Saved(study, numbers, frozenset(mask.version for _segment, mask in segments.values()))
+            return Saved(study, numbers, frozenset(mask.version for _segment, mask in segments.values()), without)
 
         return talk()
 
@@ -102,6 +120,7 @@ class GroundTruth:
         def talk():
             yield from volume.hashing()
             versions = yield from conversations.truth(volume.study_id)
+            self._kept |= {version["mask"] for version in versions}
             return sorted(versions, key=lambda v: v["made"], reverse=True)
 
         return talk()

@@ -10,11 +10,11 @@ import slicer
 
 from aiassist.errors import AccessError, ConnectionLostError
 from aiassist.protocol import Reply, Request
-from aiassist.protocol.messages import ANSWER, RECEIVED
+from aiassist.protocol.messages import ANSWER, RECEIVED, SERIES
 from aiassist.protocol.wire import AGAIN, LATER, is_loopback, retry_after
 
 #: Headers of replies that somebody reads.
-HEADERS = (ANSWER, RECEIVED, "retry-after", "content-type")
+HEADERS = (ANSWER, RECEIVED, SERIES, "retry-after", "content-type")
 
 
 class EventLoop:

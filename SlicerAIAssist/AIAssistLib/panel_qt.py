@@ -7,14 +7,20 @@ from pathlib import Path
 import qt
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from AIAssistLib.auto_section_qt import AutoSection
 from AIAssistLib.backend_section_qt import BackendSection
 from AIAssistLib.console import new_segmentation
+from AIAssistLib.export_section_qt import ExportSection
+from AIAssistLib.next_section_qt import NextSection
 from AIAssistLib.recovery_qt import Recovery
 from AIAssistLib.save_section_qt import SaveSection
+from AIAssistLib.section_qt import ask
 from AIAssistLib.shortcuts import SHORTCUTS
 from AIAssistLib.structures_section_qt import StructuresSection
+from AIAssistLib.tags import stamps_of
+from AIAssistLib.worklist import remove_with_display
 
 #: The effects that the panel shows, ours first.
 EFFECTS = ("AI Points", "Smart Contour", "Paint", "Erase", "Scissors", "Islands", "Smoothing", "Threshold")
@@ -45,10 +51,12 @@ class Panel:
         self.editor.unorderedEffectsVisible = False
         self.editor.setMRMLSegmentEditorNode(self._editor_node())
         self._keys: list = []
-        self._loaded: tuple = ()
+        self._opened: tuple = ()
         self.structures = StructuresSection(self)
         self.auto = AutoSection(self)
         self.saving = SaveSection(self)
+        self.exporting = ExportSection(self)
+        self.images = NextSection(self)
         self.recovery = Recovery(self)
         self.backend = BackendSection(self)
         logic.assistant.changed = self.backend.show_status
@@ -111,22 +119,24 @@ class Panel:
         for tag in self._observed:
             slicer.mrmlScene.RemoveObserver(tag)
         self.auto.cancel()
+        self.images.cancel()
         self.backend.cleanup()
         self.logic.assistant.changed = _nothing
 
-    def _scene_closes(self, *_) -> None:
+    def _scene_closes(self, *_event) -> None:
         self.recovery.stop()
-        self._loaded = ()
+        self._opened = ()
         self.auto.cancel()
+        self.images.cancel()
         self.editor.setActiveEffectByName("")
         self.editor.setSegmentationNode(None)
 
-    def _scene_closed(self, *_) -> None:
+    def _scene_closed(self, *_event) -> None:
         self.editor.setMRMLSegmentEditorNode(self._editor_node())
         if self._entered:
             self.recovery.start()
 
-    def _scene_loaded(self, *_) -> None:
+    def _scene_loaded(self, *_event) -> None:
         if not self._entered:  # an effect that was active when the scene was saved must not take clicks now
             self.editor.setActiveEffectByName("")
 
@@ -139,21 +149,41 @@ class Panel:
         """The backend's models are known."""
         self.auto.models_seen()
 
-    def load(self, path: Path, saved: bool = False) -> None:
-        """Load an image and annotate it from now on, in a segmentation of its own.
+    # The image that Next opened
 
-        When what was loaded like this before is `saved`, it goes: a folder of scans would fill the memory.
+    def open(self, volume) -> None:
+        """Annotate an image from now on, in a segmentation of its own.
+
+        What was opened like this before goes, see `may_leave`: a folder of scans would fill the memory.
         """
         self.editor.setActiveEffectByName("")
-        volume = slicer.util.loadVolume(str(path))
         self.recovery.stop()
         self.auto.cancel()
-        before, self._loaded = self._loaded, (volume, new_segmentation(volume))
-        self.editor.setSegmentationNode(self._loaded[1])
+        before, self._opened = self._still_there(), (volume, new_segmentation(volume))
+        self.editor.setSegmentationNode(self._opened[1])
         self.editor.setSourceVolumeNode(volume)
-        for node in before if saved else ():
-            slicer.mrmlScene.RemoveNode(node)
+        for node in before:
+            remove_with_display(node)
         self.recovery.start()
+
+    def may_leave(self) -> bool:
+        """Whether what Next opened may go: its segments are saved as ground truth, or the person says so."""
+        if len(self._still_there()) < 2:
+            return True
+        volume, segmentation = self._opened
+        marking = self._marking()
+        names = self.saving.unsaved(volume, segmentation)
+        if marking is not None and marking.is_wanted and self.editor.segmentationNode() is segmentation:
+            names.append(_("a preview"))
+        question = _("{image} has work that is not saved as ground truth ({names}); remove it and go on?")
+        return not names or ask(question.format(names=", ".join(names), image=volume.GetName()))
+
+    def work(self) -> dict[str, int]:
+        """Changes when somebody draws in what Next opened."""
+        return stamps_of(self._opened[1]) if len(self._still_there()) == 2 else {}
+
+    def _still_there(self) -> list:
+        return [node for node in self._opened if node.GetScene() is not None]
 
     # The keys
 

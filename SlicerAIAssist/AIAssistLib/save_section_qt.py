@@ -1,41 +1,31 @@
-"""The panel's section on ground truth, export and the next image."""
+"""The panel's section on ground truth and its history."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import qt
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError
 from aiassist.imaging import describe_structure
-from AIAssistLib.export import export
 from AIAssistLib.ground_truth import GroundTruth
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.structures import new_segment, segment_named
 from AIAssistLib.tags import stamps_of
 from AIAssistLib.talks import sentence
-from AIAssistLib.worklist import after
-
-#: What can be written, and the ending of its files.
-FORMATS = {"Slicer segmentation": ".seg.nrrd", "NIfTI labelmap": ".nii.gz", "NRRD labelmap": ".nrrd"}
 
 
 class SaveSection(Section):
-    """Saves, brings back, exports, and goes on."""
+    """Saves, and brings back."""
 
     def __init__(self, panel):
         super().__init__(panel, "saveLabel")
         self._truth = GroundTruth(self.assistant)
         self._versions: list[dict] = []
         ui = self.ui
-        ui.exportCombo.addItems(list(FORMATS))
         ui.saveButton.connect("clicked()", self.save)
         ui.saveNextButton.connect("clicked()", self.save_and_next)
-        ui.nextButton.connect("clicked()", self.next)
         ui.refreshButton.connect("clicked()", self.refresh)
         ui.restoreButton.connect("clicked()", self.bring_back)
-        ui.exportButton.connect("clicked()", self._export)
         ui.historyTable.connect("itemSelectionChanged()", self._chosen)
         ui.historyTable.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         self.tell("")
@@ -64,9 +54,9 @@ class SaveSection(Section):
             if same:
                 self.ui.commentEdit.setText("")
                 self.refresh()
-            self.tell(_("Saved: {versions}").format(versions=numbers))
+            self.tell(" ".join((_("Saved: {versions}").format(versions=numbers), self._without(outcome))).strip())
             if and_next and same:
-                self.attempt(self._next, True)
+                self.panel.images.next()
             elif and_next:
                 self.tell(_("Saved; but you went on drawing meanwhile, so this image stays."))
 
@@ -75,6 +65,11 @@ class SaveSection(Section):
             self.tell(sentence(error), failed=True)
 
         self.assistant.start(talk, done, failed)
+
+    @staticmethod
+    def _without(outcome) -> str:
+        """What to add when the labels were saved without the image's DICOM headers."""
+        return _("(without DICOM headers: {why})").format(why=outcome.without) if outcome.without else ""
 
     def _allow(self, allowed: bool) -> None:
         """One save at a time: what it is about must not change under it."""
@@ -135,40 +130,16 @@ class SaveSection(Section):
 
         self.talk(self._truth.bring_back(version, volume, segmentation, segment_id), done)
 
-    # Files
+    # Going on
 
-    def _export(self) -> None:
-        ending = FORMATS[self.ui.exportCombo.currentText]
-        path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Export"), f"labels{ending}", f"*{ending}")
-        if path:
-            self.attempt(self.export_to, Path(path if path.lower().endswith(ending) else path + ending))
+    def unsaved(self, volume, segmentation) -> list[str]:
+        """Names of the segments that are not saved as ground truth as they are."""
+        return self._truth.unsaved(volume, segmentation)
 
-    def export_to(self, path: Path) -> None:
-        """Write all segments to a file."""
-        volume, segmentation = self.panel.structures.nodes()
-        export(segmentation, volume, path)
-        self.tell(_("Written: {path}").format(path=path))
-
-    def next(self) -> None:
-        """Load the next image of the folder."""
-        self.attempt(self._next)
-
-    def _next(self, saved: bool = False) -> None:
-        folder = self.ui.folderEdit.currentPath
-        if not folder:
-            raise AIAssistError("No folder of images is chosen; choose one above.")
-        following = after(Path(folder), self._current())
-        if following is None:
-            self.tell(_("That was the last image of the folder."))
-            return
-        self.panel.load(following, saved)
+    def begin_anew(self) -> None:
+        """Another image is shown."""
         self._fill([])
         self._truth.restart_clock()
-
-    def _current(self) -> Path | None:
-        volume = self.panel.editor.sourceVolumeNode()
-        storage = volume.GetStorageNode() if volume is not None else None
-        return Path(storage.GetFileName()) if storage is not None and storage.GetFileName() else None
 
 
 def _row(version: dict) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
-from aiassist.errors import ModelError
-from aiassist.imaging import MaskPatch, Volume
+from aiassist.errors import ModelError, SeriesError
+from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from AIAssistLib.talks import Carrier, Conversation, Outcome
@@ -82,6 +82,34 @@ class LocalConversations:
         self._volumes[volume.study_id] = volume
         return self._backend.open_study(volume)
 
+    def has_series(self, study: str) -> bool:
+        """See `Conversations.has_series`."""
+        return study in self._volumes and self._volumes[study].dicom is not None
+
+    def give_series(self, study: str, series: DicomSeries) -> Conversation[str]:
+        """See `Conversations.give_series`."""
+        store = self._store()
+        yield
+        try:
+            if store.has(study):
+                store.add_series(study, series)
+        except SeriesError as error:
+            return str(error)
+        self._volumes[study] = self._volumes[study].with_dicom(series)
+        return ""
+
+    def series(self, study: str, geometry: Geometry) -> Conversation[DicomSeries | None]:
+        """See `Conversations.series`."""
+        store = self._store()
+        yield
+        return store.series(study) if store.has(study) else None
+
+    def fetch_study(self, study: str, progress: Callable[[float], None] | None = None) -> Conversation[Volume]:
+        """See `Conversations.fetch_study`."""
+        store = self._store()
+        yield
+        return store.volume(study)
+
     def close_study(self, study: str) -> Conversation[None]:
         """See `Conversations.close_study`."""
         self._volumes.pop(study, None)
@@ -123,9 +151,10 @@ class LocalConversations:
 
     # Ground truth
 
-    def truth(self, study: str) -> Conversation[list[dict]]:
+    def truth(self, study: str | None = None) -> Conversation[list[dict]]:
         """See `Conversations.truth`."""
-        return [version.to_json() for version in self._store().history(study)]
+        store = self._store()
+        return store.worklist() if study is None else [version.to_json() for version in store.history(study)]
         yield
 
     def save(self, study: str, structure: str, mask: MaskPatch, **details) -> Conversation[dict]:

@@ -14,7 +14,7 @@ def write_series(
 ) -> dict[str, str]:
     """Write int16 voxels ``(k, j, i)``, whose rescale slopes may differ by slice; returns the UIDs."""
     folder.mkdir(parents=True, exist_ok=True)
-    uids = {"study": generate_uid(), "series": generate_uid()}
+    uids = {name: generate_uid() for name in ("study", "series", "frame")}
     names = np.random.default_rng(5).permutation(len(stored))
     for k, (plane, slope) in enumerate(zip(stored, np.broadcast_to(slopes, len(stored)), strict=True)):
         dataset = _header(plane, affine, k, uids)
@@ -31,6 +31,7 @@ def _header(plane: np.ndarray, affine: np.ndarray, k: int, uids: dict[str, str])
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uids["study"], uids["series"]
+    dataset.FrameOfReferenceUID = uids["frame"]
     dataset.PatientID, dataset.PatientName, dataset.Modality = "P-17", "Doe^Jane", "CT"
     dataset.InstanceNumber, dataset.SliceThickness = 1, f"{spacing[2]:.10g}"
     dataset.PixelSpacing = [f"{spacing[1]:.10g}", f"{spacing[0]:.10g}"]

@@ -17,7 +17,7 @@ from aiassist.cli import main
 from aiassist.errors import AIAssistError, StoreError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.groundtruth.export import export
-from aiassist.imaging import Geometry, MaskPatch, Volume, read_labelmap, read_volume, write_volume
+from aiassist.imaging import Geometry, MaskPatch, Volume, describe_structure, read_labelmap, read_volume, write_volume
 
 
 def box(start, stop, shape=SHAPE) -> np.ndarray:
@@ -256,6 +256,9 @@ def test_dicom_seg_says_what_the_segments_are_and_how_they_were_made(series, tmp
     assert [s.SegmentLabel for s in seg.SegmentSequence] == ["kidney_right", "spleen", "Back/slash"]
     assert [s.SegmentAlgorithmType for s in seg.SegmentSequence] == ["SEMIAUTOMATIC", "MANUAL", "MANUAL"]
     assert kidney.SegmentAlgorithmName == "geodesic"
+    for segment in seg.SegmentSequence:  # the colours survive CIELab's 16 bits
+        colour = highdicom.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb()
+        assert colour == pytest.approx(describe_structure(segment.SegmentLabel.replace("/", "\\")).colour, abs=1)
     algorithm = kidney.SegmentationAlgorithmIdentificationSequence[0]
     assert (algorithm.AlgorithmVersion, algorithm.AlgorithmFamilyCodeSequence[0].CodeValue) == ("1", "123110")
     kind = kidney.SegmentedPropertyTypeCodeSequence[0]

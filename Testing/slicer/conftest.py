@@ -12,6 +12,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT / "SlicerAIAssist")]
+sys.path.append(str(ROOT / "Testing" / "backend"))  # how tests write a DICOM series
 
 import pytest
 
@@ -21,7 +22,7 @@ pythonqt.install()
 widgets.install()
 import slicer
 
-from shell import editor, network, scripted, views
+from shell import dicom, editor, network, scripted, views
 from shell.application import Application
 
 
@@ -46,6 +47,7 @@ def scene(application):
     pythonqt.slot_errors.clear()
     slicer.app._layout = None
     application.scene.Clear(0)
+    dicom.install()
     yield application.scene
     slicer.app._layout = None
     application.scene.Clear(0)
@@ -100,6 +102,7 @@ def panel(module, slice_views, case):
     from helpers import add_segment
 
     panel = module.panel
+    panel.ui.imagesCombo.setCurrentIndex(0)
     panel.editor.setSegmentationNode(case.segmentation)
     panel.editor.setSourceVolumeNode(case.node)
     case.liver = add_segment(case, "liver")

@@ -171,7 +171,7 @@ def test_saving_nothing_or_two_of_a_name_says_so(panel, case):
 @pytest.mark.parametrize("ending", [".seg.nrrd", ".nii.gz", ".nrrd"])
 def test_export_writes_what_is_in_the_segments(panel, case, tmp_path, ending):
     add_segment(case, "spleen", case.mask("spleen"))
-    panel.saving.export_to(tmp_path / f"labels{ending}")
+    panel.exporting.export_to(tmp_path / f"labels{ending}")
     if ending == ".seg.nrrd":
         loaded = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
         storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")

@@ -65,6 +65,10 @@ class StoreError(AIAssistError):
     """The ground-truth store cannot do what was asked of it."""
 
 
+class SeriesError(AIAssistError):
+    """An image is kept with the DICOM headers of another series."""
+
+
 class MissingExtraError(AIAssistError):
     """An optional package is needed for what was asked."""
 

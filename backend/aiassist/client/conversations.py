@@ -14,29 +14,37 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
+import numpy as np
+
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
-from aiassist.errors import AIAssistError, UnknownMaskError, UnknownStudyError, UploadError
-from aiassist.imaging import MaskPatch, Volume
+from aiassist.errors import AIAssistError, ConnectionLostError, UnknownMaskError, UnknownStudyError, UploadError
+from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume
 from aiassist.protocol import Reply, Request
+from aiassist.protocol.dicom_lines import LINES_TYPE, line_of, series_from_lines
 from aiassist.protocol.messages import (
     OFFSET,
     PATCH_TYPE,
     PIECE,
     RECEIVED,
+    SERIES,
     annotation_from_wire,
     answer_of,
     card_from_json,
     check,
+    geometry_from,
     request_to_json,
     segment_request_to_json,
     segmentation_from_wire,
+    study_bytes,
     study_to_json,
+    volume_from,
     voxels_as_bytes,
 )
 from aiassist.segmenters.base import ModelCard
 
 Outcome = TypeVar("Outcome")
-Conversation = Generator[Request, Reply, Outcome]
+#: Yields requests, or None to pause.
+Conversation = Generator[Request | None, Reply | None, Outcome]
 
 #: Seconds that an automatic model may take, its place in the queue included.
 LONG = 6 * 3600
@@ -77,6 +85,7 @@ class Conversations:
         self.client = client
         self._pace = lambda: Pace(piece, compress)
         self._volumes: dict[str, Volume] = {}
+        self._refused: dict[str, str] = {}
         self._masks: OrderedDict[str, tuple[str | None, MaskPatch]] = OrderedDict()
 
     def models(self) -> Conversation[list[ModelCard]]:
@@ -91,7 +100,7 @@ class Conversations:
         return study in self._volumes
 
     def open_study(self, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[str]:
-        """Make a volume known to the server; sends voxels only when they are not there yet.
+        """Make a volume known to the server, and its DICOM headers; sends what is not there yet.
 
         An upload that broke off goes on where it stopped. `progress` is told the share sent.
         """
@@ -99,8 +108,43 @@ class Conversations:
         reply = yield Request("HEAD", f"/api/studies/{study}")
         if reply.status != 200:
             yield from self._upload(study, volume, progress)
+        if volume.dicom is not None and reply.headers.get(SERIES) != volume.dicom.identity:
+            yield from self._send_series(study, volume.dicom)
         self._volumes[study] = volume
         return study
+
+    def has_series(self, study: str) -> bool:
+        """Whether the DICOM headers of an opened study were given to the server."""
+        return study in self._volumes and self._volumes[study].dicom is not None
+
+    def give_series(self, study: str, series: DicomSeries) -> Conversation[str]:
+        """Make the DICOM headers of an opened study known; returns why the server did not take them, or nothing.
+
+        Labels can be saved all the same.
+        """
+        yield from self.open_study(self._volumes[study].with_dicom(series))
+        return self._refused.get(study, "")
+
+    def _send_series(self, study: str, series: DicomSeries) -> Conversation[None]:
+        packing, parts = zlib.compressobj(1), []
+        for header in series.headers:
+            parts.append(packing.compress(line_of(header)))
+            yield None  # a window that must not wait goes on
+        parts.append(packing.flush())
+        headers = {"content-type": LINES_TYPE, "content-encoding": "deflate"}
+        reply = yield Request("PUT", f"/api/studies/{study}/dicom", b"".join(parts), headers, seconds=300)
+        self._refused.pop(study, None)
+        try:
+            check(reply)
+        except ConnectionLostError:
+            raise
+        except AIAssistError as error:
+            self._refused[study] = str(error)
+
+    def series(self, study: str, geometry: Geometry) -> Conversation[DicomSeries | None]:
+        """The DICOM headers that the server keeps of a study; None when it has none."""
+        reply = yield Request("GET", f"/api/studies/{study}/dicom", seconds=300)
+        return series_from_lines(check(reply).body, geometry) if reply.status != 404 else None
 
     def _upload(self, study: str, volume: Volume, progress) -> Conversation[None]:
         voxels, pace, stuck = voxels_as_bytes(volume), self._pace(), 0
@@ -129,6 +173,29 @@ class Conversations:
         """How many bytes of a study the server has, and whether that is all."""
         reply = yield Request.of_json("PUT", f"/api/studies/{study}", study_to_json(volume))
         return check(reply).json()
+
+    def fetch_study(self, study: str, progress: Callable[[float], None] | None = None) -> Conversation[Volume]:
+        """Get a study that the server has, without its DICOM headers; `progress` is told the share received.
+
+        `ConnectionLostError` when what arrives is not that study.
+        """
+        said = check((yield Request("GET", f"/api/studies/{study}"))).json()
+        voxels, pace, received = _room_for(said), self._pace(), 0
+        while received < len(voxels):
+            began = time.perf_counter()
+            query = f"start={received}&size={pace.size}"
+            piece = check((yield Request("GET", f"/api/studies/{study}/voxels?{query}", seconds=300))).body
+            if not 0 < len(piece) <= min(pace.size, len(voxels) - received):
+                raise ConnectionLostError(f"The download broke off at {received} of {len(voxels)} bytes; try again.")
+            voxels[received : received + len(piece)] = np.frombuffer(piece, np.uint8)
+            received += len(piece)
+            pace.sent(len(piece), len(piece), time.perf_counter() - began)
+            if progress is not None:
+                progress(received / len(voxels))
+        volume = volume_from(said, voxels)
+        if (yield from volume.hashing()) != study:
+            raise ConnectionLostError(f"What arrived is not the study {study}; try again.")
+        return volume
 
     def close_study(self, study: str) -> Conversation[None]:
         """Forget a study here; the server's own cache does what it likes."""
@@ -285,6 +352,18 @@ class Pace:
         seconds = max(seconds, 1e-4)
         self._bytes_per_second = travelled / seconds
         self.size = min(max(FIRST // 4, int(held / seconds * PACE)), self._most)
+
+
+def _room_for(said: dict) -> np.ndarray:
+    """An array for the bytes of a study as a server describes it."""
+    try:
+        due = study_bytes(said)
+        geometry_from(said)
+        return np.empty(due, np.uint8)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConnectionLostError("The server describes the study in a way that is none; try again.") from error
+    except MemoryError as error:
+        raise ConnectionLostError(f"The study has {due:,} bytes, too many for this computer's memory.") from error
 
 
 def _error_name(reply: Reply) -> str | None:

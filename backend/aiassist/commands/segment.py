@@ -29,9 +29,9 @@ def run(options) -> None:
     """Read, segment, write, say what was found."""
     from aiassist.engine import LocalBackend, SegmentRequest
     from aiassist.files import check_writable
-    from aiassist.groundtruth.dicom_seg import check_came_from_dicom
     from aiassist.groundtruth.export import check_labels_name
     from aiassist.imaging import read_volume
+    from aiassist.imaging.dicom_seg import check_came_from_dicom
 
     output = check_labels_name(options.output)
     check_no_input(output, options.image)
@@ -52,9 +52,9 @@ def run(options) -> None:
 
 
 def _write(output: Path, volume, labelmap, labels, answer) -> None:
-    from aiassist.groundtruth.dicom_seg import Segment, write_dicom_seg
     from aiassist.groundtruth.export import write_labelmap
     from aiassist.imaging import MaskPatch
+    from aiassist.imaging.dicom_seg import Segment, write_dicom_seg
 
     if not output.name.lower().endswith(".dcm"):
         write_labelmap(output, labelmap, volume.geometry, labels)

@@ -16,9 +16,11 @@ def add_to(commands) -> None:
     listing = _action(actions, "list", "studies and the newest label of each structure", list_labels)
     listing.add_argument("--json", action="store_true", help="print JSON")
 
-    add = _action(actions, "add", "save labels of an image as new versions", add_labels)
+    add = _action(
+        actions, "add", "save labels of an image as new versions, or keep an image to be labelled", add_labels
+    )
     add.add_argument("image", help="an image file, or a folder with one DICOM series")
-    add.add_argument("label", help="a labelmap on the same grid")
+    add.add_argument("label", nargs="?", help="a labelmap on the same grid; without one, the image waits for labels")
     add.add_argument("--study-name", help="name of the study (default: the image's name)")
     add.add_argument("--name", metavar="STRUCTURE", help="structure, when the labelmap holds one")
     add.add_argument(
@@ -120,9 +122,12 @@ def add_labels(options) -> None:
     from aiassist.imaging import MaskPatch, read_labelmap, read_volume
 
     volume = read_volume(options.image)
+    study_name = options.study_name or _stem(Path(options.image))
+    if options.label is None:
+        _keep(options, volume, study_name)
+        return
     labelmap = read_labelmap(options.label, like=volume).voxels
     names = _names(options, labelmap)
-    study_name = options.study_name or _stem(Path(options.image))
     with _open(options, make=True) as store:
         study = store.add_study(volume, study_name)
         for value, name in names.items():
@@ -139,6 +144,15 @@ def add_labels(options) -> None:
                 state=State(options.state),
             )
             print(f"{study.name}: {_line(version)}")
+
+
+def _keep(options, volume, study_name: str) -> None:
+    """Keep an image without labels."""
+    if options.name or options.names:
+        raise AIAssistError(f"There is no labelmap for {options.name or options.names[0]!r}; name it after the image.")
+    with _open(options, make=True) as store:
+        study = store.add_study(volume, study_name)
+    print(f"{study.name}: kept ({study.id[:8]})")
 
 
 def _stem(path: Path) -> str:

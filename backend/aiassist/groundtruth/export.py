@@ -42,7 +42,7 @@ def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[Label
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
     if path.name.lower().endswith(".dcm"):
-        from aiassist.groundtruth.dicom_seg import write_dicom_seg
+        from aiassist.imaging.dicom_seg import write_dicom_seg
 
         write_dicom_seg(path, store.volume(study.id), [_segment(v, store.mask(v)) for v in versions])
         return
@@ -64,7 +64,7 @@ def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[Label
 
 
 def _segment(version: LabelVersion, mask: MaskPatch):
-    from aiassist.groundtruth.dicom_seg import Segment
+    from aiassist.imaging.dicom_seg import Segment
 
     origin = "semiautomatic" if version.model else "manual"
     tracking = f"{version.structure} v{version.number}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import os
 import re
 import time
@@ -20,7 +18,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from aiassist.errors import StoreError
+from aiassist.errors import SeriesError, StoreError
 from aiassist.files import UNFINISHED, sync, whole_file
 from aiassist.groundtruth.index import LabelRow, State, StudyRow, open_index
 from aiassist.imaging import (
@@ -40,6 +38,11 @@ from aiassist.prompts import Prompts
 INDEX = "index.sqlite"
 #: Unfinished files older than this, in seconds, were left by a crash and are removed.
 STALE = 24 * 3600
+#: Why headers of a second series are not taken.
+OTHER_SERIES = (
+    "This image is kept with the DICOM headers of another series, perhaps a copy of yours, and those stay; an "
+    "administrator can remove them."
+)
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[\d¹²³])$")
 
 
@@ -156,23 +159,21 @@ class GroundTruthStore:
     # Studies
 
     def add_study(self, volume: Volume, name: str) -> StudyRecord:
-        """Keep an image; adding the same voxels and geometry again changes nothing."""
+        """Keep an image; adding it again at most adds DICOM headers, where there were none."""
         study = volume.study_id
         with self._session() as session:
             row = session.get(StudyRow, study)
         if row is None:
             row = self._write_study(study, volume, name)
+        elif row.dicom is None and volume.dicom is not None:
+            row = self._enter_series(row, volume.dicom)
         return _study_record(row)
 
     def _write_study(self, study: str, volume: Volume, name: str) -> StudyRow:
         home = self.folder / "studies" / study
         home.mkdir(parents=True, exist_ok=True)
         write_volume(home / "image.nrrd", volume)
-        dicom = None
-        if volume.dicom is not None:
-            dicom = home / "dicom.json.gz"
-            with whole_file(dicom) as temporary:
-                temporary.write_bytes(gzip.compress(json.dumps(volume.dicom.headers).encode(), 5))
+        dicom = self._write_series(home, volume.dicom) if volume.dicom is not None else None
         for folder in (home.parent, self.folder):
             sync(folder)
         with self._session() as session:
@@ -182,16 +183,66 @@ class GroundTruthStore:
                     id=study,
                     name=name,
                     image=self._relative(home / "image.nrrd"),
-                    dicom=self._relative(dicom) if dicom else None,
+                    dicom=dicom,
                     added=datetime.now(UTC),
                 )
                 session.add(row)
         return row
 
+    def _write_series(self, home: Path, series: DicomSeries) -> str:
+        path = home / "dicom.json.gz"
+        with whole_file(path) as temporary:
+            temporary.write_bytes(series.to_bytes())
+        return self._relative(path)
+
+    def series(self, study: str) -> DicomSeries | None:
+        """The DICOM headers of a study, by id; None when it has none."""
+        row = self._study_row(study)
+        if row.dicom is None:
+            return None
+        return DicomSeries.from_bytes((self.folder / row.dicom).read_bytes())
+
+    def add_series(self, study: str, series: DicomSeries) -> None:
+        """Keep DICOM headers of a study that has none; `SeriesError` when it has those of another series."""
+        known = self.series(study)
+        if known is None:
+            self._enter_series(self._study_row(study), series)
+        elif known.identity != series.identity:
+            raise SeriesError(OTHER_SERIES)
+
+    def _enter_series(self, row: StudyRow, series: DicomSeries) -> StudyRow:
+        dicom = self._write_series((self.folder / row.image).parent, series)
+        with self._session() as session:
+            row = session.get(StudyRow, row.id)
+            row.dicom = dicom
+        return row
+
+    def drop_series(self, study: str) -> None:
+        """Forget the DICOM headers of a study, by id; its image and labels stay."""
+        row = self._study_row(study)
+        if row.dicom is None:
+            return
+        with self._session() as session:
+            session.get(StudyRow, study).dicom = None
+        (self.folder / row.dicom).unlink(missing_ok=True)
+
     def studies(self) -> list[StudyRecord]:
         """All studies, oldest first."""
         with self._session() as session:
             return [_study_record(row) for row in session.scalars(select(StudyRow).order_by(StudyRow.added))]
+
+    def worklist(self) -> list[dict]:
+        """All studies as JSON, oldest first: what there is to do.
+
+        ``structures`` is how many have a label; ``state`` is "done" when there are some and the newest version of each
+        is submitted or approved, else "todo".
+        """
+        newest: dict[str, dict[str, State]] = {}
+        query = select(LabelRow.study, LabelRow.key, LabelRow.state).order_by(LabelRow.number)
+        with self._session() as session:
+            for study, key, state in session.execute(query):
+                newest.setdefault(study, {})[key] = state
+        return [_study_to_json(record, newest.get(record.id, {})) for record in self.studies()]
 
     def has(self, study: str) -> bool:
         """Whether a study of this id is in the store."""
@@ -228,12 +279,7 @@ class GroundTruthStore:
 
     def volume(self, study: str) -> Volume:
         """The image of a study, by id, with its DICOM headers if it had any."""
-        row = self._study_row(study)
-        volume = read_volume(self.folder / row.image)
-        if row.dicom is None:
-            return volume
-        headers = json.loads(gzip.decompress((self.folder / row.dicom).read_bytes()))
-        return Volume(volume.voxels, volume.geometry, DicomSeries(tuple(headers)))
+        return read_volume(self.folder / self._study_row(study).image).with_dicom(self.series(study))
 
     # Label versions
 
@@ -403,6 +449,12 @@ class GroundTruthStore:
 
 def _study_record(row: StudyRow) -> StudyRecord:
     return StudyRecord(row.id, row.name, row.added, row.dicom is not None)
+
+
+def _study_to_json(record: StudyRecord, states: dict[str, State]) -> dict:
+    done = bool(states) and set(states.values()) <= {State.SUBMITTED, State.APPROVED}
+    said = {**asdict(record), "added": record.added.isoformat()}
+    return {**said, "structures": len(states), "state": "done" if done else "todo"}
 
 
 def _key(structure: str) -> str:

@@ -4,11 +4,12 @@ Arrays are indexed ``(k, j, i)``; points are ``(i, j, k)`` continuous voxel indi
 values are voxel centres; patient coordinates are LPS in mm.
 """
 
+from aiassist.imaging.dicom_series import DicomSeries
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.labels import Code, Label, describe_structure
 from aiassist.imaging.patch import MaskPatch
 from aiassist.imaging.region import Region
-from aiassist.imaging.volume import DicomSeries, Volume, finite
+from aiassist.imaging.volume import Volume, finite
 
 __all__ = [
     "Code",

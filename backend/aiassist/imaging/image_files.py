@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from aiassist.errors import ImageError
 from aiassist.files import whole_file
 from aiassist.imaging import nifti, nrrd_files
-from aiassist.imaging.dicom import read_dicom_folder
+from aiassist.imaging.dicom_folder import read_dicom_folder
 from aiassist.imaging.limits import check_promise
 from aiassist.imaging.volume import Volume
 

@@ -4,57 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
 
 from aiassist.errors import ImageError
+from aiassist.imaging.dicom_series import DicomSeries
 from aiassist.imaging.geometry import Geometry
 
 #: Grey values beyond this are no measurements, and would overflow on the way.
 HUGE = 1e30
 #: Bytes hashed at once.
 HASHED = 2**23
-
-
-@dataclass(frozen=True)
-class DicomSeries:
-    """What a DICOM series says of itself, kept so that results can be sent back as DICOM.
-
-    Parameters
-    ----------
-    headers : tuple of dict
-        One DICOM JSON object (PS3.18 F) per slice, in order of k, without pixel data.
-    """
-
-    headers: tuple[dict, ...] = field(repr=False)
-
-    def _text(self, tag: str) -> str:
-        values = self.headers[0].get(tag, {}).get("Value", [""])
-        value = values[0] if values else ""
-        return str(value.get("Alphabetic", "") if isinstance(value, dict) else value)
-
-    @property
-    def patient_id(self) -> str:
-        """Patient ID (0010,0020)."""
-        return self._text("00100020")
-
-    @property
-    def study_uid(self) -> str:
-        """Study Instance UID (0020,000D)."""
-        return self._text("0020000D")
-
-    @property
-    def series_uid(self) -> str:
-        """Series Instance UID (0020,000E)."""
-        return self._text("0020000E")
-
-    @property
-    def modality(self) -> str:
-        """Modality (0008,0060), as "CT"."""
-        return self._text("00080060")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +55,13 @@ class Volume:
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels ``(k, j, i)``."""
         return self.geometry.shape
+
+    def with_dicom(self, dicom: DicomSeries | None) -> Volume:
+        """The same image with these headers; no voxel is copied or hashed again."""
+        image = Volume(self.voxels, self.geometry, dicom)
+        if "study_id" in vars(self):
+            vars(image)["study_id"] = self.study_id
+        return image
 
     @property
     def stored_voxels(self) -> np.ndarray:

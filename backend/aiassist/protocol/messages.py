@@ -11,7 +11,7 @@ import numpy as np
 from aiassist import errors
 from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Segmentation, SegmentRequest
 from aiassist.errors import AIAssistError, Cancelled, ConnectionLostError, UploadError
-from aiassist.imaging import Code, DicomSeries, Geometry, Label, MaskPatch, Volume
+from aiassist.imaging import Code, Geometry, Label, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.wire import Reply
 from aiassist.segmenters.base import ModelCard
@@ -24,6 +24,8 @@ ANSWER = "aiassist-answer"
 RECEIVED = "aiassist-received"
 #: Header with the place of an upload's piece among the study's bytes.
 OFFSET = "aiassist-offset"
+#: Header with the identity of the DICOM headers that are kept of a study; absent when there are none.
+SERIES = "aiassist-series"
 #: Most bytes of a piece of an upload, as it lies in memory.
 PIECE = 64 * 2**20
 #: Types of voxels that travel.
@@ -35,6 +37,7 @@ _STATUS = {
     errors.BusyError: 503,
     errors.DeviceMemoryError: 507,
     errors.AccessError: 403,
+    errors.SeriesError: 409,
     Cancelled: 409,
 }
 
@@ -93,15 +96,14 @@ def _label(data: Mapping) -> Label:
 
 
 def study_to_json(volume: Volume) -> dict:
-    """All of a volume but its voxels; `UploadError` for a type of voxel that does not travel."""
+    """Size, type and place of a volume's voxels; `UploadError` for a type of voxel that does not travel."""
     if volume.voxels.dtype.name not in DTYPES:
         raise UploadError(f"Voxels of type {volume.voxels.dtype} do not travel; make them float32 first.")
-    data = {
+    return {
         "shape": list(volume.shape),
         "dtype": volume.voxels.dtype.name,
         "affine": volume.geometry.affine.tolist(),
     }
-    return data if volume.dicom is None else {**data, "dicom": list(volume.dicom.headers)}
 
 
 def study_bytes(data: Mapping) -> int:
@@ -128,8 +130,7 @@ def geometry_from(data: Mapping) -> Geometry:
 def volume_from(data: Mapping, voxels: np.ndarray) -> Volume:
     """The volume of `study_to_json` and its bytes (an array of uint8)."""
     array = voxels.view(np.dtype(data["dtype"]).newbyteorder("<")).reshape(data["shape"])
-    dicom = data.get("dicom")
-    return Volume(array, geometry_from(data), DicomSeries(tuple(dicom)) if dicom else None)
+    return Volume(array, geometry_from(data))
 
 
 # Annotation and segmentation

@@ -21,6 +21,8 @@ from aiassist.protocol.messages import error_to_json, status_of
 from aiassist.server.adapters import EXPIRED, Desk, session_routes
 from aiassist.server.aiaa import aiaa_routes
 from aiassist.server.annotation import annotation_routes
+from aiassist.server.dicom import dicom_routes
+from aiassist.server.downloads import download_routes
 from aiassist.server.exchange import admin_of
 from aiassist.server.guard import Guard, Limits
 from aiassist.server.monailabel import monailabel_routes
@@ -59,7 +61,7 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
         title="AIAssist", version=__version__, description=ABOUT, lifespan=life, docs_url=None, redoc_url=None
     )
     app.add_middleware(Guard, tokens=tokens, limits=limits or Limits())
-    for routes in (native_routes, upload_routes, annotation_routes, truth_routes):
+    for routes in (native_routes, upload_routes, download_routes, dicom_routes, annotation_routes, truth_routes):
         app.include_router(routes(service))
     desk = Desk(service, Sessions())
     app.include_router(session_routes(desk))

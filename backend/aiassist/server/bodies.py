@@ -77,7 +77,6 @@ class StudyBody(Strict):
     affine: list[Annotated[list[Finite], Field(min_length=4, max_length=4)]] = Field(
         min_length=4, max_length=4, description="Maps (i, j, k, 1) to LPS mm"
     )
-    dicom: list[dict] | None = Field(None, max_length=100_000, description="DICOM JSON of each slice, no pixels")
 
 
 class ContourBody(Strict):

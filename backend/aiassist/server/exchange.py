@@ -24,7 +24,8 @@ def fails(*statuses: int) -> dict:
         401: "No token, or an unknown one",
         403: "Needs the role admin",
         404: "The study, mask, job or model is not known here",
-        409: "Cancelled or overtaken; of uploads: the piece does not begin where the last one ended",
+        409: "Cancelled or overtaken; of uploads: the piece does not begin where the last one ended; of DICOM headers: "
+        "those of another series are kept",
         413: "Too large",
         422: "Something in the request is wrong",
         429: "Too many requests",

@@ -16,13 +16,15 @@ from aiassist.contour import ContourSession
 from aiassist.engine import Job, JobState, LocalBackend
 from aiassist.engine.backend import Request
 from aiassist.engine.studies import Studies
-from aiassist.errors import ContourError, StoreError, UnknownStudyError
+from aiassist.errors import ContourError, SeriesError, StoreError, UnknownStudyError
 from aiassist.files import sync
 from aiassist.groundtruth.export import export
 from aiassist.groundtruth.index import State
-from aiassist.groundtruth.store import GroundTruthStore, LabelVersion
-from aiassist.imaging import MaskPatch, Volume
+from aiassist.groundtruth.store import OTHER_SERIES, GroundTruthStore, LabelVersion
+from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.prompts import Prompts
+from aiassist.protocol.dicom_lines import series_from_lines
+from aiassist.protocol.messages import study_to_json
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.tokens import Person
 
@@ -68,6 +70,7 @@ class Service:
         self.backend.studies = self.studies
         self._jobs: OrderedDict[tuple[str, str], Job] = OrderedDict()
         self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()
+        self._identities: dict[str, str] = {}
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._desk, self._saving, self._audit = threading.Lock(), threading.Lock(), threading.Lock()
 
@@ -147,12 +150,63 @@ class Service:
         except StoreError:
             raise UnknownStudyError(f"There is no one image {name_or_id[:80]!r} here; send it first.") from None
 
+    def describe(self, person: Person, study: str) -> dict:
+        """All of a study but its voxels, as JSON, for somebody who is about to fetch them."""
+        data = study_to_json(self.studies.volume(study))
+        self.note(person, "fetch study", study=study)
+        return data
+
     def forget_study(self, study: str, person: Person) -> None:
         """Remove an uploaded study; what the ground truth holds of it stays."""
         with self.spool.lock(study):
             self.spool.remove(study)
             self.studies.close(study)
+            self._identities.pop(study, None)
         self.note(person, "forget study", study=study)
+
+    # DICOM headers
+
+    def series(self, study: str) -> DicomSeries | None:
+        """The DICOM headers that are kept of a study; None when there are none."""
+        known = self.store.series(study) if self.store.has(study) else None
+        return known or self.spool.series(study)
+
+    def series_identity(self, study: str) -> str | None:
+        """What tells the DICOM headers of a study from others; see `DicomSeries.identity`."""
+        if study not in self._identities:
+            series = self.series(study)
+            if series is None:
+                return None
+            self._identities[study] = series.identity
+        return self._identities[study]
+
+    def keep_series(self, person: Person, study: str, data: bytes) -> str:
+        """Keep the DICOM headers of a study that has none, as they travel; returns their identity.
+
+        `SeriesError` when it has those of another series: they stay, and the try is noted.
+        """
+        series = series_from_lines(data, self.studies.geometry(study))
+        with self.spool.lock(study):
+            known = self.series_identity(study)
+            if known is None and self.store.has(study):
+                self.store.add_series(study, series)
+            elif known is None:
+                self.spool.keep_series(study, series)
+        if known not in (None, series.identity):
+            self.note(person, "another series refused", study=study)
+            raise SeriesError(OTHER_SERIES)
+        if known is None:
+            self.note(person, "keep series", study=study)
+        return series.identity
+
+    def drop_series(self, person: Person, study: str) -> None:
+        """Forget the DICOM headers of a study, so that others can be sent."""
+        with self.spool.lock(study):
+            self._identities.pop(study, None)
+            self.spool.drop_series(study)
+            if self.store.has(study):
+                self.store.drop_series(study)
+        self.note(person, "forget series", study=study)
 
     # Jobs
 
@@ -233,8 +287,10 @@ class Service:
             if again is not None:
                 return again
             mask = self.studies.mask(study, details["mask"])
-            if not self.store.has(study):
-                self.store.add_study(self.studies.volume(study), details.get("name") or study[:8])
+            with self.spool.lock(study):  # DICOM headers that come at the same time are not lost
+                if not self.store.has(study):
+                    volume = self.studies.volume(study).with_dicom(self.spool.series(study))
+                    self.store.add_study(volume, details.get("name") or study[:8])
             prompts = details.get("prompts")
             version = self.store.add(
                 study,

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,12 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from aiassist.errors import UnknownStudyError, UploadError
-from aiassist.imaging import Volume
+from aiassist.files import whole_file
+from aiassist.imaging import DicomSeries, Volume
 from aiassist.imaging.volume import study_digest
 from aiassist.protocol.messages import geometry_from, study_bytes, study_to_json, volume_from, voxels_as_bytes
 
 #: What an id may look like; nothing else ever becomes part of a path.
 STUDY_ID = re.compile(r"[0-9a-f]{32}")
+#: Seconds after which the DICOM headers of a study that is not here any more are removed.
+STALE = 24 * 3600
 
 
 class OffsetError(UploadError):
@@ -35,8 +39,8 @@ class Spool:
 
     A study arrives piece by piece in ``ID.part``, is hashed on the way, and is named ``ID.raw`` when the
     hash is right, so it is there whole or not at all, whenever the process is killed; ``ID.json`` says its
-    shape. After a power cut a file may hold less than it says: what this process did not see arrive is hashed again
-    when it is first read.
+    shape, ``ID.dicom`` holds its DICOM headers, if it has any. After a power cut a file may hold less than it says:
+    what this process did not see arrive is hashed again when it is first read.
 
     Parameters
     ----------
@@ -158,6 +162,24 @@ class Spool:
             file.write(voxels_as_bytes(volume))
         part.replace(self._path(study, "raw"))
         self._trusted.add(study)
+        if volume.dicom is not None:
+            self.keep_series(study, volume.dicom)
+
+    def series(self, study: str) -> DicomSeries | None:
+        """The DICOM headers of a study; None when it came without."""
+        try:
+            return DicomSeries.from_bytes(self._path(study, "dicom").read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def keep_series(self, study: str, series: DicomSeries) -> None:
+        """Keep the DICOM headers of a study. Call with the lock held."""
+        with whole_file(self._path(study, "dicom")) as temporary:
+            temporary.write_bytes(series.to_bytes())
+
+    def drop_series(self, study: str) -> None:
+        """Forget the DICOM headers of a study. Call with the lock held."""
+        self._path(study, "dicom").unlink(missing_ok=True)
 
     def received(self, study: str) -> int | None:
         """Bytes that have arrived of an upload; None when none is under way."""
@@ -182,7 +204,11 @@ class Spool:
         return volume
 
     def remove(self, study: str) -> None:
-        """Forget a study, whole or not."""
+        """Forget a study, whole or not, with its DICOM headers."""
+        self._remove_voxels(study)
+        self.drop_series(study)
+
+    def _remove_voxels(self, study: str) -> None:
         self._digests.pop(study, None)
         self._trusted.discard(study)
         for kind in ("raw", "part", "json"):
@@ -200,9 +226,17 @@ class Spool:
             for _, path in sorted(files, key=lambda one: one[0].st_mtime):
                 if held <= self.limit:
                     break
-                if path.suffix != ".json" and path.stem not in self._due:
+                if path.suffix in (".raw", ".part") and path.stem not in self._due:
                     held -= path.stat().st_size
-                    self.remove(path.stem)
+                    self._remove_voxels(path.stem)
+            self._sweep(files)
+
+    def _sweep(self, files: list[tuple[os.stat_result, Path]]) -> None:
+        """Remove DICOM headers of what went a while ago; a study may be open in memory for longer than its file is."""
+        for stat, path in files:
+            is_old = time.time() - stat.st_mtime > STALE
+            if path.suffix == ".dicom" and is_old and not path.with_suffix(".raw").exists():
+                path.unlink(missing_ok=True)
 
     def _entries(self) -> Iterator[os.DirEntry]:
         """The files of the spool that are still there when they are looked at."""

@@ -18,11 +18,15 @@ def truth_routes(service: Service) -> APIRouter:
     routes = APIRouter(prefix="/api", tags=["ground truth"])
     thread = asyncio.to_thread
 
-    @routes.get("/truth", summary="The studies that have ground truth", responses=fails())
+    @routes.get(
+        "/truth",
+        summary="The studies that are kept, oldest first",
+        description="`state` is `done` when a study has labels and the newest version of each is submitted or "
+        "approved, else `todo`. `structures` is how many have a label.",
+        responses=fails(),
+    )
     async def studies() -> dict:
-        found = await thread(service.store.studies)
-        listed = [{"id": s.id, "name": s.name, "added": s.added.isoformat(), "from_dicom": s.from_dicom} for s in found]
-        return {"studies": listed}
+        return {"studies": await thread(service.store.worklist)}
 
     @routes.get("/truth/{study}", summary="All label versions of a study", responses=fails())
     async def history(study: Study) -> dict:

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from aiassist.errors import PatchError, UploadError
 from aiassist.imaging import MaskPatch
-from aiassist.protocol.messages import OFFSET, PIECE, RECEIVED, error_to_json
+from aiassist.protocol.messages import OFFSET, PIECE, RECEIVED, SERIES, error_to_json
 from aiassist.server.bodies import MASK_BYTES, Study, StudyBody
 from aiassist.server.exchange import admin_of, body_of, fails, json_reply, pieces_of
 from aiassist.server.service import Service
@@ -28,10 +28,16 @@ def upload_routes(service: Service) -> APIRouter:
     routes = APIRouter(prefix="/api", tags=["studies"])
     thread = asyncio.to_thread
 
-    @routes.head("/studies/{study}", summary="Whether a study's voxels are here", responses=fails(404))
+    @routes.head(
+        "/studies/{study}",
+        summary="Whether a study's voxels are here",
+        description=f"The header `{SERIES}` tells its DICOM headers from others; without it, there are none.",
+        responses=fails(404),
+    )
     async def study_is_here(study: Study) -> Response:
         if await thread(service.has_study, study):
-            return Response()
+            identity = await thread(service.series_identity, study)
+            return Response(headers={SERIES: identity} if identity is not None else None)
         return Response(status_code=404, headers={RECEIVED: str(await thread(service.spool.received, study) or 0)})
 
     @routes.put("/studies/{study}", summary="Begin an upload, or go on with it", responses=fails(507))

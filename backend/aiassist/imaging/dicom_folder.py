@@ -10,9 +10,11 @@ import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
 from aiassist.errors import ImageError
+from aiassist.imaging.dicom_header import header_of, identified
+from aiassist.imaging.dicom_series import DicomSeries
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
-from aiassist.imaging.volume import DicomSeries, Volume, luminance
+from aiassist.imaging.volume import Volume, luminance
 
 #: What the header of every slice must say, and how many numbers.
 _NEEDED = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
@@ -42,7 +44,7 @@ def read_dicom_folder(folder: Path) -> Volume:
             f"{folder} holds {len(series)} DICOM series ({', '.join(series[:3])}...); put each in a folder of its own."
         )
     ordered, geometry = _sort(folder, slices)
-    headers = tuple(header.to_json_dict(suppress_invalid_tags=True) for _, header in ordered)
+    headers = tuple(header_of(header) for _, header in ordered)
     return Volume(_read_voxels(folder, ordered, geometry), geometry, DicomSeries(headers))
 
 
@@ -57,7 +59,7 @@ def _image_headers(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
             raise ImageError(f"{path} is a damaged DICOM file; copy it again.") from error
         if "Rows" in header and "ImagePositionPatient" in header:
             _check_needed(path, header)
-            found.append((path, _identified(header)))
+            found.append((path, identified(header)))
     return found
 
 
@@ -66,16 +68,6 @@ def _check_needed(path: Path, header: pydicom.Dataset) -> None:
         value = header.get(name)
         if value is None or np.size(value) != count:
             raise ImageError(f"{path} has no {name} of {count} numbers, so it is not known where it lies.")
-
-
-def _identified(header: pydicom.Dataset) -> pydicom.Dataset:
-    """The header without private fields; identifiers emptied by anonymisation come from the file's meta."""
-    header.remove_private_tags()
-    if not header.get("SOPInstanceUID"):
-        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID
-    if not header.get("SOPClassUID"):
-        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID
-    return header
 
 
 def _sort(folder: Path, slices):

@@ -16,7 +16,10 @@ from pydicom.uid import generate_uid
 import aiassist
 from aiassist.errors import MissingExtraError, StoreError
 from aiassist.files import whole_file
-from aiassist.imaging import Label, MaskPatch, Volume
+from aiassist.imaging.dicom_header import unheard
+from aiassist.imaging.labels import Code, Label
+from aiassist.imaging.patch import MaskPatch
+from aiassist.imaging.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ _ANATOMY = DicomCode("123037004", "SCT", "Anatomical Structure")
 class Segment:
     """One structure of a DICOM SEG file.
 
+    ``category`` is that of the label's code, an anatomical structure when absent; ``region`` is where in the body it
+    lies.
     ``tracking`` names this very segment among all that were ever made of the structure. ``origin`` says whether a
     person drew it, a person and a model made it together, or a model alone.
     """
@@ -38,6 +43,8 @@ class Segment:
     origin: Literal["manual", "semiautomatic", "automatic"] = "manual"
     model: str = ""
     model_version: str = ""
+    category: Code | None = None
+    region: Code | None = None
 
 
 def write_dicom_seg(path: Path, volume: Volume, segments: Sequence[Segment]) -> None:
@@ -54,40 +61,55 @@ def write_dicom_seg(path: Path, volume: Volume, segments: Sequence[Segment]) -> 
     Raises
     ------
     StoreError
-        When the volume did not come from DICOM.
+        When the volume did not come from DICOM, or its headers lack what the file must say.
     MissingExtraError
         When highdicom is not installed.
     """
     check_came_from_dicom(path, volume)
     try:
-        from highdicom.seg import Segmentation, SegmentationTypeValues
+        with unheard():
+            segmentation = _segmentation(volume, segments)
     except ImportError as error:
         raise MissingExtraError("highdicom", "dicom", "Writing DICOM SEG") from error
-    sources = _sources(volume)
-    pixels = np.stack([segment.mask.to_mask(volume.shape) for segment in segments], axis=-1).astype(np.uint8)
-    try:
-        segmentation = Segmentation(
-            source_images=sources,
-            pixel_array=pixels,
-            segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=[_description(n, segment) for n, segment in enumerate(segments, start=1)],
-            series_instance_uid=generate_uid(),
-            series_number=9000,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer="SlicerAIAssist",
-            manufacturer_model_name="aiassist",
-            software_versions=aiassist.__version__,
-            device_serial_number="0",
-            content_description="Segmentation",
-            series_description="Segmentation by aiassist",
-        )
-    except AttributeError as error:  # highdicom's way to say that the slices lack something
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # ways to say that the slices lack something
         raise StoreError(
             f"{path.name}: the series cannot carry a DICOM SEG ({error}); export .seg.nrrd instead."
         ) from error
     with whole_file(path) as temporary:
         segmentation.save_as(temporary)
+
+
+def _segmentation(volume: Volume, segments: Sequence[Segment]):
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
+    return Segmentation(
+        source_images=_sources(volume),
+        pixel_array=_pixels(volume.shape, [segment.mask for segment in segments]),
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description(n, segment) for n, segment in enumerate(segments, start=1)],
+        series_instance_uid=generate_uid(),
+        series_number=9000,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="SlicerAIAssist",
+        manufacturer_model_name="aiassist",
+        software_versions=aiassist.__version__,
+        device_serial_number="0",
+        content_description="Segmentation",
+        series_description="Segmentation by aiassist",
+    )
+
+
+def _pixels(shape: tuple[int, int, int], masks: Sequence[MaskPatch]) -> np.ndarray:
+    """A labelmap ``(k, j, i)`` where no masks overlap, which takes a fraction of time and memory; else all of them."""
+    labelmap = np.zeros(shape, np.uint8 if len(masks) < 256 else np.uint16)
+    for number, mask in enumerate(masks, start=1):
+        part = labelmap[mask.region.slices]
+        if part[mask.mask].any():
+            stacked = np.stack([mask.to_mask(shape) for mask in masks]).view(np.uint8)
+            return np.moveaxis(stacked, 0, -1)  # one mask after the other in memory: half the time
+        part[mask.mask] = number
+    return labelmap
 
 
 def check_came_from_dicom(path: Path, volume: Volume) -> None:
@@ -128,9 +150,15 @@ def _text(name: str) -> str:
     return name.replace("\\", "/")[:64]
 
 
+def _code(code: Code) -> DicomCode:
+    return DicomCode(code.value, code.scheme, _text(code.meaning))
+
+
 def _description(number: int, segment: Segment):
+    from highdicom.color import CIELabColor
     from highdicom.content import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+    from highdicom.sr import CodedConcept
 
     label = segment.label
     algorithm = {"algorithm_type": SegmentAlgorithmTypeValues[segment.origin.upper()]}
@@ -140,19 +168,19 @@ def _description(number: int, segment: Segment):
             version=segment.model_version or "unknown",
             family=DicomCode("123110", "DCM", "Artificial Intelligence"),
         )
-    kind = DicomCode(label.code.value, "SCT", label.code.meaning) if label.code else _TISSUE
+    category = _code(segment.category) if segment.category else _ANATOMY if label.code else _TISSUE
     description = SegmentDescription(
         segment_number=number,
         segment_label=_text(label.name),
-        segmented_property_category=_ANATOMY if label.code else _TISSUE,
-        segmented_property_type=kind,
+        segmented_property_category=category,
+        segmented_property_type=_code(label.code) if label.code else _TISSUE,
         tracking_uid=generate_uid(),
         tracking_id=_text(segment.tracking),
+        anatomic_regions=[_code(segment.region)] if segment.region else None,
+        display_color=CIELabColor.from_rgb(*label.colour),
         **algorithm,
     )
     if label.code and label.side:
-        modifier = pydicom.Dataset()
-        modifier.CodeValue, modifier.CodingSchemeDesignator = label.side.value, "SCT"
-        modifier.CodeMeaning = label.side.meaning
+        modifier = CodedConcept(label.side.value, label.side.scheme, _text(label.side.meaning))
         description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
     return description

@@ -1,0 +1,39 @@
+"""Segmentations as DICOM SEG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiassist.errors import StoreError
+from aiassist.imaging import Volume
+from aiassist.imaging.dicom_seg import Segment, write_dicom_seg
+from AIAssistLib.segments import read_mask
+from AIAssistLib.structures import terminology_of
+from AIAssistLib.tags import MODEL, tag_of
+from AIAssistLib.talks import Conversation
+
+
+def export_dicom(segmentation_node, volume_node, image: Volume, path: Path) -> Conversation[None]:
+    """Write all segments that are not empty as one DICOM SEG file, one segment a turn and then the file.
+
+    ``image`` is the volume's study with its DICOM headers. `StoreError` when there is nothing to write, or the headers
+    lack what the file must say.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    segments = []
+    for number in range(segmentation.GetNumberOfSegments()):
+        mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
+        if not mask.region.is_empty:
+            segments.append(_segment(segmentation.GetNthSegment(number), mask))
+        yield
+    if not segments:
+        raise StoreError("All segments are empty; annotate something before you export.")
+    write_dicom_seg(path, image, segments)
+
+
+def _segment(segment, mask) -> Segment:
+    coded = terminology_of(segment)
+    model, _, version = tag_of(segment, MODEL).partition(" ")
+    origin = "semiautomatic" if model else "manual"
+    tracking = segment.GetName()
+    return Segment(coded.label, mask, tracking, origin, model, version, coded.category, coded.region)

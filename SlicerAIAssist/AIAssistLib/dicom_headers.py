@@ -1,0 +1,82 @@
+"""The DICOM headers of a volume that Slicer loaded from its DICOM database."""
+
+from __future__ import annotations
+
+import slicer
+
+from aiassist.errors import ConnectionLostError, ImageError
+from aiassist.imaging import DicomSeries, Geometry, Volume
+from aiassist.imaging.dicom_header import read_header
+from AIAssistLib.talks import Conversation
+
+#: Attribute of volume nodes: the SOP Instance UIDs of the slices, between spaces.
+UIDS = "DICOM.instanceUIDs"
+
+
+def series_of(volume_node, geometry: Geometry) -> Conversation[DicomSeries]:
+    """Read the headers of a volume's slices, one file a turn.
+
+    `ImageError` when the volume did not come from the DICOM database, is not there any more, or was changed since it
+    was loaded, so that its slices are not those of the files.
+    """
+    uids = (volume_node.GetAttribute(UIDS) or "").split()
+    if not uids:
+        raise ImageError(
+            f"{volume_node.GetName()!r} did not come from Slicer's DICOM database, so nothing says whose it is; import "
+            "its series in the module DICOM and load it from there."
+        )
+    headers = []
+    for uid in uids:
+        headers.append(read_header(_file_of(uid)))
+        yield
+    return DicomSeries.matched(headers, geometry)
+
+
+def _file_of(uid: str) -> str:
+    database = getattr(slicer, "dicomDatabase", None)
+    if database is None or not database.isOpen:
+        raise ImageError("Slicer's DICOM database is not open; open the module DICOM, then try again.")
+    path = database.fileForInstance(uid)
+    if not path:
+        raise ImageError("A slice of the image is not in Slicer's DICOM database any more; import its series again.")
+    return path
+
+
+def give_series(conversations, study: str, volume_node, geometry: Geometry) -> Conversation[str]:
+    """Give the DICOM headers of an opened study to the backend; returns why it has none of them, or nothing.
+
+    Nothing, too, for a volume that did not come from DICOM. The study is used in any case.
+    """
+    if conversations.has_series(study) or not volume_node.GetAttribute(UIDS):
+        return ""
+    try:
+        series = yield from series_of(volume_node, geometry)
+    except ImageError as error:
+        return str(error)
+    return (yield from conversations.give_series(study, series))
+
+
+def with_series(assistant, volume_node) -> Conversation[Volume]:
+    """A volume's study with its DICOM headers, from Slicer's database, or else from the backend, if it keeps some.
+
+    The volume's own go first: they are the patient's whom the person sees. `ImageError` when there are none.
+    """
+    volume, conversations = assistant.studies.of(volume_node), assistant.conversations
+
+    def talk():
+        try:
+            return volume.with_dicom((yield from series_of(volume_node, volume.geometry)))
+        except ImageError as error:
+            if volume_node.GetAttribute(UIDS):
+                raise
+            missing = error
+        yield from volume.hashing()
+        try:
+            series = yield from conversations.series(volume.study_id, volume.geometry)
+        except ConnectionLostError as error:
+            raise missing from error
+        if series is None:
+            raise missing
+        return volume.with_dicom(series)
+
+    return talk()

@@ -1,0 +1,73 @@
+"""The panel's part on files: segments written for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+from slicer.i18n import tr as _
+
+from AIAssistLib.dicom_export import export_dicom
+from AIAssistLib.dicom_headers import with_series
+from AIAssistLib.export import export
+from AIAssistLib.section_qt import Section
+
+#: What can be written, and the ending of its files.
+DICOM = ".dcm"
+FORMATS = {
+    "Slicer segmentation": ".seg.nrrd",
+    "NIfTI labelmap": ".nii.gz",
+    "NRRD labelmap": ".nrrd",
+    "DICOM segmentation": DICOM,
+}
+
+
+class ExportSection(Section):
+    """Writes all segments to a file."""
+
+    def __init__(self, panel):
+        super().__init__(panel, "saveLabel")
+        self.ui.exportCombo.addItems(list(FORMATS))
+        self.ui.exportButton.connect("clicked()", self.begin)
+
+    def begin(self) -> None:
+        """Ask for the file's name and write it; for DICOM first look whether there are headers, and say why not."""
+        ending = FORMATS[self.ui.exportCombo.currentText]
+        if ending == DICOM:
+            self.attempt(self._look, lambda _image: self._choose(ending))
+        else:
+            self._choose(ending)
+
+    def _look(self, found) -> None:
+        volume, _segmentation = self.panel.structures.nodes()
+        self.tell(_("Reading the DICOM headers"))
+
+        def seen(image) -> None:
+            self.tell("")
+            found(image)
+
+        self.talk(with_series(self.assistant, volume), seen)
+
+    def _choose(self, ending: str) -> None:
+        path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Export"), f"labels{ending}", f"*{ending}")
+        if path:
+            self.export_to(Path(path if path.lower().endswith(ending) else path + ending))
+
+    def export_to(self, path: Path) -> None:
+        """Write all segments to a file of the kind that its ending says."""
+        self.attempt(self._export_dicom if path.suffix.lower() == DICOM else self._export, path)
+
+    def _export(self, path: Path) -> None:
+        volume, segmentation = self.panel.structures.nodes()
+        export(segmentation, volume, path)
+        self.tell(_("Written: {path}").format(path=path))
+
+    def _export_dicom(self, path: Path) -> None:
+        volume, segmentation = self.panel.structures.nodes()
+        image = with_series(self.assistant, volume)
+        self.tell(_("Writing {path}").format(path=path))
+
+        def talk():
+            yield from export_dicom(segmentation, volume, (yield from image), path)
+
+        self.talk(talk(), lambda _nothing: self.tell(_("Written: {path}").format(path=path)))

@@ -1,0 +1,348 @@
+"""DICOM headers: matched to the slices by where they lie, sent to a server, and kept for the right patient."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zlib
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from dicom_series import write_series
+from server_helpers import Server, Watched
+
+from aiassist.client import RemoteBackend
+from aiassist.errors import ImageError, UploadError
+from aiassist.groundtruth import GroundTruthStore
+from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume, read_volume
+from aiassist.imaging.dicom_header import cleaned, read_header
+from aiassist.protocol.dicom_lines import LINE, line_of, series_from_lines
+from aiassist.protocol.messages import SERIES
+from aiassist.server.spool import Spool
+from aiassist.server.tokens import add_token
+
+SHAPE = (7, 20, 16)
+SPACING = (0.8, 0.9, 2.5)
+ANGLE = np.radians(20)
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = np.array([[np.cos(ANGLE), -np.sin(ANGLE), 0], [np.sin(ANGLE), np.cos(ANGLE), 0], [0, 0, 1]]) * SPACING
+OBLIQUE[:3, 3] = -50, 12, 30
+
+
+def series_of(folder, seed: int = 0, **change) -> Volume:
+    """A written series of noise, read back."""
+    stored = np.random.default_rng(seed).integers(-900, 900, SHAPE).astype(np.int16)
+    write_series(folder, stored, OBLIQUE, **change)
+    return read_volume(folder)
+
+
+@pytest.fixture
+def series(tmp_path) -> Volume:
+    return series_of(tmp_path / "series")
+
+
+def without(volume: Volume) -> Volume:
+    """The same image, as a file without DICOM headers would give it."""
+    return Volume(volume.voxels, volume.geometry)
+
+
+def lines(volume: Volume) -> bytes:
+    return b"".join(map(line_of, volume.dicom.headers))
+
+
+# Matching
+
+
+def test_headers_are_matched_by_where_they_lie_not_by_their_order(series, tmp_path):
+    shuffled = [series.dicom.headers[n] for n in (3, 0, 6, 1, 5, 2, 4)]
+    assert DicomSeries.matched(shuffled, series.geometry) == series.dicom
+    read = [read_header(path) for path in sorted((tmp_path / "series").iterdir())]
+    assert DicomSeries.matched(read, series.geometry) == series.dicom
+
+
+def test_headers_of_a_reversed_volume_are_reversed(series):
+    affine = OBLIQUE.copy()
+    affine[:3, 3] += (SHAPE[0] - 1) * affine[:3, 2]
+    affine[:3, 2] *= -1
+    found = DicomSeries.matched(series.dicom.headers, Geometry(SHAPE, affine))
+    assert found.headers == series.dicom.headers[::-1]
+    assert found.identity != series.dicom.identity
+
+
+def _moved(affine):
+    affine[:3, 3] += 0.5
+    return affine
+
+
+def _turned(affine):
+    affine[:3, :3] = affine[:3, [1, 0, 2]]
+    return affine
+
+
+def _finer(affine):
+    affine[:3, 2] /= 2
+    return affine
+
+
+@pytest.mark.parametrize("change", [_moved, _turned, _finer])
+def test_headers_of_an_image_that_was_changed_are_refused(series, change):
+    with pytest.raises(ImageError, match=r"voxels from the slice|not \d+x\d+"):
+        DicomSeries.matched(series.dicom.headers, Geometry(SHAPE, change(OBLIQUE.copy())))
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "said"),
+    [
+        ("0020000E", {"vr": "UI", "Value": ["1.2.3"]}, "of several series"),
+        ("00100020", {"vr": "LO", "Value": ["Q"]}, "of several patients"),
+        ("00080018", {"vr": "UI"}, "do not name each slice"),
+        ("00200032", {"vr": "DS"}, r"\(0020,0032\) is missing"),
+        ("00280010", {"vr": "US", "Value": [19]}, "16x19 pixels, not 16x20"),
+    ],
+)
+def test_headers_that_do_not_fit_together_are_refused(series, tag, value, said):
+    headers = [dict(header) for header in series.dicom.headers]
+    headers[2][tag] = value
+    with pytest.raises(ImageError, match=said):
+        DicomSeries.matched(headers, series.geometry)
+
+
+def test_one_header_twice_or_too_few_are_refused(series):
+    headers = list(series.dicom.headers)
+    with pytest.raises(ImageError, match="6 DICOM headers for 7 slices"):
+        DicomSeries.matched(headers[1:], series.geometry)
+    doubled = {**headers[0], "00080018": {"vr": "UI", "Value": ["1.2.3"]}}
+    with pytest.raises(ImageError, match="Two DICOM headers are of the same slice, 0"):
+        DicomSeries.matched([doubled, *headers[:-1]], series.geometry)
+
+
+def test_a_file_is_read_without_private_fields_and_pixels_and_nothing_is_logged(tmp_path, caplog, recwarn):
+    series_of(tmp_path / "series")
+    path = next((tmp_path / "series").iterdir())
+    dataset = pydicom.dcmread(path)
+    dataset.add_new(0x00091001, "LO", "private")
+    dataset.add_new(0x60003000, "OB", b"overlay")
+    dataset.PatientBirthDate = "19700101-wrong-and-secret"
+    dataset.save_as(path)
+    assert "secret" in caplog.text  # pydicom's own way
+    recwarn.clear()
+    caplog.clear()
+    header = read_header(path)
+    assert header["00100020"] == {"vr": "LO", "Value": ["P-17"]}
+    assert not {tag for tag in header if tag.startswith(("7FE0", "0009", "6000"))}
+    assert not recwarn.list and caplog.text == ""
+
+
+@pytest.mark.parametrize(("data", "said"), [(None, "cannot be read"), (b"nothing", "is no DICOM file")])
+def test_a_file_that_is_none_is_said(tmp_path, data, said):
+    if data is not None:
+        (tmp_path / "a.dcm").write_bytes(data)
+    with pytest.raises(ImageError, match=said):
+        read_header(tmp_path / "a.dcm")
+
+
+def test_only_what_reads_without_fault_is_kept_of_what_somebody_sends():
+    nested: dict = {"00080060": {"vr": "CS", "Value": ["CT"]}}
+    for _ in range(20):
+        nested = {"00081115": {"vr": "SQ", "Value": [nested]}}
+    said = {
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Doe^Jane"}]},
+        "00180050": {"vr": "DS", "Value": [2.5, None]},
+        "00200013": {"vr": "IS", "Value": ["seven"]},
+        "00101010": {"vr": "AS", "Value": ["\ud800"]},
+        "00280010": {"vr": "US", "Value": [True]},
+        "00280030": {"vr": "DS", "Value": [float("inf")]},
+        "00091001": {"vr": "LO", "Value": ["private"]},
+        "7FE00010": {"vr": "OW", "BulkDataURI": "file:///etc/passwd"},
+        "00420011": {"vr": "OB", "InlineBinary": "AAAA"},
+        "../../../x": {"vr": "LO", "Value": ["x"]},
+        "00080005": ["ISO_IR 100"],
+        **nested,
+    }
+    kept = cleaned(said)
+    assert set(kept) == {"00100010", "00180050", "00081115"}
+    assert pydicom.Dataset.from_json(kept).PatientName == "Doe^Jane"
+    assert json.dumps(kept).count("00081115") == 8
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\n" * 100, "100 DICOM headers for 7 slices"),
+        (b"[" * 100_000, "Line 1 of the DICOM headers is no DICOM JSON object"),
+        (b'{"a": ' * 10_000, "Line 1"),
+        (b"{}\n[]\n", "Line 2"),
+        (b"{}\n\xff", "Line 2"),
+        (b"1" * (LINE + 1), "longer than 1,048,576 bytes"),
+    ],
+)
+def test_lines_that_are_no_headers_are_refused(series, data, said):
+    with pytest.raises(UploadError, match=said):
+        series_from_lines(data, series.geometry)
+
+
+# A server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    file = tmp_path_factory.mktemp("secret") / "tokens.txt"
+    tokens = {"ann": add_token(file, "ann", "annotator"), "boss": add_token(file, "boss", "admin")}
+    with Server(tmp_path_factory.mktemp("studies"), "--token-file", str(file)) as running:
+        running.tokens = tokens
+        yield running
+
+
+@pytest.fixture
+def backend(server):
+    with server.backend(server.tokens["ann"]) as remote:
+        yield remote
+
+
+def audit(server, study: str) -> list[tuple[str, str]]:
+    """Who did what to a study."""
+    path = server.studies / "audit.jsonl"
+    entries = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return [(entry["who"], entry["what"]) for entry in entries if entry["study"] == study]
+
+
+def seg_of(server, study: str):
+    """The server's DICOM SEG of a study."""
+    answer = server.ask("GET", f"/api/truth/{study}/export?format=dcm", server.tokens["ann"])
+    assert answer.status_code == 200, answer.text
+    return highdicom.seg.segread(io.BytesIO(answer.content))
+
+
+def half(volume: Volume) -> MaskPatch:
+    return MaskPatch.of_mask(np.arange(SHAPE[0])[:, None, None] * np.ones(SHAPE) > 3)
+
+
+def test_headers_travel_once_and_come_back(server, tmp_path):
+    volume = series_of(tmp_path / "series", 1)
+    for number in range(2):
+        wire = Watched(server.url, server.tokens["ann"])
+        with RemoteBackend(wire) as backend:
+            study = backend.open_study(volume)
+            assert backend.conversations.has_series(study)
+            assert backend.run(backend.conversations.series(study, volume.geometry)) == volume.dicom
+        methods = [request.method for request in wire.sent]
+        assert methods == [["HEAD", "PUT", "PATCH", "PUT", "GET"], ["HEAD", "GET"]][number]
+    assert audit(server, study) == [("ann", "keep series")]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_server_that_knows_the_voxels_only_receives_the_headers(server, backend, tmp_path, saved):
+    volume = series_of(tmp_path / "series", 2 + saved)
+    talk, study = backend.conversations, backend.open_study(without(volume))
+    assert not talk.has_series(study) and backend.run(talk.series(study, volume.geometry)) is None
+    if saved:
+        backend.run(talk.save(study, "spleen", half(volume)))
+        answer = server.ask("GET", f"/api/truth/{study}/export?format=dcm", server.tokens["ann"])
+        assert answer.status_code == 422 and "did not come from DICOM" in answer.json()["message"]
+    assert backend.run(talk.give_series(study, volume.dicom)) == ""
+    assert talk.has_series(study)
+    if not saved:
+        backend.run(talk.save(study, "spleen", half(volume)))
+    seg = seg_of(server, study)
+    assert (seg.PatientID, seg.StudyInstanceUID) == ("P-17", volume.dicom.study_uid)
+    assert seg.FrameOfReferenceUID == volume.dicom.headers[0]["00200052"]["Value"][0]
+    (referenced,) = seg.ReferencedSeriesSequence
+    assert referenced.SeriesInstanceUID == volume.dicom.series_uid
+    assert (server.studies / "studies" / study / "dicom.json.gz").exists()
+
+
+def test_headers_of_another_series_are_refused_until_an_admin_removes_the_first(server, backend, tmp_path):
+    volume, copy = series_of(tmp_path / "series", 4), series_of(tmp_path / "copy", 4)
+    assert volume.study_id == copy.study_id and volume.dicom.identity != copy.dicom.identity
+    talk, study = backend.conversations, backend.open_study(volume)
+    backend.run(talk.save(study, "spleen", half(volume)))
+    backend.open_study(copy)  # it is used all the same
+    said = backend.run(talk.give_series(study, copy.dicom))
+    assert said.startswith("This image is kept with the DICOM headers of another series")
+    answer = server.ask("PUT", f"/api/studies/{study}/dicom", server.tokens["ann"], data=lines(copy))
+    assert (answer.status_code, answer.json()["error"]) == (409, "SeriesError")
+    assert seg_of(server, study).StudyInstanceUID == volume.dicom.study_uid
+    assert ("ann", "another series refused") in audit(server, study)
+    path = f"/api/studies/{study}/dicom"
+    assert server.ask("DELETE", path, server.tokens["ann"]).status_code == 403
+    assert server.ask("DELETE", path, server.tokens["boss"]).status_code == 200
+    assert SERIES not in server.ask("HEAD", f"/api/studies/{study}", server.tokens["ann"]).headers
+    assert backend.run(talk.give_series(study, copy.dicom)) == ""
+    assert seg_of(server, study).StudyInstanceUID == copy.dicom.study_uid
+    assert ("boss", "forget series") in audit(server, study)
+
+
+def test_headers_that_do_not_fit_are_refused_and_say_why(server, backend, tmp_path):
+    volume, other = series_of(tmp_path / "series", 5), series_of(tmp_path / "other", 6)
+    study = backend.open_study(without(volume))
+    path, token = f"/api/studies/{study}/dicom", server.tokens["ann"]
+    fewer = b"".join(map(line_of, volume.dicom.headers[:-1]))
+    for data, status, said in (
+        (fewer, 422, "6 DICOM headers for 7 slices"),
+        (b"", 422, "no DICOM JSON object"),
+        (b"\n" * 40_000_000, 413, "A body may have"),
+        (zlib.compress(bytes(100_000_000)), 413, "A body may have"),
+    ):
+        packed = {"content-encoding": "deflate"} if data[:1] == b"\x78" else {}
+        answer = server.ask("PUT", path, token, data=data, headers=packed)
+        assert (answer.status_code, said in answer.json()["message"]) == (status, True), answer.text
+    assert server.ask("PUT", f"/api/studies/{'0' * 32}/dicom", token, data=lines(other)).status_code == 404
+    assert server.ask("GET", path, token).status_code == 404
+    assert audit(server, study) == []
+
+
+def test_headers_are_there_after_a_restart_and_go_with_their_study(tmp_path):
+    volume = series_of(tmp_path / "series", 7)
+    with Server(tmp_path / "studies") as server, server.backend() as backend:
+        study = backend.open_study(volume)
+    with Server(tmp_path / "studies") as server:
+        head = server.ask("HEAD", f"/api/studies/{study}")
+        assert (head.status_code, head.headers[SERIES]) == (200, volume.dicom.identity)
+        assert server.ask("DELETE", f"/api/studies/{study}").status_code == 200
+        assert list((tmp_path / "studies" / "uploads").iterdir()) == []
+
+
+def test_the_servers_log_holds_nothing_of_the_headers(server, backend, tmp_path):
+    volume = series_of(tmp_path / "series", 8)
+    study = backend.open_study(volume)
+    backend.run(backend.conversations.save(study, "spleen", half(volume), name="torso"))
+    seg_of(server, study)
+    log = server.ask("GET", "/logs/?lines=2000", server.tokens["boss"]).text
+    written = (server.studies / "audit.jsonl").read_text()
+    assert "/dicom" in log
+    for secret in ("P-17", "Doe", volume.dicom.study_uid, volume.dicom.series_uid):
+        assert secret not in log and secret not in written
+
+
+def test_headers_outlive_the_voxels_file_by_a_day_for_who_still_has_the_study_open(tmp_path):
+    volumes = [series_of(tmp_path / str(seed), seed) for seed in (10, 11, 12)]
+    studies = [volume.study_id for volume in volumes]
+    spool = Spool(tmp_path / "spool", 2 * volumes[0].voxels.nbytes)
+    for volume in volumes[:2]:
+        spool.put(volume)
+    assert studies[0] not in spool and spool.series(studies[0]) == volumes[0].dicom
+    dicom = tmp_path / "spool" / f"{studies[0]}.dicom"
+    os.utime(dicom, (0, 0))
+    os.utime(dicom.with_stem(studies[1]), (0, 0))
+    spool.put(volumes[2])
+    assert spool.series(studies[0]) is None
+    spool.remove(studies[2])
+    assert spool.series(studies[2]) is None
+
+
+# The store
+
+
+def test_a_study_added_without_headers_gets_those_of_the_next_time_and_keeps_them(tmp_path):
+    volume, copy = series_of(tmp_path / "series", 9), series_of(tmp_path / "copy", 9)
+    with GroundTruthStore(tmp_path / "studies") as store:
+        record = store.add_study(without(volume), "ct")
+        assert not record.from_dicom and store.series(record.id) is None
+        assert store.add_study(volume, "ct").from_dicom
+        store.add_study(copy, "ct")
+        assert store.series(record.id) == volume.dicom
+        store.drop_series(record.id)
+        assert store.volume(record.id).dicom is None and not store.study("ct").from_dicom

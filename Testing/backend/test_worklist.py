@@ -1,0 +1,128 @@
+"""What a server has to be labelled: its list, its images, and what is done."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from groundtruth_helpers import random_patch, random_volume
+from server_helpers import Server, Watched
+
+from aiassist.client import RemoteBackend
+from aiassist.client.conversations import Conversations, Pace, carry_out
+from aiassist.errors import ConnectionLostError, UnknownStudyError
+from aiassist.groundtruth import GroundTruthStore, State
+from aiassist.imaging import Geometry, Volume
+from aiassist.protocol import Reply
+from aiassist.protocol.messages import PIECE, study_to_json, voxels_as_bytes
+
+OBLIQUE = np.array([[0.6, -0.64, 0, 11.5], [0.8, 0.48, 0, -7], [0, 0, -2.5, 3], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server over three studies: one to do, one done, one with a rejected label."""
+    with GroundTruthStore(tmp_path / "studies") as store:
+        for seed, states in enumerate(((), ("draft", "approved"), ("submitted", "rejected"))):
+            study = store.add_study(random_volume(seed), f"ct {seed}").id
+            for state in states:
+                store.add(study, "spleen", random_patch(seed), author="ann", state=State(state))
+    with Server(tmp_path / "studies") as running:
+        yield running
+
+
+def test_the_list_says_what_is_to_do(server):
+    with server.backend() as backend:
+        listed = backend.run(backend.conversations.truth())
+    assert [(s["name"], s["state"], s["structures"]) for s in listed] == [
+        ("ct 0", "todo", 0),
+        ("ct 1", "done", 1),
+        ("ct 2", "todo", 1),
+    ]
+
+
+def test_one_structure_that_is_not_handed_in_leaves_a_study_to_do(tmp_path):
+    with GroundTruthStore(tmp_path) as store:
+        study = store.add_study(random_volume(), "ct").id
+        store.add(study, "spleen", random_patch(0), author="ann", state=State.SUBMITTED)
+        assert [s["state"] for s in store.worklist()] == ["done"]
+        store.add(study, "liver", random_patch(1), author="ann")
+        assert [(s["state"], s["structures"]) for s in store.worklist()] == [("todo", 2)]
+
+
+def test_a_study_is_fetched_as_it_is_and_is_not_sent_back(server, monkeypatch):
+    monkeypatch.setattr(Pace, "sent", lambda *_: None)
+    monkeypatch.setattr("aiassist.client.conversations.FIRST", 1000)
+    told, wire = [], Watched(server.url, server.token)
+    with RemoteBackend(wire) as backend:
+        listed = backend.run(backend.conversations.truth())
+        volume = backend.run(backend.conversations.fetch_study(listed[0]["id"], told.append))
+        before = len(wire.sent)
+        assert backend.open_study(volume) == listed[0]["id"]
+        assert [request.method for request in wire.sent[before:]] == ["HEAD"]
+    wanted = random_volume(0)
+    assert np.array_equal(volume.voxels, wanted.voxels) and volume.voxels.dtype == wanted.voxels.dtype
+    assert np.array_equal(volume.geometry.affine, wanted.geometry.affine)
+    assert len(told) == -(-wanted.voxels.nbytes // 1000) and told == sorted(told) and told[-1] == 1
+    entries = [json.loads(line) for line in (server.studies / "audit.jsonl").read_text().splitlines()]
+    assert [(e["who"], e["what"], e["study"]) for e in entries] == [("me", "fetch study", listed[0]["id"])]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_every_grid_and_type_comes_back(server, dtype):
+    voxels = np.random.default_rng(0).integers(0, 200, (5, 6, 7)).astype(dtype)
+    volume = Volume(voxels, Geometry(voxels.shape, OBLIQUE))
+    with server.backend() as backend:
+        found = backend.run(backend.conversations.fetch_study(backend.open_study(volume)))
+    assert found.study_id == volume.study_id and found.voxels.dtype == voxels.dtype
+
+
+def test_what_is_not_there_or_too_much_is_said(server):
+    with server.backend() as backend:
+        with pytest.raises(UnknownStudyError, match="is not open here"):
+            backend.run(backend.conversations.fetch_study("0" * 32))
+        study = backend.run(backend.conversations.truth())[0]["id"]
+    path = f"/api/studies/{study}/voxels"
+    size = random_volume(0).voxels.nbytes
+    assert len(server.ask("GET", path).content) == size
+    assert server.ask("GET", f"{path}?start={size}").content == b""
+    assert server.ask("GET", f"{path}?start={2**62}").content == b""
+    for query in (f"size={PIECE + 1}", "size=0", "start=-1", "start=a"):
+        assert server.ask("GET", f"{path}?{query}").status_code == 422
+    assert server.ask("GET", path, token=None).status_code == 401
+    assert server.ask("GET", f"/api/studies/{study}", token=None).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("describe", "piece", "said"),
+    [
+        ({}, b"", "describes the study in a way that is none"),
+        ({"shape": [10**6, 10**6, 10**6]}, b"", "too many for this computer's memory|in a way that is none"),
+        ({"shape": [-1, 2, 2]}, b"", "in a way that is none"),
+        (None, b"", "broke off at 0 of"),
+        (None, bytes(10**6), "broke off at 0 of"),
+        (None, None, "What arrived is not the study"),
+    ],
+)
+def test_a_server_that_sends_something_else_is_not_believed(describe, piece, said):
+    volume = random_volume()
+    data = {} if describe == {} else {**study_to_json(volume), **(describe or {})}
+    whole = bytes(voxels_as_bytes(volume))[::-1]
+
+    def send(request):
+        body = json.dumps(data).encode() if "voxels" not in request.path else whole if piece is None else piece
+        return Reply(200, {}, body)
+
+    with pytest.raises(ConnectionLostError, match=said):
+        carry_out(Conversations("window").fetch_study(volume.study_id), send)
+
+
+def test_images_are_put_on_the_list_from_the_command_line(run_cli, sample_folder, tmp_path):
+    image, studies = sample_folder / "image.nii.gz", tmp_path / "studies"
+    done = run_cli("truth", "add", "--studies", studies, image, "--study-name", "torso")
+    assert done.returncode == 0 and done.stdout.startswith("torso: kept (")
+    with GroundTruthStore(studies) as store:
+        assert [(s["name"], s["state"]) for s in store.worklist()] == [("torso", "todo")]
+    refused = run_cli("truth", "add", "--studies", studies, image, "--name", "spleen")
+    assert refused.returncode == 2 and "There is no labelmap for 'spleen'" in refused.stderr

@@ -1,0 +1,222 @@
+"""The next image, of the studies that the backend keeps or of a folder; and what becomes of the one before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import qt
+import slicer
+
+from aiassist.groundtruth import GroundTruthStore, State
+from aiassist.imaging import Geometry, MaskPatch, Volume, read_volume
+from AIAssistLib.geometry import study_of
+from AIAssistLib.homes_qt import Server
+from AIAssistLib.server_worklist import Study, to_do_after
+from helpers import CASE, Case, add_segment, answered, click_ends, dice, mask_of, wait
+from homes import NAMES, Homes
+
+OBLIQUE = np.array([[2.4, -1.92, 0, 11.5], [1.8, 2.56, 0, -7], [0, 0, -3, 3], [0, 0, 0, 1]])
+KINDS = ("vtkMRMLVolumeNode", "vtkMRMLSegmentationNode", "vtkMRMLDisplayNode", "vtkMRMLStorageNode")
+
+
+def count_nodes() -> dict[str, int]:
+    """How many nodes there are that an image brings."""
+    return {kind: slicer.mrmlScene.GetNumberOfNodesByClass(kind) for kind in KINDS}
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Homes that keep three studies: "oblique" and "torso" to do, and between them "finished"."""
+    torso = read_volume(CASE / "image.nii.gz")
+    oblique = Volume(torso.voxels[:40].astype(np.float32), Geometry((40, *torso.shape[1:]), OBLIQUE))
+    other = Volume(torso.voxels[:10], Geometry((10, *torso.shape[1:]), torso.geometry.affine))
+    homes = Homes(tmp_path)
+    homes.ids = {}
+    for home in NAMES:
+        with GroundTruthStore(tmp_path / home) as store:
+            for name, volume in (("oblique", oblique), ("finished", other), ("torso", torso)):
+                homes.ids[name] = store.add_study(volume, name).id
+            mask = MaskPatch.of_mask(other.voxels > 100)
+            store.add(homes.ids["finished"], "bone", mask, author="ann", state=State.APPROVED)
+            mask = MaskPatch.of_mask(torso.voxels > 200)
+            store.add(homes.ids["torso"], "bone", mask, author="ann", state=State.DRAFT)
+    yield homes
+    homes.close()
+
+
+@pytest.fixture
+def server(panel, kept):
+    """The panel on a server that keeps three studies, ready to go on with them."""
+    begin(panel, kept, "server")
+    return kept
+
+
+def begin(panel, homes: Homes, home: str) -> None:
+    homes.use(panel.logic.assistant, home)
+    panel.ui.imagesCombo.setCurrentIndex(0)
+    panel.ui.imagesCombo.setCurrentIndex(1)
+    wait(lambda: panel.ui.studiesTable.rowCount == 3)
+
+
+def go_on(panel, name: str):
+    """Press Next and wait for an image; its node."""
+    panel.ui.nextButton.click()
+    return arrived(panel, name)
+
+
+def arrived(panel, name: str):
+    wait(lambda: panel.editor.sourceVolumeNode().GetName() == name and panel.ui.nextButton.enabled)
+    return panel.editor.sourceVolumeNode()
+
+
+def of_node(panel, node, case: Case) -> Case:
+    """The case, with the image and the segmentation that the panel shows now."""
+    case.node, case.segmentation = node, panel.editor.segmentationNode()
+    return case
+
+
+@pytest.mark.parametrize("home", NAMES)
+def test_studies_come_one_after_the_other_at_their_place_and_are_not_sent_back(
+    home, panel, kept, points, slice_views, case
+):
+    begin(panel, kept, home)
+    table = panel.ui.studiesTable
+    rows = [[table.item(row, column).text() for column in range(3)] for row in range(3)]
+    assert rows == [["oblique", "to do", "0"], ["finished", "done", "1"], ["torso", "to do", "1"]]
+    node = go_on(panel, "oblique")
+    study = study_of(node)
+    assert (study.study_id, study.voxels.dtype) == (kept.ids["oblique"], np.float32)
+    assert study.geometry.affine == pytest.approx(OBLIQUE)
+    assert panel.editor.segmentationNode().GetSegmentation().GetNumberOfSegments() == 0
+    node = go_on(panel, "torso")
+    assert slice_views["Red"].logic.GetSliceCompositeNode().GetBackgroundVolumeID() == node.GetID()
+    assert "torso has labels already" in panel.ui.saveLabel.text
+    of_node(panel, node, case)
+    panel.editor.setCurrentSegmentID(add_segment(case, "spleen"))
+    panel.points()
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved: spleen (version 1)" in panel.ui.saveLabel.text)
+    assert list((kept.folder / home).glob("uploads/*")) == []
+    with GroundTruthStore(kept.folder / home) as store:
+        mask = store.mask(store.version(kept.ids["torso"], "spleen")).to_mask(case.labels.shape)
+        assert dice(mask, case.mask("spleen")) > 0.85
+        assert [s["name"] for s in store.worklist()] == ["oblique", "finished", "torso"]
+
+
+def test_what_is_saved_goes_from_the_scene_and_is_done(panel, server, case):
+    node = go_on(panel, "oblique")
+    panel.ui.nextButton.click()
+    of_node(panel, arrived(panel, "torso"), case)
+    assert node.GetScene() is None
+    before = count_nodes()
+    for structure in ("spleen", "bone"):
+        add_segment(case, structure, case.mask("spleen"))
+    panel.ui.saveNextButton.click()
+    arrived(panel, "oblique")
+    assert case.node.GetScene() is None and case.segmentation.GetScene() is None
+    assert count_nodes() == before
+    wait(lambda: panel.ui.studiesTable.item(2, 1).text() == "done")
+    panel.ui.nextButton.click()
+    wait(lambda: panel.ui.saveLabel.text == "No other image is to do here; 3 are kept.")
+    assert panel.editor.sourceVolumeNode().GetName() == "oblique"
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_before_unsaved_work_goes_the_person_is_asked(panel, server, case, monkeypatch, answer):
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) or answer)
+    node = of_node(panel, go_on(panel, "oblique"), case).node
+    mask = np.zeros((40, *case.labels.shape[1:]), bool)
+    mask[10:20, 10:20, 10:20] = True
+    add_segment(case, "cyst", mask)
+    panel.ui.nextButton.click()
+    wait(lambda: asked)
+    assert asked == ["oblique has work that is not saved as ground truth (cyst); remove it and go on?"]
+    if not answer:
+        assert node.GetScene() is not None and panel.ui.nextButton.enabled
+        return
+    arrived(panel, "torso")
+    assert node.GetScene() is None
+    panel.images._open_row(0)  # and it is not lost: the autosave has it
+    arrived(panel, "oblique")
+    wait(lambda: panel.recovery.autosave._run and not panel.recovery._looking.active)
+    found = [
+        one for run in (panel.recovery.autosave._folder / server.ids["oblique"]).iterdir() for one in run.iterdir()
+    ]
+    assert len(found) == 2
+
+
+def test_a_preview_is_work_too_and_a_version_brought_back_is_none(
+    panel, server, case, monkeypatch, points, slice_views
+):
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) and False)
+    go_on(panel, "oblique")
+    of_node(panel, go_on(panel, "torso"), case)
+    wait(lambda: panel.ui.historyTable.rowCount == 1)
+    panel.ui.historyGroup.collapsed = False
+    panel.ui.historyTable.selectRow(0)
+    panel.ui.restoreButton.click()
+    wait(lambda: "again here" in panel.ui.saveLabel.text)
+    bone = case.segmentation.GetSegmentation().GetNthSegmentID(0)
+    assert (mask_of(case, bone) == (case.volume.voxels > 200)).all()
+    assert panel.may_leave() and asked == []
+    panel.editor.setCurrentSegmentID(add_segment(case, "spleen"))
+    panel.points()
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    assert not panel.may_leave()
+    assert asked == ["torso has work that is not saved as ground truth (a preview); remove it and go on?"]
+
+
+def test_getting_an_image_shows_how_far_it_is_and_can_be_cancelled(panel, server, monkeypatch):
+    first = panel.editor.sourceVolumeNode()
+    before, told = count_nodes(), []
+    show = panel.images._show_progress
+
+    def watched(share):
+        show(share)
+        told.append(share)
+        if share:
+            assert not panel.ui.cancelNextButton.isHidden() and not panel.ui.nextButton.enabled
+            assert panel.ui.nextProgress.value == round(100 * share)
+            qt.QTimer.singleShot(0, panel.ui.cancelNextButton.click)
+
+    monkeypatch.setattr(panel.images, "_show_progress", watched)
+    panel.images._open_row(2)
+    wait(lambda: panel.ui.saveLabel.text == "Cancelled; this image stays.")
+    monkeypatch.undo()
+    assert told[0] == 0.0 and 0 < told[1] < 1 and told[-1] is None
+    assert panel.ui.cancelNextButton.isHidden() and panel.ui.nextButton.enabled
+    assert panel.editor.sourceVolumeNode() is first and count_nodes() == before
+    assert go_on(panel, "oblique") is not first
+
+
+def test_what_is_drawn_while_an_image_comes_is_asked_for_when_it_is_there(panel, server, case, monkeypatch):
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) and False)
+    node = of_node(panel, go_on(panel, "oblique"), case).node
+    count = count_nodes()["vtkMRMLVolumeNode"]
+    panel.images._open_row(2)
+    add_segment(case, "cyst", np.ones((40, *case.labels.shape[1:]), bool))
+    wait(lambda: asked)
+    assert panel.editor.sourceVolumeNode() is node
+    wait(lambda: count_nodes()["vtkMRMLVolumeNode"] == count)
+
+
+def test_a_server_that_is_not_there_is_said_and_the_image_stays(panel, server):
+    first = panel.editor.sourceVolumeNode()
+    panel.logic.assistant.home = Server("http://127.0.0.1:9")
+    panel.ui.nextButton.click()
+    wait(lambda: "http://127.0.0.1:9 does not answer" in panel.ui.saveLabel.text)
+    assert panel.editor.sourceVolumeNode() is first and panel.ui.nextButton.enabled
+
+
+def test_the_order_begins_anew_after_the_last_and_leaves_out_what_is_done():
+    listed = [Study(name, name, 0, name == "b") for name in "abc"]
+    order = {current: to_do_after(listed, current).id for current in (None, "a", "b", "c", "elsewhere")}
+    assert order == {None: "a", "a": "c", "b": "c", "c": "a", "elsewhere": "a"}
+    assert to_do_after(listed[:2], "a") is None and to_do_after([], None) is None

@@ -1,0 +1,139 @@
+"""What a DICOM series says of itself: the headers of its slices, matched to the slices of a volume."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aiassist.errors import ImageError
+from aiassist.imaging.geometry import Geometry
+
+#: A slice lies where its header says to within this share of a voxel, or the header is another image's.
+NEAR = 0.1
+#: Tags of what all slices of a series must agree in, and what to call it.
+_SHARED = {
+    "00100020": "patients",
+    "0020000D": "studies",
+    "0020000E": "series",
+    "00200052": "frames of reference",
+}
+_INSTANCE, _ROWS, _COLUMNS = "00080018", "00280010", "00280011"
+_POSITION, _ORIENTATION, _SPACING = "00200032", "00200037", "00280030"
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """What a DICOM series says of itself, kept so that results can be sent back as DICOM.
+
+    Parameters
+    ----------
+    headers : tuple of dict
+        One DICOM JSON object (PS3.18 F) per slice, in order of k, without pixel data.
+    """
+
+    headers: tuple[dict, ...] = field(repr=False)
+
+    @property
+    def patient_id(self) -> str:
+        """Patient ID (0010,0020)."""
+        return text_of(self.headers[0], "00100020")
+
+    @property
+    def study_uid(self) -> str:
+        """Study Instance UID (0020,000D)."""
+        return text_of(self.headers[0], "0020000D")
+
+    @property
+    def series_uid(self) -> str:
+        """Series Instance UID (0020,000E)."""
+        return text_of(self.headers[0], "0020000E")
+
+    @property
+    def modality(self) -> str:
+        """Modality (0008,0060), as "CT"."""
+        return text_of(self.headers[0], "00080060")
+
+    @property
+    def identity(self) -> str:
+        """Hash of the patient, the study, the series and its slices, in order: 32 hexadecimal digits.
+
+        Two series of equal voxels differ in it, as an anonymised copy differs from its original.
+        """
+        said = [[text_of(header, tag) for tag in (*_SHARED, _INSTANCE)] for header in self.headers]
+        return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """All of it, compressed, for a file."""
+        return gzip.compress(json.dumps(self.headers).encode(), 5, mtime=0)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> DicomSeries:
+        """Read what `to_bytes` wrote."""
+        return cls(tuple(json.loads(gzip.decompress(data))))
+
+    @classmethod
+    def matched(cls, headers: Sequence[Mapping], geometry: Geometry) -> DicomSeries:
+        """The series of headers in any order, when each is that of one slice of the grid.
+
+        They are told by where they lie (Image Position and Orientation, Pixel Spacing), not by their order.
+
+        Raises
+        ------
+        ImageError
+            When they are too few or too many, differ in patient, study, series or frame of reference, do not say where
+            they lie, or lie elsewhere than the slices.
+        """
+        count = geometry.shape[0]
+        if len(headers) != count:
+            raise ImageError(f"There are {len(headers)} DICOM headers for {count} slices.")
+        for tag, name in _SHARED.items():
+            if len({text_of(header, tag) for header in headers}) > 1:
+                raise ImageError(f"The DICOM headers are of several {name}.")
+        instances = {text_of(header, _INSTANCE) for header in headers}
+        if len(instances) < count or "" in instances:
+            raise ImageError("The DICOM headers do not name each slice (SOP Instance UID).")
+        slices = [_slice_of(header, geometry) for header in headers]
+        doubled = [k for k, times in Counter(slices).items() if times > 1]
+        if doubled:
+            raise ImageError(f"Two DICOM headers are of the same slice, {doubled[0]}.")
+        return cls(tuple(dict(headers[n]) for n in np.argsort(slices)))
+
+
+def text_of(header: Mapping, tag: str) -> str:
+    """The first value of an element of a DICOM JSON object as text; empty when it has none."""
+    values = header.get(tag, {}).get("Value") or [""]
+    value = values[0].get("Alphabetic", "") if isinstance(values[0], Mapping) else values[0]
+    return "" if value is None else str(value)
+
+
+def _slice_of(header: Mapping, geometry: Geometry) -> int:
+    """The number k of the slice that a header is of; `ImageError` when it is of none."""
+    columns, rows, _ = geometry.size
+    said = (_numbers(header, _COLUMNS, 1)[0], _numbers(header, _ROWS, 1)[0])
+    if said != (columns, rows):
+        raise ImageError(f"The DICOM headers are of slices of {said[0]:g}x{said[1]:g} pixels, not {columns}x{rows}.")
+    first, turned = _numbers(header, _POSITION, 3), _numbers(header, _ORIENTATION, 6)
+    down, right = _numbers(header, _SPACING, 2)
+    sides = np.array([np.zeros(3), turned[:3] * right * (columns - 1), turned[3:] * down * (rows - 1)])
+    found = geometry.to_ijk(first + sides)
+    k = round(np.clip(np.nan_to_num(found[0, 2]), 0, geometry.shape[0] - 1))
+    off = np.abs(found - [[0, 0, k], [columns - 1, 0, k], [0, rows - 1, k]]).max()
+    if not off <= NEAR:
+        raise ImageError(
+            f"A DICOM header lies {off:.3g} voxels from the slice that is nearest to it, {k}; the image was moved, "
+            "turned, cropped or resampled."
+        )
+    return k
+
+
+def _numbers(header: Mapping, tag: str, count: int) -> np.ndarray:
+    values = header.get(tag, {}).get("Value") or []
+    if len(values) != count or not all(isinstance(v, int | float) and abs(v) < 1e9 for v in values):
+        raise ImageError(f"A DICOM header does not say where its slice lies: ({tag[:4]},{tag[4:]}) is missing.")
+    return np.array(values, dtype=float)
