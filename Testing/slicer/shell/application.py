@@ -38,9 +38,11 @@ class Application:
     ----------
     folder : Path
         Where settings and temporary files go.
+    home : Path, optional
+        Where Slicer is installed; a folder that is not there when absent.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, home: Path | None = None):
         self.folder = Path(folder)
         self.scene = slicer.vtkMRMLScene()
         crosshair = slicer.vtkMRMLCrosshairNode()
@@ -61,7 +63,7 @@ class Application:
         )
         slicer.app = qSlicerApplication()
         slicer.app._shell = self
-        slicer.app._slicerHome = str(self.folder / "home")
+        slicer.app._slicerHome = str(home if home is not None else self.folder / "home")
         slicer.app._slicerUserSettingsFilePath = str(self.folder / "settings" / "Slicer.ini")
         qt.QSettings.setDefaultFormat(qt.QSettings.IniFormat)
         qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, str(self.folder / "settings"))
