@@ -22,10 +22,15 @@ class Homes:
     ----------
     folder : Path
         Their studies folders lie here.
+    python : str
+        Runs the processes.
+    packages : Path, optional
+        What that Python lacks.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, python: str = sys.executable, packages: Path | None = None):
         self.folder = folder
+        self._python, self._packages = python, packages or folder / "none"
         self._made: dict = {}
         self._process = None
 
@@ -40,15 +45,16 @@ class Homes:
         assistant.home, assistant.cards, assistant.model = self.get(name), [], None
 
     def _computer(self):
-        return ThisComputer(
-            *backend_command(sys.executable, self.folder / "none", self.folder / "computer", author="Ann")
-        )
+        return ThisComputer(*self._command("computer"))
 
     def _server(self):
-        program, arguments = backend_command(sys.executable, self.folder / "none", self.folder / "server")
+        program, arguments = self._command("server")
         self._process = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         said = json.loads(self._process.stdout.readline())
         return Server(said["url"], said["token"])
+
+    def _command(self, name: str) -> tuple[str, list[str]]:
+        return backend_command(self._python, self._packages, self.folder / name, author="Ann")
 
     def _slicer(self):
         return ThisSlicer(EventLoop(), self.folder / "slicer", "Ann")

@@ -27,10 +27,15 @@ def tell_story(installed: Path, home: SlicerHome, *arguments: Path) -> SimpleNam
     """What was seen by the person's Slicer, and by each process that it started."""
     told = home.run_desktop(HERE / "installed_story.py", installed, home.folder, home.folder / "run", *arguments)
     seen = json.loads(told.splitlines()[-1])
-    wait_for(lambda: len(list(home.witness.glob("*.json"))) >= 3)
-    said = {int(path.stem): json.loads(path.read_text()) for path in home.witness.glob("*.json")}
-    serving = {number: told for number, told in said.items() if "-c" in told["arguments"]}
-    return SimpleNamespace(installed=installed, home=home, seen=seen, said=said, serving=serving)
+
+    def said() -> dict[int, dict]:
+        return {int(path.stem): json.loads(path.read_text()) for path in home.witness.glob("*.json")}
+
+    def serving() -> dict[int, dict]:
+        return {number: told for number, told in said().items() if "--until-stdin-closes" in told["arguments"]}
+
+    wait_for(lambda: len(serving()) == len(seen["processes"]))
+    return SimpleNamespace(installed=installed, home=home, seen=seen, said=said(), serving=serving())
 
 
 def wait_for(until, seconds: float = 30.0) -> None:
