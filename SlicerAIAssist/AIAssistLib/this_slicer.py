@@ -39,7 +39,7 @@ class ThisSlicer:
             from aiassist.engine.local import LocalBackend
         except ImportError as error:
             raise ModelError(f"This Slicer lacks {error.name}; press Install in the module AI Assist first.") from error
-        self.name = "This Slicer"
+        self.name, self.near = "This Slicer", True
         self.carrier = carrier
         self.backend = LocalBackend(device=device, threaded=False)
         self.conversations = LocalConversations(self.backend, studies, author)

@@ -176,6 +176,26 @@ def test_an_upload_goes_in_pieces_and_shows_its_progress(panel, own, points, sli
     assert any(text.startswith("Sending the image: ") for text in said)
 
 
+def test_the_image_is_sent_to_this_computer_while_the_person_looks_for_the_organ(panel, own, points, case):
+    points.ui.resetButton.click()  # as choosing a segment does, begins anew
+    study = panel.logic.assistant.studies.of(case.node)
+    wait(lambda: "study_id" in study.__dict__ and own.conversations.knows(study.study_id))
+    assert points.session.text == "" and not points.session.busy
+
+
+def test_nothing_is_sent_to_a_server_before_something_is_asked(panel, homes, points, slice_views, case):
+    homes.use(panel.logic.assistant, "server")
+    server = homes.get("server")
+    case.node.GetImageData().Modified()
+    points.ui.resetButton.click()
+    study = panel.logic.assistant.studies.of(case.node)
+    assert panel.logic.assistant.prepare(case.node) is None
+    assert "study_id" not in study.__dict__
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    assert server.conversations.knows(study.study_id)
+
+
 def test_the_console_works_without_a_window_and_waits(application, module, case, homes):
     window, application.window = application.window, None
     try:

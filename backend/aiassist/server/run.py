@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
+from aiassist.engine import LocalBackend
 from aiassist.errors import AccessError, AIAssistError
 from aiassist.protocol.wire import is_loopback
 from aiassist.server.app import make_app
@@ -51,12 +52,14 @@ class Address:
         return "https" if self.certificate else "http"
 
 
-def serve(settings: Settings, address: Address, until_stdin_closes: bool = False, author: str = "me") -> None:
+def serve(
+    settings: Settings, address: Address, until_stdin_closes: bool = False, author: str = "me", warm_up: bool = False
+) -> None:
     """Run until stopped.
 
     When the server is ready, a line of JSON goes to standard output: ``ready``, ``url``, and, without a
     token file, ``token``, the way to be `author`. With `until_stdin_closes` the server stops when its standard input
-    does, as it does when the program that started it is gone.
+    does, as it does when the program that started it is gone. With `warm_up` the default model is loaded meanwhile.
     """
     own = None if address.token_file is not None else (Person(author, "admin"), new_token())
     tokens = Tokens(address.token_file, own)
@@ -82,15 +85,17 @@ def serve(settings: Settings, address: Address, until_stdin_closes: bool = False
         ready["token"] = own[1]
     if until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(server,), daemon=True).start()
-    asyncio.run(_run(server, listener, ready))
+    asyncio.run(_run(server, listener, ready, service.backend if warm_up else None))
 
 
-async def _run(server: uvicorn.Server, listener: socket.socket, ready: dict) -> None:
+async def _run(server: uvicorn.Server, listener: socket.socket, ready: dict, cold: LocalBackend | None) -> None:
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not running.done():
         await asyncio.sleep(0.01)
     if server.started:
         print(json.dumps(ready), flush=True)
+        if cold is not None:
+            cold.warm_up()
     await running
 
 
