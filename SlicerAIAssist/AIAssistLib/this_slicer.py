@@ -6,15 +6,16 @@ Python threads starve inside Slicer, so the engine advances one step at a time b
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from pathlib import Path
 
+from aiassist.client.conversations import Conversations, carry_out
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
 from aiassist.errors import ModelError
 from aiassist.imaging import MaskPatch, Volume
-from aiassist.prompts import Prompts
+from aiassist.protocol import Reply, Request
 from aiassist.segmenters.base import ModelCard
-from AIAssistLib.talks import Carrier, Conversation, Outcome
+from AIAssistLib.assistant import Home
+from AIAssistLib.talks import Conversation, Outcome
 
 
 class ThisSlicer:
@@ -22,17 +23,13 @@ class ThisSlicer:
 
     Parameters
     ----------
-    carrier : Carrier
-        Only its `later` is used.
-    studies : Path
-        The studies folder with the ground truth.
-    author : str
-        Whose labels are saved.
+    computer : Home
+        The process on this computer; it keeps the ground truth, and is started when that is asked for.
     device : str
         "cpu" or "cuda".
     """
 
-    def __init__(self, carrier: Carrier, studies: Path, author: str, device: str = "cpu"):
+    def __init__(self, computer: Home, device: str = "cpu"):
         try:
             import onnxruntime  # noqa: F401
 
@@ -40,30 +37,39 @@ class ThisSlicer:
         except ImportError as error:
             raise ModelError(f"This Slicer lacks {error.name}; press Install in the module AI Assist first.") from error
         self.name, self.near = "This Slicer", True
-        self.carrier = carrier
+        self.carrier = computer.carrier
         self.backend = LocalBackend(device=device, threaded=False)
-        self.conversations = LocalConversations(self.backend, studies, author)
+        self.conversations = LocalConversations(self.backend, computer.conversations)
+        self._computer = computer
 
     def finish(self, conversation: Conversation[Outcome]) -> Outcome:
         """See `Home.finish`."""
-        try:
-            while True:
-                next(conversation)
-        except StopIteration as end:
-            return end.value
+        return carry_out(conversation, lambda request: self._computer.finish(_asking(request)))
 
     def close(self) -> None:
         """See `Home.close`."""
         self.backend.close()
+        self._computer.close()
+
+
+def _asking(request: Request) -> Conversation[Reply]:
+    """A conversation of one request."""
+    return (yield request)
 
 
 class LocalConversations:
-    """What the extension asks of the engine in this process: as `Conversations`, but nothing is sent."""
+    """What the extension asks of the engine in this process: as `Conversations`, but nothing is sent.
 
-    def __init__(self, backend, studies: Path, author: str):
+    Parameters
+    ----------
+    backend : LocalBackend
+    process : Conversations
+        With the process that keeps the ground truth.
+    """
+
+    def __init__(self, backend, process: Conversations):
         self._backend = backend
-        self._folder = studies
-        self._author = author
+        self._process = process
         self._volumes: dict[str, Volume] = {}
         self._running: dict[str, Job] = {}
 
@@ -86,8 +92,7 @@ class LocalConversations:
         """See `Conversations.close_study`."""
         self._volumes.pop(study, None)
         self._backend.close_study(study)
-        return
-        yield
+        yield from self._process.close_study(study)
 
     def annotate(self, request: AnnotateRequest, job: str) -> Conversation[Annotation]:
         """See `Conversations.annotate`; one step of the work a turn."""
@@ -121,36 +126,18 @@ class LocalConversations:
             del self._running[name]
         return job.result()
 
-    # Ground truth
+    # Ground truth: what is written would hold Slicer up, so the process writes it
 
     def truth(self, study: str) -> Conversation[list[dict]]:
         """See `Conversations.truth`."""
-        return [version.to_json() for version in self._store().history(study)]
-        yield
+        return self._process.truth(study)
 
     def save(self, study: str, structure: str, mask: MaskPatch, **details) -> Conversation[dict]:
         """See `Conversations.save`."""
-        from aiassist.groundtruth import State
-
-        store = self._store()
-        yield
-        if not store.has(study):
-            store.add_study(self._volumes[study], details.get("name") or study[:8])
-            yield
-        prompts = details.pop("prompts", None)
-        details = {k: v for k, v in details.items() if k != "name" and v is not None}
-        state = State(details.pop("state", "draft"))
-        prompts = Prompts.from_json(prompts) if prompts else None
-        version = store.add(study, structure, mask, author=self._author, prompts=prompts, state=state, **details)
-        return version.to_json()
+        if not self._process.knows(study):
+            yield from self._process.open_study(self._volumes[study])
+        return (yield from self._process.save(study, structure, mask, **details))
 
     def saved(self, study: str, structure: str, number: int) -> Conversation[MaskPatch]:
         """See `Conversations.saved`."""
-        store = self._store()
-        yield
-        return store.mask(store.version(study, structure, number))
-
-    def _store(self):
-        from aiassist.groundtruth import GroundTruthStore  # needs SQLAlchemy
-
-        return GroundTruthStore(self._folder)
+        return self._process.saved(study, structure, number)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command
-from AIAssistLib.network_qt import EventLoop
 from AIAssistLib.this_slicer import ThisSlicer
 
 NAMES = ("computer", "server", "slicer")
@@ -57,7 +56,7 @@ class Homes:
         return backend_command(self._python, self._packages, self.folder / name, author="Ann")
 
     def _slicer(self):
-        return ThisSlicer(EventLoop(), self.folder / "slicer", "Ann")
+        return ThisSlicer(ThisComputer(*self._command("slicer")))
 
     def close(self) -> None:
         """Stop them all."""

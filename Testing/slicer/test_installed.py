@@ -67,7 +67,7 @@ def test_the_packages_come_from_a_folder_of_wheels_through_slicers_own_python(st
     assert set(story.seen["missing before"]) <= set(names) and len(story.seen["missing before"]) > 15
     assert story.seen["missing after"] == []
     assert story.seen["python"] == str(story.home.python)
-    assert ["-m", "pip"] in [told["arguments"][1:3] for told in story.said.values()]
+    assert [told for told in story.said.values() if "install" in told["arguments"]]
 
 
 def test_what_runs_is_the_installed_tree_and_never_the_checkout(story):
