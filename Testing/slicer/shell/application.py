@@ -12,7 +12,7 @@ import slicer
 import vtk
 from PySide6.QtCore import Signal
 
-from shell.widgets import stand_in, stored
+from shell.stand_ins import stand_in, stored
 
 #: The logics of Slicer's own modules that the extension, or Slicer's logics themselves, ask for.
 LOGICS = (
