@@ -70,7 +70,7 @@ class Packages:
         """Arguments for Slicer's interpreter that install into `unfinished`; from a folder of wheels, if given."""
         source = ["--no-index", "--find-links", str(wheels)] if wheels is not None else []
         return [
-            *("-c", _PIP, "install", "--no-deps", "--only-binary", ":all:", "--no-compile"),
+            *("-P", "-c", _PIP, "install", "--no-deps", "--only-binary", ":all:", "--no-compile"),
             *("--disable-pip-version-check", "--target", str(self.unfinished), "-r", str(self.requirements), *source),
         ]
 

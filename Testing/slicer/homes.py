@@ -44,7 +44,7 @@ class Homes:
         assistant.home, assistant.cards, assistant.model = self.get(name), [], None
 
     def _computer(self):
-        return ThisComputer(*self._command("computer"))
+        return ThisComputer(*self._command("computer", author="Ann"))
 
     def _server(self):
         program, arguments = self._command("server")
@@ -52,11 +52,11 @@ class Homes:
         said = json.loads(self._process.stdout.readline())
         return Server(said["url"], said["token"])
 
-    def _command(self, name: str) -> tuple[str, list[str]]:
-        return backend_command(self._python, self._packages, self.folder / name, author="Ann")
+    def _command(self, name: str, **person: str) -> tuple[str, list[str]]:
+        return backend_command(self._python, self._packages, self.folder / name, **person)
 
     def _slicer(self):
-        return ThisSlicer(ThisComputer(*self._command("slicer")))
+        return ThisSlicer(ThisComputer(*self._command("slicer", author="Ann")))
 
     def close(self) -> None:
         """Stop them all."""

@@ -15,6 +15,7 @@ import sysconfig
 import zipfile
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
+from shlex import quote
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -97,7 +98,9 @@ class SlicerHome:
         self.python = folder / "bin" / "PythonSlicer"
         self.python.parent.mkdir()
         real = folder / "lib" / "Python" / "bin" / "python"
-        self.python.write_text(LAUNCHER.format(witness=self.witness, python=real), encoding="utf8")
+        self.python.write_text(
+            LAUNCHER.format(witness=quote(str(self.witness)), python=quote(str(real))), encoding="utf8"
+        )
         self.python.chmod(self.python.stat().st_mode | stat.S_IXUSR)
         link((*SHIPPED, *DESKTOP), self.desktop)
 

@@ -245,6 +245,15 @@ def test_the_image_is_sent_to_this_computer_while_the_person_looks_for_the_organ
     assert points.session.text == "" and not points.session.busy
 
 
+def test_a_click_while_the_image_is_on_its_way_goes_on_with_it(panel, own, points, slice_views, case):
+    points.ui.resetButton.click()
+    wait(lambda: own.carrier.network is not None)  # now it is being sent
+    assert not own.conversations.knows(panel.logic.assistant.studies.of(case.node).study_id)
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    assert dice(points.session.preview.mask.to_mask(case.labels.shape), case.mask("spleen")) > 0.85
+
+
 def test_nothing_is_sent_to_a_server_before_something_is_asked(panel, homes, points, slice_views, case):
     homes.use(panel.logic.assistant, "server")
     server = homes.get("server")
