@@ -97,9 +97,10 @@ def test_cancelling_ends_pip_even_behind_a_launcher(application, packages, tmp_p
     with zipfile.ZipFile(big, "a") as archive:  # enough for pip not to be done at once
         for number in range(5000):
             archive.writestr(f"aiassist_probe/part{number}.py", "")
-    installer = Installer(str(launcher), packages, print, print)
+    lines = []
+    installer = Installer(str(launcher), packages, lines.append, print)
     installer.start(tmp_path / "wheels")
-    wait(packages.unfinished.exists)
+    wait(lambda: lines)
     installer.cancel()
     assert said.read_text() == "1\n"
     assert not installer.running and not packages.folder.exists()
