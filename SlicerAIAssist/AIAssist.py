@@ -180,8 +180,11 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
         )
 
     def close(self):
-        """Stop the backend, if this Slicer started it."""
+        """Stop the backend, if this Slicer started it, and wait until it has ended."""
+        from AIAssistLib.child_qt import wait_for_ends
+
         self.assistant.close()
+        wait_for_ends()
 
 
 class AIAssistTest(ScriptedLoadableModuleTest):

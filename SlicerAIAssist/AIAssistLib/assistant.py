@@ -8,17 +8,19 @@ from typing import Protocol
 from aiassist.engine.backend import Annotation
 from aiassist.errors import ConnectionLostError
 from aiassist.segmenters.base import ModelCard
-from AIAssistLib.studies import Studies
+from AIAssistLib.studies import Studies, opened
 from AIAssistLib.talks import Carrier, Conversation, Outcome, Talk
 
 
 class Home(Protocol):
     """Where segmenters run: a process on this computer, a server, or this Slicer.
 
-    ``conversations`` has the methods of `aiassist.client.conversations.Conversations`.
+    ``conversations`` has the methods of `aiassist.client.conversations.Conversations`. `near` says whether images
+    stay on this computer.
     """
 
     name: str
+    near: bool
     conversations: object
     carrier: Carrier
 
@@ -64,6 +66,15 @@ class Assistant:
         talk = Talk(conversation, self.home.carrier, done, failed)
         self._talks.append(talk)
         return talk
+
+    def prepare(self, volume_node) -> Talk[str] | None:
+        """Make a volume known to the backend before anything is asked of it; never to a server.
+
+        What goes wrong is told to whoever asks.
+        """
+        if not self.home.near:
+            return None
+        return self.start(opened(self.conversations, self.studies.of(volume_node)), _ignore, _ignore)
 
     def move(self, home: Home) -> None:
         """Ask another home from now on; what the old one was asked is dropped."""
@@ -117,4 +128,4 @@ class Assistant:
 
 
 def _ignore(_outcome) -> None:
-    """A study that is let go may be unknown already."""
+    """Nobody waits for it."""

@@ -8,6 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from AIAssistLib.child_qt import are_ending
 from AIAssistLib.installer_qt import Installer
 from AIAssistLib.section_qt import Section, ask
 from AIAssistLib.settings_qt import COMPUTER, SERVER, SLICER
@@ -24,6 +25,7 @@ class BackendSection(Section):
         ui.whereCombo.setCurrentIndex(self._homes.index(self.logic.settings.where))
         ui.urlEdit.setText(self.logic.settings.url)
         ui.tokenEdit.setText(self.logic.settings.token(self.logic.settings.url))
+        ui.rememberCheck.setChecked(self.logic.settings.remembers(self.logic.settings.url))
         ui.whereCombo.connect("currentIndexChanged(int)", self._where_chosen)
         ui.connectButton.connect("clicked()", self.connect_server)
         ui.urlEdit.connect("returnPressed()", self.connect_server)
@@ -35,6 +37,7 @@ class BackendSection(Section):
         ui.restartButton.connect("clicked()", self.restart)
         ui.removeButton.connect("clicked()", self.remove)
         self._installer: Installer | None = None
+        self._prevent_removal = lambda: None
         self._asked = False
         self._names: list[str] = []
         self._show()
@@ -47,9 +50,15 @@ class BackendSection(Section):
             if not self._asked and not slicer.app.testingEnabled():
                 self._asked = True
                 self.logic.loop.later(self.ask_to_install)  # the panel is shown first
+        elif self._needs_token():
+            self.tell(_("Enter your token for {url}, then press Connect.").format(url=self.logic.settings.url))
         elif not self.assistant.cards:
             self.look()
         self._show_home()
+
+    def _needs_token(self) -> bool:
+        settings = self.logic.settings
+        return settings.where == SERVER and not settings.token(settings.url)
 
     def ask_to_install(self) -> None:
         """Ask whether what is missing may be downloaded."""
@@ -81,7 +90,7 @@ class BackendSection(Section):
                 return
             settings.allow(url)
         settings.url = url
-        settings.set_token(url, self.ui.tokenEdit.text)
+        settings.set_token(url, self.ui.tokenEdit.text, self.ui.rememberCheck.checked)
         self.attempt(self._move, SERVER)
 
     def _move(self, where: str) -> None:
@@ -170,18 +179,25 @@ class BackendSection(Section):
         if not ask(_("Delete the downloaded packages? Your annotations stay.")):
             return
         self.assistant.home.close()
+        self.tell(_("Stopping the backend"))
+        self._remove_when_stopped()
 
-        def removed() -> None:
-            freed = self.logic.packages.remove()
-            self.tell(_("{size} MB were deleted.").format(size=freed // 10**6))
-
-        self.attempt(removed)
+    def _remove_when_stopped(self) -> None:
+        """On Windows, files that a process has open cannot be deleted."""
+        if are_ending():
+            self._prevent_removal = self.logic.loop.after(50, self._remove_when_stopped)
+            return
+        self.attempt(self._remove)
         self._show()
+
+    def _remove(self) -> None:
+        freed = self.logic.packages.remove()
+        self.tell(_("{size} MB were deleted.").format(size=freed // 10**6))
 
     def _show(self) -> None:
         ui = self.ui
         server = self._homes[ui.whereCombo.currentIndex] == SERVER
-        for widget in (ui.urlEdit, ui.tokenEdit, ui.connectButton, ui.backendFormLabel1):
+        for widget in (ui.urlEdit, ui.tokenEdit, ui.rememberCheck, ui.connectButton, ui.backendFormLabel1):
             widget.setVisible(server)
         missing = [] if server else self.logic.packages.missing()
         ui.packagesWidget.setVisible(bool(missing) or self._installer is not None)
@@ -191,5 +207,6 @@ class BackendSection(Section):
 
     def cleanup(self) -> None:
         """The module is unloaded."""
+        self._prevent_removal()
         if self._installer is not None:
             self._installer.cancel()

@@ -2,7 +2,44 @@
 
 from __future__ import annotations
 
+import time
+
 import qt
+
+#: Milliseconds that a process has to end by itself when it is told to.
+PATIENCE = 3000
+#: Processes that were told to end, each with the timer that kills it: a `QProcess` that goes waits for what it runs.
+_ending: list[tuple] = []
+
+
+def let_end(process) -> None:
+    """Close a process's standard input, which ends it; it is killed when it goes on. Nobody waits."""
+    _ending[:] = [(known, timer) for known, timer in _ending if _runs(known)]
+    timer = qt.QTimer()
+    timer.setSingleShot(True)
+    timer.connect("timeout()", lambda: process.kill())
+    timer.start(PATIENCE)
+    _ending.append((process, timer))
+    process.closeWriteChannel()
+
+
+def are_ending() -> bool:
+    """Whether a process that was told to end still runs."""
+    return any(_runs(process) for process, _timer in _ending)
+
+
+def wait_for_ends() -> None:
+    """Wait until they have ended, as Slicer's own end must."""
+    end = time.monotonic() + PATIENCE / 1000
+    for process, _timer in _ending:
+        if _runs(process) and not process.waitForFinished(max(1, int(1000 * (end - time.monotonic())))):
+            process.kill()
+            process.waitForFinished(1000)
+    _ending.clear()
+
+
+def _runs(process) -> bool:
+    return process.state() != qt.QProcess.NotRunning
 
 
 class Child:

@@ -25,6 +25,8 @@ CRASHES = 3
 class Server:
     """A server at an address. Implements `AIAssistLib.assistant.Home`."""
 
+    near = False
+
     def __init__(self, url: str, token: str | None = None):
         self.carrier = NetworkCarrier(url, token)
         self.name = self.carrier.url
@@ -51,7 +53,7 @@ class ThisComputer:
         What to run, such as ``PythonSlicer`` and ``-m aiassist serve ...``.
     """
 
-    name = "This computer"
+    name, near = "This computer", True
 
     def __init__(self, program: str, arguments: list[str]):
         self.conversations = Conversations(uuid.uuid4().hex, NEAR, compress=False)

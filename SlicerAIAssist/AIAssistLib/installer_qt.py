@@ -8,7 +8,7 @@ from pathlib import Path
 import qt
 
 from aiassist.errors import AIAssistError
-from AIAssistLib.child_qt import Child
+from AIAssistLib.child_qt import Child, let_end
 from AIAssistLib.packages import Packages
 
 
@@ -47,8 +47,8 @@ class Installer(Child):
         """Stop; what was installed before stays."""
         process = self.take()
         if process is not None:
-            process.kill()
-            process.waitForFinished(3000)
+            let_end(process)
+            process.waitForFinished(3000)  # which takes milliseconds; the folder is free then
 
     def read(self) -> None:
         """See `Child.read`."""

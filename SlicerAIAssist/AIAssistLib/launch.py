@@ -38,7 +38,7 @@ def backend_command(
     """
     package = str(Path(aiassist.__file__).parents[1])
     program = _PROGRAM.format(package=package, packages=str(packages))
-    serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes"]
+    serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes", "--warm-up"]
     serve += ["--device", device, f"--author={author}"]
     return python, ["-P", "-c", program, *serve]
 

@@ -21,6 +21,18 @@ _MODULES = {
     "opentelemetry-api": "opentelemetry.trace",
 }
 
+#: Runs pip until it is done or standard input closes: `PythonSlicer` is a launcher, and killing it leaves pip running.
+_PIP = """
+import os, runpy, sys, threading
+def leave():
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+threading.Thread(target=leave, daemon=True).start()
+sys.argv[0] = "pip"
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
 
 class Packages:
     """What is listed in a requirements file, in a folder of its own.
@@ -58,7 +70,7 @@ class Packages:
         """Arguments for Slicer's interpreter that install into `unfinished`; from a folder of wheels, if given."""
         source = ["--no-index", "--find-links", str(wheels)] if wheels is not None else []
         return [
-            *("-m", "pip", "install", "--no-deps", "--only-binary", ":all:", "--no-compile"),
+            *("-P", "-c", _PIP, "install", "--no-deps", "--only-binary", ":all:", "--no-compile"),
             *("--disable-pip-version-check", "--target", str(self.unfinished), "-r", str(self.requirements), *source),
         ]
 

@@ -81,6 +81,7 @@ class PointsSession:
         self._answers = Answers()
         self._stamp = 0
         self._talk: Talk | None = None
+        self._preparing: Talk | None = None
         self._again = False
         self._observed: list[tuple[object, int]] = []
         self._ours = False
@@ -112,6 +113,7 @@ class PointsSession:
         self._answers.begin_with(held)
         self._observe()
         self._say("")
+        self._preparing = self._assistant.prepare(target.volume_node)  # while the person looks for the organ
 
     def end(self) -> None:
         """Stop: marks and preview go, and come back with `begin`; the segment stays as it is."""
@@ -267,6 +269,9 @@ class PointsSession:
         if self._talk is not None:
             self._talk.cancel()
             self._talk = None
+        if self._preparing is not None:  # whoever asks goes on where it stopped
+            self._preparing.cancel()
+            self._preparing = None
 
     def _look_again(self) -> None:
         """When somebody changed the segment, as undo does, clicks correct what it holds now."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import qt
 
 from aiassist.errors import ConnectionLostError
-from AIAssistLib.child_qt import Child
+from AIAssistLib.child_qt import Child, let_end
 
 #: Lines of the process's messages that are kept to explain why it ended.
 TAIL = 20
@@ -61,14 +61,10 @@ class BackendProcess(Child):
                 self._finished(self._process.exitCode())
 
     def stop(self) -> None:
-        """Stop it; it ends by itself when its standard input closes, and is killed when it does not."""
+        """Tell it to end; see `AIAssistLib.child_qt.let_end`."""
         process = self.take()
-        if process is None:
-            return
-        process.closeWriteChannel()
-        if not process.waitForFinished(3000):
-            process.kill()
-            process.waitForFinished(1000)
+        if process is not None:
+            let_end(process)
 
     def _read_ready(self) -> None:
         while self._process is not None and self._process.canReadLine():

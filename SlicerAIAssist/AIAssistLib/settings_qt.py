@@ -11,14 +11,20 @@ from aiassist import __version__
 from AIAssistLib.assistant import Home
 from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command, slicer_python
-from AIAssistLib.network_qt import EventLoop
 
 #: The homes by their names in the settings.
 COMPUTER, SERVER, SLICER = "computer", "server", "slicer"
 
 
 class Settings:
-    """Slicer's settings file, section ``AIAssist``. Tokens are kept apart, never in scenes or logs."""
+    """Slicer's settings file, section ``AIAssist``.
+
+    A token is written there, which is plain text, only when the person says so; else it goes with this object. It is
+    never in scenes or logs.
+    """
+
+    def __init__(self):
+        self._tokens: dict[str, str] = {}
 
     def _get(self, key: str, default: str = "") -> str:
         value = qt.QSettings().value(f"AIAssist/{key}")
@@ -47,12 +53,20 @@ class Settings:
         self._set("url", value.strip())
 
     def token(self, url: str) -> str:
-        """The token for a server."""
-        return self._get(f"token/{_key(url)}")
+        """The token for a server; empty when it is not known, or not any more."""
+        return self._tokens.get(_key(url)) or self._get(f"token/{_key(url)}")
 
-    def set_token(self, url: str, token: str) -> None:
-        """Remember the token for a server."""
-        self._set(f"token/{_key(url)}", token.strip())
+    def remembers(self, url: str) -> bool:
+        """Whether the token for a server is in the settings file."""
+        return bool(self._get(f"token/{_key(url)}"))
+
+    def set_token(self, url: str, token: str, remember: bool) -> None:
+        """Use a token for a server from now on; it outlives this session only to `remember`."""
+        self._tokens[_key(url)] = token.strip()
+        if remember:
+            self._set(f"token/{_key(url)}", token.strip())
+        else:
+            qt.QSettings().remove(f"AIAssist/token/{_key(url)}")
 
     def allowed(self, url: str) -> bool:
         """Whether images may go to a server; asked once for each."""
@@ -87,12 +101,13 @@ class Settings:
         where = where or self.where
         if where == SERVER and self.url:
             return Server(self.url, self.token(self.url) or None)
+        python = slicer_python(slicer.app.slicerHome)
+        computer = ThisComputer(*backend_command(python, self.packages, self.studies, author=self.author))
         if where == SLICER:
             from AIAssistLib.this_slicer import ThisSlicer
 
-            return ThisSlicer(EventLoop(), self.studies, self.author)
-        python = slicer_python(slicer.app.slicerHome)
-        return ThisComputer(*backend_command(python, self.packages, self.studies, author=self.author))
+            return ThisSlicer(computer)
+        return computer
 
 
 def _key(url: str) -> str:

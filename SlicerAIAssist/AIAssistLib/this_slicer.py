@@ -6,15 +6,16 @@ Python threads starve inside Slicer, so the engine advances one step at a time b
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from pathlib import Path
 
+from aiassist.client.conversations import Conversations, carry_out
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
-from aiassist.errors import ModelError, SeriesError
+from aiassist.errors import ModelError
 from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume
-from aiassist.prompts import Prompts
+from aiassist.protocol import Reply, Request
 from aiassist.segmenters.base import ModelCard
-from AIAssistLib.talks import Carrier, Conversation, Outcome
+from AIAssistLib.assistant import Home
+from AIAssistLib.talks import Conversation, Outcome
 
 
 class ThisSlicer:
@@ -22,48 +23,53 @@ class ThisSlicer:
 
     Parameters
     ----------
-    carrier : Carrier
-        Only its `later` is used.
-    studies : Path
-        The studies folder with the ground truth.
-    author : str
-        Whose labels are saved.
+    computer : Home
+        The process on this computer; it keeps the ground truth, and is started when that is asked for.
     device : str
         "cpu" or "cuda".
     """
 
-    def __init__(self, carrier: Carrier, studies: Path, author: str, device: str = "cpu"):
+    def __init__(self, computer: Home, device: str = "cpu"):
         try:
             import onnxruntime  # noqa: F401
 
             from aiassist.engine.local import LocalBackend
         except ImportError as error:
             raise ModelError(f"This Slicer lacks {error.name}; press Install in the module AI Assist first.") from error
-        self.name = "This Slicer"
-        self.carrier = carrier
+        self.name, self.near = "This Slicer", True
+        self.carrier = computer.carrier
         self.backend = LocalBackend(device=device, threaded=False)
-        self.conversations = LocalConversations(self.backend, studies, author)
+        self.conversations = LocalConversations(self.backend, computer.conversations)
+        self._computer = computer
 
     def finish(self, conversation: Conversation[Outcome]) -> Outcome:
         """See `Home.finish`."""
-        try:
-            while True:
-                next(conversation)
-        except StopIteration as end:
-            return end.value
+        return carry_out(conversation, lambda request: self._computer.finish(_asking(request)))
 
     def close(self) -> None:
         """See `Home.close`."""
         self.backend.close()
+        self._computer.close()
+
+
+def _asking(request: Request) -> Conversation[Reply]:
+    """A conversation of one request."""
+    return (yield request)
 
 
 class LocalConversations:
-    """What the extension asks of the engine in this process: as `Conversations`, but nothing is sent."""
+    """What the extension asks of the engine in this process: as `Conversations`, but nothing is sent.
 
-    def __init__(self, backend, studies: Path, author: str):
+    Parameters
+    ----------
+    backend : LocalBackend
+    process : Conversations
+        With the process that keeps the ground truth.
+    """
+
+    def __init__(self, backend, process: Conversations):
         self._backend = backend
-        self._folder = studies
-        self._author = author
+        self._process = process
         self._volumes: dict[str, Volume] = {}
         self._running: dict[str, Job] = {}
 
@@ -82,40 +88,11 @@ class LocalConversations:
         self._volumes[volume.study_id] = volume
         return self._backend.open_study(volume)
 
-    def has_series(self, study: str) -> bool:
-        """See `Conversations.has_series`."""
-        return study in self._volumes and self._volumes[study].dicom is not None
-
-    def give_series(self, study: str, series: DicomSeries) -> Conversation[str]:
-        """See `Conversations.give_series`."""
-        store = self._store()
-        yield
-        try:
-            if store.has(study):
-                store.add_series(study, series)
-        except SeriesError as error:
-            return str(error)
-        self._volumes[study] = self._volumes[study].with_dicom(series)
-        return ""
-
-    def series(self, study: str, geometry: Geometry) -> Conversation[DicomSeries | None]:
-        """See `Conversations.series`."""
-        store = self._store()
-        yield
-        return store.series(study) if store.has(study) else None
-
-    def fetch_study(self, study: str, progress: Callable[[float], None] | None = None) -> Conversation[Volume]:
-        """See `Conversations.fetch_study`."""
-        store = self._store()
-        yield
-        return store.volume(study)
-
     def close_study(self, study: str) -> Conversation[None]:
         """See `Conversations.close_study`."""
         self._volumes.pop(study, None)
         self._backend.close_study(study)
-        return
-        yield
+        yield from self._process.close_study(study)
 
     def annotate(self, request: AnnotateRequest, job: str) -> Conversation[Annotation]:
         """See `Conversations.annotate`; one step of the work a turn."""
@@ -149,37 +126,39 @@ class LocalConversations:
             del self._running[name]
         return job.result()
 
-    # Ground truth
+    # Ground truth: what is written would hold Slicer up, so the process writes it
+
+    def has_series(self, study: str) -> bool:
+        """See `Conversations.has_series`."""
+        return self._process.has_series(study)
+
+    def give_series(self, study: str, series: DicomSeries) -> Conversation[str]:
+        """See `Conversations.give_series`."""
+        yield from self._tell(study)
+        return (yield from self._process.give_series(study, series))
+
+    def series(self, study: str, geometry: Geometry) -> Conversation[DicomSeries | None]:
+        """See `Conversations.series`."""
+        return self._process.series(study, geometry)
+
+    def fetch_study(self, study: str, progress: Callable[[float], None] | None = None) -> Conversation[Volume]:
+        """See `Conversations.fetch_study`."""
+        return self._process.fetch_study(study, progress)
 
     def truth(self, study: str | None = None) -> Conversation[list[dict]]:
         """See `Conversations.truth`."""
-        store = self._store()
-        return store.worklist() if study is None else [version.to_json() for version in store.history(study)]
-        yield
+        return self._process.truth(study)
 
     def save(self, study: str, structure: str, mask: MaskPatch, **details) -> Conversation[dict]:
         """See `Conversations.save`."""
-        from aiassist.groundtruth import State
-
-        store = self._store()
-        yield
-        if not store.has(study):
-            store.add_study(self._volumes[study], details.get("name") or study[:8])
-            yield
-        prompts = details.pop("prompts", None)
-        details = {k: v for k, v in details.items() if k != "name" and v is not None}
-        state = State(details.pop("state", "draft"))
-        prompts = Prompts.from_json(prompts) if prompts else None
-        version = store.add(study, structure, mask, author=self._author, prompts=prompts, state=state, **details)
-        return version.to_json()
+        yield from self._tell(study)
+        return (yield from self._process.save(study, structure, mask, **details))
 
     def saved(self, study: str, structure: str, number: int) -> Conversation[MaskPatch]:
         """See `Conversations.saved`."""
-        store = self._store()
-        yield
-        return store.mask(store.version(study, structure, number))
+        return self._process.saved(study, structure, number)
 
-    def _store(self):
-        from aiassist.groundtruth import GroundTruthStore  # needs SQLAlchemy
-
-        return GroundTruthStore(self._folder)
+    def _tell(self, study: str) -> Conversation[None]:
+        """Make the image known to the process."""
+        if not self._process.knows(study):
+            yield from self._process.open_study(self._volumes[study])

@@ -312,6 +312,20 @@ def test_progress_reports_phases_with_a_fraction_that_never_falls(backend, study
         assert phases == list(answer.seconds)
 
 
+def test_warming_up_runs_the_default_model_and_what_fails_then_fails_no_request(registry, steps):
+    weights = []
+    with LocalBackend(bundled()) as backend:
+        network = backend.registry.get("network")
+        make, network._make_runner = network._make_runner, lambda: weights.append(1) or make()
+        assert 3500 < backend.warm_up().result(60).mask.sum() < 4800  # a ball of radius 10 has 4169
+        assert weights == [1] and "runner" in network.__dict__
+    with LocalBackend(registry, default="missing") as backend:
+        with pytest.raises(ModelError, match="missing"):
+            backend.warm_up().result(5)
+        study = backend.open_study(make_volume())
+        assert backend.annotate(request(study, model="ellipsoid")).patch.mask.any()
+
+
 def test_a_segmenter_that_fails_fails_its_own_job_only(backend, study, steps):
     steps.go.set()
     jobs = [backend.submit(request(study, structure=m, model=m)) for m in ("steps", "broken", "ellipsoid")]

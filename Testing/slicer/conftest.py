@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT / "SlicerAIAssist")]
@@ -16,29 +14,28 @@ sys.path.append(str(ROOT / "Testing" / "backend"))  # how tests write a DICOM se
 
 import pytest
 
-from shell import pythonqt, widgets
+from shell.start import start  # isort: skip - before what imports Slicer
 
-pythonqt.install()
-widgets.install()
 import slicer
 
-from shell import dicom, editor, network, scripted, views
-from shell.application import Application
+from shell import dicom, pythonqt, views
+from slicer_home import cmake, install_extension
 
 
 @pytest.fixture(scope="session")
 def application(tmp_path_factory):
     """A started Slicer with the module loaded and its window open."""
-    pythonqt.application()
-    scripted.install()
-    editor.install()
-    network.install()
-    application = Application(tmp_path_factory.mktemp("slicer"))
-    application.load_module(ROOT / "SlicerAIAssist" / "AIAssist.py")
-    application.open_window()
-    application.start()
+    application = start(tmp_path_factory.mktemp("slicer"), ROOT / "SlicerAIAssist")
     yield application
     application.stop()
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory) -> Path:
+    """The folder of scripted modules of the extension, installed by CMake."""
+    if cmake() is None:
+        pytest.skip("there is no program cmake: apt-get install cmake, or pip install cmake")
+    return install_extension(tmp_path_factory.mktemp("extension"))
 
 
 @pytest.fixture

@@ -11,21 +11,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "SlicerAIAssist")]
 
 import numpy as np
 from PIL import Image
 
-from shell import pythonqt, widgets
+from shell.start import start  # isort: skip - before what imports Slicer
 
-pythonqt.install()
-widgets.install()
 import qt
 
-from shell import editor, network, scripted, views
-from shell.application import Application
+from shell import views
 
 #: Pixels of a view's side, of the panel's width, and of the gaps between them.
 SIDE, PANEL, GAP = 420, 500, 6
@@ -35,15 +31,8 @@ class Stage:
     """A Slicer with the panel and three views; takes pictures."""
 
     def __init__(self, folder: Path, out: Path):
-        pythonqt.application()
-        scripted.install()
-        editor.install()
-        network.install()
         self.out = out
-        self.application = Application(folder)
-        self.application.load_module(HERE.parents[1] / "SlicerAIAssist" / "AIAssist.py")
-        self.application.open_window()
-        self.application.start()
+        self.application = start(folder, HERE.parents[1] / "SlicerAIAssist")
         from helpers import Case
 
         self.views = views.open_views(self.application, SIDE)

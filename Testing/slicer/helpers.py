@@ -10,7 +10,7 @@ import numpy as np
 import qt
 import slicer
 
-from aiassist.imaging import describe_structure, read_volume
+from aiassist.imaging import describe_structure
 from aiassist.prompts import extreme_points
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.structures import new_segment
@@ -24,6 +24,8 @@ class Case:
     """The bundled CT: its volume node, an empty segmentation, its labels, and points on its structures."""
 
     def __init__(self):
+        from aiassist.imaging import read_volume  # needs what Slicer lacks
+
         self.volume = read_volume(CASE / "image.nii.gz")
         self.labels = read_volume(CASE / "label.nii.gz").voxels
         self.names = {int(k): v[0] for k, v in json.loads((CASE / "meta.json").read_text())["labels"].items()}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command
-from AIAssistLib.network_qt import EventLoop
 from AIAssistLib.this_slicer import ThisSlicer
 
 NAMES = ("computer", "server", "slicer")
@@ -22,10 +21,15 @@ class Homes:
     ----------
     folder : Path
         Their studies folders lie here.
+    python : str
+        Runs the processes.
+    packages : Path, optional
+        What that Python lacks.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, python: str = sys.executable, packages: Path | None = None):
         self.folder = folder
+        self._python, self._packages = python, packages or folder / "none"
         self._made: dict = {}
         self._process = None
 
@@ -40,18 +44,19 @@ class Homes:
         assistant.home, assistant.cards, assistant.model = self.get(name), [], None
 
     def _computer(self):
-        return ThisComputer(
-            *backend_command(sys.executable, self.folder / "none", self.folder / "computer", author="Ann")
-        )
+        return ThisComputer(*self._command("computer", author="Ann"))
 
     def _server(self):
-        program, arguments = backend_command(sys.executable, self.folder / "none", self.folder / "server")
+        program, arguments = self._command("server")
         self._process = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         said = json.loads(self._process.stdout.readline())
         return Server(said["url"], said["token"])
 
+    def _command(self, name: str, **person: str) -> tuple[str, list[str]]:
+        return backend_command(self._python, self._packages, self.folder / name, **person)
+
     def _slicer(self):
-        return ThisSlicer(EventLoop(), self.folder / "slicer", "Ann")
+        return ThisSlicer(ThisComputer(*self._command("slicer", author="Ann")))
 
     def close(self) -> None:
         """Stop them all."""

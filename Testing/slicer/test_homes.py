@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,15 @@ import qt
 import slicer
 
 from aiassist.errors import AccessError, ConnectionLostError
+from aiassist.groundtruth import GroundTruthStore
+from AIAssistLib.child_qt import are_ending, wait_for_ends
+from AIAssistLib.ground_truth import GroundTruth
 from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command
 from AIAssistLib.network_qt import NetworkCarrier
+from AIAssistLib.process_qt import BackendProcess
 from AIAssistLib.settings_qt import COMPUTER, SERVER, Settings
-from helpers import answered, click_ends, dice, mask_of, wait
+from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 
 
 @pytest.fixture
@@ -39,10 +44,45 @@ def test_the_process_is_started_by_the_first_question_and_stopped_with_the_home(
     assert not own.process.running
     click_ends(slice_views, case.ends("spleen"))
     answered(points)
-    number = process_id(own)
     own.close()
-    with pytest.raises(ProcessLookupError):
-        os.kill(number, 0)
+    assert are_ending()  # nobody waited for it
+    wait(lambda: not are_ending())
+
+
+def test_a_process_that_does_not_end_is_killed_while_slicer_goes_on(application, monkeypatch):
+    monkeypatch.setattr("AIAssistLib.child_qt.PATIENCE", 200)
+    deaf = "import signal, sys, time; print('up', flush=True); time.sleep(60)"
+    process = BackendProcess(sys.executable, ["-c", deaf], print, print)
+    process.start()
+    held = process._process
+    assert held.waitForReadyRead(10000)
+    process.stop()
+    assert are_ending() and not process.running
+    wait(lambda: not are_ending())
+    assert held.exitStatus() == qt.QProcess.CrashExit
+
+
+def test_slicers_own_end_waits_for_the_process(application):
+    process = BackendProcess(sys.executable, ["-c", "import sys; sys.stdin.read()"], print, print)
+    process.start()
+    held = process._process
+    assert held.waitForStarted(10000)
+    process.stop()
+    wait_for_ends()
+    assert held.state() == qt.QProcess.NotRunning and held.exitCode() == 0
+
+
+def test_what_this_slicer_saves_is_written_by_the_process(module, homes, case, monkeypatch):
+    monkeypatch.setattr(GroundTruthStore, "__init__", None)  # in this process nobody opens the store
+    homes.use(module.logic.assistant, "slicer")
+    add_segment(case, "spleen of this Slicer", case.mask("spleen"))
+    said = []
+    truth = GroundTruth(module.logic.assistant)
+    module.logic.assistant.start(truth.save(case.node, case.segmentation), said.append, said.append)
+    wait(lambda: said)
+    assert said[0].numbers == {"spleen of this Slicer": 1}
+    newest = homes.get("slicer").finish(truth.history(case.node))[0]
+    assert (newest["structure"], newest["author"]) == ("spleen of this Slicer", "Ann")
 
 
 def test_a_process_that_is_killed_in_the_middle_of_a_click_is_started_again_and_answers(own, points, slice_views, case):
@@ -151,13 +191,35 @@ def test_the_token_is_in_no_scene_and_no_log(module, homes, points, slice_views,
 def test_settings_are_remembered(application):
     settings = Settings()
     settings.url = " https://gpu.example:8000 "
-    settings.set_token(settings.url, " abc ")
+    settings.set_token(settings.url, " abc ", remember=True)
     assert Settings().url == "https://gpu.example:8000"
     assert Settings().token("https://gpu.example:8000") == "abc"
     assert Settings().token("https://other.example") == ""
     assert not Settings().allowed("https://gpu.example:8000")
     qt.QSettings().setValue("AIAssist/where", "the moon")
     assert Settings().where == COMPUTER
+
+
+def test_a_token_is_written_down_only_when_the_person_ticks_the_box(module, homes, monkeypatch):
+    settings, ui, server = module.logic.settings, module.panel.ui, homes.get("server")
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda question, **_: True)
+    file = Path(qt.QSettings().fileName())
+    ui.urlEdit.setText(server.carrier.url)
+    ui.tokenEdit.setText(server._token)
+    assert "plain text" in ui.rememberCheck.text
+    for remember in (False, True, False):
+        ui.rememberCheck.setChecked(remember)
+        ui.connectButton.click()
+        wait(lambda: module.logic.assistant.cards)  # it works either way
+        qt.QSettings().sync()
+        assert (server._token in file.read_text()) is remember is settings.remembers(server.carrier.url)
+        assert settings.token(server.carrier.url) == server._token
+    assert Settings().token(server.carrier.url) == ""  # as in the next session, which asks
+    monkeypatch.setattr(module.logic, "settings", Settings())
+    module.exit()
+    module.enter()
+    assert ui.backendStatusLabel.text == f"Enter your token for {server.carrier.url}, then press Connect."
+    Settings().where = COMPUTER
 
 
 def test_the_extension_starts_no_python_threads(points, slice_views, case):
@@ -174,6 +236,35 @@ def test_an_upload_goes_in_pieces_and_shows_its_progress(panel, own, points, sli
     click_ends(slice_views, case.ends("spleen"))
     answered(points)
     assert any(text.startswith("Sending the image: ") for text in said)
+
+
+def test_the_image_is_sent_to_this_computer_while_the_person_looks_for_the_organ(panel, own, points, case):
+    points.ui.resetButton.click()  # as choosing a segment does, begins anew
+    study = panel.logic.assistant.studies.of(case.node)
+    wait(lambda: "study_id" in study.__dict__ and own.conversations.knows(study.study_id))
+    assert points.session.text == "" and not points.session.busy
+
+
+def test_a_click_while_the_image_is_on_its_way_goes_on_with_it(panel, own, points, slice_views, case):
+    points.ui.resetButton.click()
+    wait(lambda: own.carrier.network is not None)  # now it is being sent
+    assert not own.conversations.knows(panel.logic.assistant.studies.of(case.node).study_id)
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    assert dice(points.session.preview.mask.to_mask(case.labels.shape), case.mask("spleen")) > 0.85
+
+
+def test_nothing_is_sent_to_a_server_before_something_is_asked(panel, homes, points, slice_views, case):
+    homes.use(panel.logic.assistant, "server")
+    server = homes.get("server")
+    case.node.GetImageData().Modified()
+    points.ui.resetButton.click()
+    study = panel.logic.assistant.studies.of(case.node)
+    assert panel.logic.assistant.prepare(case.node) is None
+    assert "study_id" not in study.__dict__
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    assert server.conversations.knows(study.study_id)
 
 
 def test_the_console_works_without_a_window_and_waits(application, module, case, homes):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -16,10 +15,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from slicer_home import size
+
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = ROOT / "SlicerAIAssist"
 REQUIREMENTS = EXTENSION / "Resources" / "requirements.txt"
-MODULES = Path("lib", "Slicer-5.12", "qt-scripted-modules")
 #: Bytes that extension and wheels may take, and that the wheels take at most (132.3 MB unpacked, of four platforms).
 LARGEST, LARGEST_WHEELS = 150_000_000, 133_000_000
 
@@ -29,24 +29,6 @@ SHIPPED = {"idna", "numpy", "packaging", "pillow", "scipy", "typing-extensions"}
 NEVER_IMPORTED = {"colorama", "flatbuffers", "imageio", "networkx", "protobuf", "tifffile"}
 #: Held back to what works with the typing_extensions that Slicer ships; `pydantic-core` goes with `pydantic`.
 HELD_BACK = {"anyio", "pydantic", "pydantic-core"}
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory) -> Path:
-    """The folder of scripted modules of the installed extension."""
-    cmake = shutil.which("cmake", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]))
-    if cmake is None:
-        pytest.skip("there is no program cmake: apt-get install cmake, or pip install cmake")
-    build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("installed")
-    config = Path(__file__).parent / "cmake"
-    for command in (
-        ["-S", ROOT, "-B", build, f"-DSlicer_DIR={config}", f"-DPYTHON_EXECUTABLE={sys.executable}"],
-        ["--build", build, "--parallel", "2"],
-        ["--install", build, "--prefix", prefix],
-    ):
-        done = subprocess.run([cmake, *map(str, command)], capture_output=True, encoding="utf8", timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return prefix / MODULES
 
 
 def run_installed(installed: Path, code: str) -> str:
@@ -67,11 +49,6 @@ def run_installed(installed: Path, code: str) -> str:
 def files_below(folder: Path, *patterns: str) -> set[str]:
     """Files that match, as paths relative to the folder."""
     return {path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)}
-
-
-def size(folder: Path) -> int:
-    """Bytes of all files."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def required(marker: dict[str, str] | None = None) -> dict[str, Requirement]:

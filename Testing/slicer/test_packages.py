@@ -89,6 +89,23 @@ def test_an_install_that_fails_leaves_what_was_there(application, packages, tmp_
     assert (packages.folder / "aiassist_probe" / "__init__.py").exists()
 
 
+def test_cancelling_ends_pip_even_behind_a_launcher(application, packages, tmp_path):
+    launcher, said = tmp_path / "PythonSlicer", tmp_path / "said"
+    launcher.write_text(f'#!/bin/sh\n{sys.executable} "$@"\necho $? > {said}\n')
+    launcher.chmod(0o755)
+    big = wheel(tmp_path / "wheels", "aiassist_probe")
+    with zipfile.ZipFile(big, "a") as archive:  # enough for pip not to be done at once
+        for number in range(5000):
+            archive.writestr(f"aiassist_probe/part{number}.py", "")
+    lines = []
+    installer = Installer(str(launcher), packages, lines.append, print)
+    installer.start(tmp_path / "wheels")
+    wait(lambda: lines)
+    installer.cancel()
+    assert said.read_text() == "1\n"
+    assert not installer.running and not packages.folder.exists()
+
+
 def test_removing_deletes_every_version_and_says_how_much(packages, tmp_path, application):
     install(packages, tmp_path / "wheels")
     old = packages.folder.with_name("packages-5.10-0")
@@ -132,8 +149,8 @@ def test_one_question_at_the_first_use_then_no_more(module, packages, tmp_path, 
     assert ui.packagesWidget.isHidden()
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda question, **_: True)
     ui.removeButton.click()
+    wait(lambda: "were deleted" in ui.backendStatusLabel.text)
     assert not packages.folder.exists()
-    assert "were deleted" in ui.backendStatusLabel.text
 
 
 BARE = """

@@ -12,7 +12,7 @@ import slicer
 import vtk
 from PySide6.QtCore import Signal
 
-from shell.widgets import stand_in, stored
+from shell.stand_ins import stand_in, stored
 
 #: The logics of Slicer's own modules that the extension, or Slicer's logics themselves, ask for.
 LOGICS = (
@@ -38,9 +38,11 @@ class Application:
     ----------
     folder : Path
         Where settings and temporary files go.
+    home : Path, optional
+        Where Slicer is installed; a folder that is not there when absent.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, home: Path | None = None):
         self.folder = Path(folder)
         self.scene = slicer.vtkMRMLScene()
         crosshair = slicer.vtkMRMLCrosshairNode()
@@ -61,7 +63,7 @@ class Application:
         )
         slicer.app = qSlicerApplication()
         slicer.app._shell = self
-        slicer.app._slicerHome = str(self.folder / "home")
+        slicer.app._slicerHome = str(home if home is not None else self.folder / "home")
         slicer.app._slicerUserSettingsFilePath = str(self.folder / "settings" / "Slicer.ini")
         qt.QSettings.setDefaultFormat(qt.QSettings.IniFormat)
         qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, str(self.folder / "settings"))

@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 from aiassist.imaging import read_volume
-from shell.widgets import ctk, stand_in, stored
+from shell.stand_ins import ctk, stand_in, stored
 
 
 def install() -> None:

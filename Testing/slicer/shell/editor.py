@@ -11,7 +11,7 @@ import qt
 import slicer
 import vtk
 
-from shell.widgets import stand_in, stored
+from shell.stand_ins import stand_in, stored
 
 #: The events of a view that Slicer's editor hands to the active effect.
 EVENTS = (

@@ -326,13 +326,13 @@ def declared_signature(signature: str) -> str:
 def _remember(sender: QObject, signature: str, receiver: Callable, relay: Callable) -> None:
     """Keep a connection, to find it when the receiver is disconnected, until the sender is destroyed."""
     address = _address(sender)
-    if not any(known == address for known, _ in _receivers):
+    if not any(known == address for known, _ in list(_receivers)):  # garbage that goes now forgets its own
         QObject.connect(sender, SIGNAL("destroyed()"), lambda: _forget(address))
     _receivers.setdefault((address, signature), []).append((receiver, relay))
 
 
 def _forget(address: int) -> None:
-    for key in [key for key in _receivers if key[0] == address]:
+    for key in [key for key in list(_receivers) if key[0] == address]:
         del _receivers[key]
 
 

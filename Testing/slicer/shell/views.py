@@ -10,7 +10,7 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
-from shell.widgets import stand_in
+from shell.stand_ins import stand_in
 
 #: What draws in a slice view.
 MANAGERS = (

@@ -23,6 +23,7 @@ def add_to(commands) -> None:
     parser.add_argument("--disk", metavar="GB", type=float, default=50.0, help="uploads to keep (default: 50)")
     parser.add_argument("--queue", metavar="N", type=int, default=64, help="requests that may wait (default: 64)")
     parser.add_argument("--author", metavar="NAME", default="me", help="whose labels are saved without a token file")
+    parser.add_argument("--warm-up", action="store_true", help="load the default model at once, not when first asked")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop with the program that started it")
     parser.set_defaults(run=run)
 
@@ -42,4 +43,4 @@ def run(options) -> None:
     settings = Settings(
         options.studies, options.device, int(options.memory * 2**30), int(options.disk * 2**30), options.queue
     )
-    serve(settings, address, options.until_stdin_closes, options.author)
+    serve(settings, address, options.until_stdin_closes, options.author, options.warm_up)

@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
+import numpy as np
+
 from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Request, Segmentation, SegmentRequest
 from aiassist.engine.job import Job
 from aiassist.engine.studies import Studies
 from aiassist.engine.worker import Worker
 from aiassist.errors import DeviceMemoryError, ModelError
-from aiassist.imaging import MaskPatch, Volume
+from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import Automatic, ModelCard, Promptable, Segmenter, Step, Work
 from aiassist.segmenters.registry import DEFAULT, Registry, bundled
@@ -94,6 +96,24 @@ class LocalBackend:
         while not self.worker.threaded and not job.finished:
             self.worker.step()
         return job.result()
+
+    def warm_up(self) -> Job[MaskPatch]:
+        """Run the default model once on a small ball, so that no person waits for its weights.
+
+        What goes wrong stays in the job; whoever asks first is told it.
+        """
+        k, j, i = np.ogrid[-16:17, -16:17, -16:17]
+        ball = Volume((100 * (k * k + j * j + i * i < 100)).astype(np.int16), Geometry.from_spacing((33, 33, 33)))
+        ends = 16 + 10 * np.concatenate([np.eye(3), -np.eye(3)])
+
+        def work() -> Work:
+            yield Step("warm up", 0.0)
+            segmenter: Promptable = self._segmenter(self.default, "promptable")
+            return (yield from segmenter.annotate(ball, Prompts(extreme_points=ends)))
+
+        job: Job[MaskPatch] = Job(work())
+        self.worker.add(job)
+        return job
 
     def step(self) -> bool:
         """Advance the queued jobs by one piece; for backends made with ``threaded=False``."""

@@ -1,4 +1,7 @@
-"""Read and write images of any supported format."""
+"""Read and write images of any supported format.
+
+nibabel and pydicom are imported where a file of theirs is met: the process behind Slicer's clicks meets none.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ import SimpleITK as sitk
 
 from aiassist.errors import ImageError
 from aiassist.files import whole_file
-from aiassist.imaging import nifti, nrrd_files
-from aiassist.imaging.dicom_folder import read_dicom_folder
+from aiassist.imaging import nrrd_files
 from aiassist.imaging.limits import check_promise
 from aiassist.imaging.volume import Volume
 
+NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif")
 #: The types of voxels that a picture can hold; MetaImage holds all.
@@ -51,11 +54,15 @@ def read_volume(path: str | Path) -> Volume:
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder {path}; check the spelling.")
     if path.is_dir():
+        from aiassist.imaging.dicom_folder import read_dicom_folder
+
         return read_dicom_folder(path)
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty.")
     if is_nifti(path):
-        return nifti.read_nifti(path)
+        from aiassist.imaging.nifti import read_nifti
+
+        return read_nifti(path)
     if path.name.lower().endswith(nrrd_files.SUFFIXES):
         return nrrd_files.read_nrrd(path)
     return _read_itk(path)
@@ -63,7 +70,7 @@ def read_volume(path: str | Path) -> Volume:
 
 def is_nifti(path: Path) -> bool:
     """Whether the name says NIfTI (or Analyze)."""
-    return path.name.lower().endswith(nifti.SUFFIXES)
+    return path.name.lower().endswith(NIFTI)
 
 
 def _read_itk(path: Path) -> Volume:
@@ -131,7 +138,9 @@ def write_volume(path: str | Path, volume: Volume) -> None:
     path = check_output_name(path)
     with whole_file(path) as temporary:
         if is_nifti(path):
-            nifti.write_nifti(temporary, volume)
+            from aiassist.imaging.nifti import write_nifti
+
+            write_nifti(temporary, volume)
         elif path.name.lower().endswith(".nrrd"):
             nrrd_files.write_nrrd(temporary, volume)
         else:

@@ -23,7 +23,6 @@ from aiassist.imaging.limits import check_promise
 from aiassist.imaging.streams import read_array
 from aiassist.imaging.volume import Volume, luminance
 
-SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 _COLOURS = (128, 2304)
 #: Millimetres in the unit of length that a header names by number (metre, micrometre).
 _UNITS = {1: 1000.0, 3: 0.001}

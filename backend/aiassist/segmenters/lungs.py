@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 from aiassist.errors import ModelError
 from aiassist.imaging import MaskPatch, Region, Volume, describe_structure, finite
@@ -223,7 +222,7 @@ class _Chest:
             places = [float(left[parts == part].mean()) for part in (first, second)]
             if sizes[second] > SMALLER * sizes[first] and abs(places[0] - places[1]) > APART:
                 markers = (parts == first) + 2 * (parts == second).astype(np.int32)
-                basins = watershed(ndimage.gaussian_filter(hounsfield, 0.5), markers, mask=inside)
+                basins = _watershed(ndimage.gaussian_filter(hounsfield, 0.5), markers, inside)
                 return [_placed(basins == side, box, piece.shape) for side in (1, 2)]
         return [piece]
 
@@ -242,6 +241,13 @@ class _Chest:
             closed[box.slices][lung] = side
         closed[both | airways | (self.air & (sides == 0))] = 0
         return np.where(sides > 0, sides, closed)
+
+
+def _watershed(heights: np.ndarray, markers: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The basin of each voxel; the import takes as long as many a click, and only lungs that touch need it."""
+    from skimage.segmentation import watershed
+
+    return watershed(heights, markers, mask=inside)
 
 
 def _settle(volume: Volume, chest: _Chest, sides: np.ndarray, closed: np.ndarray) -> MaskPatch:

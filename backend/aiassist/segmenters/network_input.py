@@ -27,6 +27,10 @@ DEPTHS = (0.0, 1.5, 3.0)
 #: Above this height of its mark, a click's surroundings (4 cells) say nothing of the grey levels inside or
 #: outside a prior mask, which the click contradicts.
 DOUBT = 0.03
+#: Above this height of its mark (2.3 cells), a click's surroundings are what it points at.
+NEAR = 0.3
+#: Weight of the grey levels at all clicks, where those of the prior mask weigh one.
+CLICKED = 0.4
 #: Bins of the grey-level histograms, and how they are smoothed.
 BINS = 48
 _SMOOTH = np.exp(-0.5 * ((np.arange(BINS)[:, np.newaxis] - np.arange(BINS)) / 1.6) ** 2).astype(np.float32)
@@ -223,7 +227,7 @@ def show_prior(seen: np.ndarray, prior: np.ndarray) -> None:
     """
     inside = seen[INSIDE]
     seen[PRIOR], seen[PRIOR + 1] = prior, 1.0
-    grey, evidence = prior_grey(seen[WIDE], inside > 0, prior, *(seen[n] > DOUBT for n in CLICKS))
+    grey, evidence = prior_grey(seen[WIDE], inside > 0, prior, *(seen[n] for n in CLICKS))
     seen[GREY], seen[EVIDENCE] = grey * inside, evidence * inside
 
 
@@ -265,13 +269,21 @@ def prior_grey(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The channels of `prompted_grey` by a prior mask: grey levels inside it against those outside.
 
-    `positive` and `negative` are the surroundings of clicks: left out where the mask contradicts them.
+    `positive` and `negative` are the marks of clicks. Around them the mask is not believed; what lies
+    right at them counts for the side that they say, whatever the mask holds.
     """
     levels, bins = _levels(cells, valid)
-    inside = _histogram(bins, prior * (valid & ~negative))
-    outside = _histogram(bins, (1 - prior) * (valid & ~positive))
+    inside = _histogram(bins, _with_clicks(prior * (valid & (negative <= DOUBT)), positive * valid))
+    outside = _histogram(bins, _with_clicks((1 - prior) * (valid & (positive <= DOUBT)), negative * valid))
     evidence = (np.log(inside) - np.log(outside)) / 3
     return _around(levels, valid, np.argmax(inside)), np.clip(evidence, -1, 1)[bins]
+
+
+def _with_clicks(weight: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """Weights of the cells, and those of clicks beside them: together `CLICKED` times all the others."""
+    marks = marks * (marks > NEAR)
+    total = marks.sum()
+    return weight + marks * (CLICKED * weight.sum() / total) if total > 0 else weight
 
 
 def _levels(cells: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

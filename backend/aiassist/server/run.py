@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
+from aiassist.engine import LocalBackend
 from aiassist.errors import AccessError, AIAssistError
 from aiassist.protocol.wire import is_loopback
 from aiassist.server.app import make_app
@@ -51,12 +53,14 @@ class Address:
         return "https" if self.certificate else "http"
 
 
-def serve(settings: Settings, address: Address, until_stdin_closes: bool = False, author: str = "me") -> None:
+def serve(
+    settings: Settings, address: Address, until_stdin_closes: bool = False, author: str = "me", warm_up: bool = False
+) -> None:
     """Run until stopped.
 
     When the server is ready, a line of JSON goes to standard output: ``ready``, ``url``, and, without a
     token file, ``token``, the way to be `author`. With `until_stdin_closes` the server stops when its standard input
-    does, as it does when the program that started it is gone.
+    does, as it does when the program that started it is gone. With `warm_up` the default model is loaded meanwhile.
     """
     own = None if address.token_file is not None else (Person(author, "admin"), new_token())
     tokens = Tokens(address.token_file, own)
@@ -82,15 +86,17 @@ def serve(settings: Settings, address: Address, until_stdin_closes: bool = False
         ready["token"] = own[1]
     if until_stdin_closes:
         threading.Thread(target=_watch_stdin, args=(server,), daemon=True).start()
-    asyncio.run(_run(server, listener, ready))
+    asyncio.run(_run(server, listener, ready, service.backend if warm_up else None))
 
 
-async def _run(server: uvicorn.Server, listener: socket.socket, ready: dict) -> None:
+async def _run(server: uvicorn.Server, listener: socket.socket, ready: dict, cold: LocalBackend | None) -> None:
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not running.done():
         await asyncio.sleep(0.01)
     if server.started:
         print(json.dumps(ready), flush=True)
+        if cold is not None:
+            cold.warm_up()
     await running
 
 
@@ -111,6 +117,6 @@ def _listen(address: Address) -> socket.socket:
 
 
 def _watch_stdin(server: uvicorn.Server) -> None:
-    while sys.stdin.buffer.read(4096):
+    while os.read(sys.stdin.fileno(), 4096):  # a thread in sys.stdin.read() breaks Python's end
         pass
     server.should_exit = True
