@@ -97,6 +97,7 @@ class Watched:
 
     def __init__(self, url: str, token: str):
         self._inner = RequestsTransport(url, token, sleep=lambda _: None)
+        self.local = self._inner.local
         self.sent: list[Request] = []
         self.break_before: str | None = None
 

@@ -224,6 +224,17 @@ def test_pieces_are_compressed_only_where_that_is_faster():
     assert fast.size == PIECE and slow.size < 2**20
 
 
+def test_nothing_is_compressed_for_this_computer_however_slow_it_is(server, monkeypatch):
+    sent = Pace.sent
+    monkeypatch.setattr(Pace, "sent", lambda self, held, travelled, seconds: sent(self, held, travelled, 1e3 * seconds))
+    wire = Watched(server.url, server.token)
+    volume = Volume(np.zeros((64, 128, 256), np.int16), Geometry.from_spacing((64, 128, 256)))
+    with RemoteBackend(wire) as backend:
+        backend.open_study(volume)
+    assert wire.bytes > volume.voxels.nbytes
+    assert not any("content-encoding" in request.headers for request in wire.sent)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import random
 import re
@@ -20,11 +21,12 @@ from server_helpers import Server
 
 from aiassist.client import RemoteBackend, RequestsTransport
 from aiassist.engine import AnnotateRequest
-from aiassist.errors import AIAssistError, ConnectionLostError
+from aiassist.errors import AIAssistError, ConnectionLostError, UnknownStudyError
 from aiassist.groundtruth.store import GroundTruthStore
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.messages import OFFSET, RECEIVED, study_to_json, voxels_as_bytes
+from aiassist.server.arriving import Upload
 from aiassist.server.guard import Guard, Limits
 from aiassist.server.spool import Spool
 from aiassist.server.tokens import Person, Tokens
@@ -283,13 +285,45 @@ def test_a_strange_header_is_no_token(header):
 def test_an_upload_begun_anew_is_not_rewound(tmp_path):
     spool, volume = Spool(tmp_path, 10**9), noise(6)
     study, data, said = volume.study_id, bytes(voxels_as_bytes(volume)), study_to_json(volume)
-    spool.announce(study, said)
-    spool.append(study, 0, data[:1000])
-    mark = spool.mark(study)
-    spool.announce(study, {**said, "dicom": [{}]})  # another window, which has headers
-    spool.rewind(study, mark)
-    assert spool.received(study) == 0
-    spool.append(study, 0, data)
+    first = spool.begin(study, said)
+    mark = first.mark()
+    first.append(0, [data[:1000]])
+    second = spool.begin(study, {**said, "dicom": [{}]})  # another window, which has headers
+    second.append(0, [data[:2000], data[2000:3000]])
+    first.rewind(mark)
+    with pytest.raises(UnknownStudyError, match="announce it first"):
+        first.append(1000, [data[1000:]])
+    second.append(3000, [data[3000:]])
+    assert np.array_equal(spool.finish(study).voxels, volume.voxels)
+
+
+def test_what_a_body_left_behind_is_taken_back(tmp_path):
+    spool, volume = Spool(tmp_path, 10**9), noise(8)
+    study, data = volume.study_id, bytes(voxels_as_bytes(volume))
+    upload = spool.begin(study, study_to_json(volume))
+    upload.append(0, [data[:500]])
+    mark = upload.mark()
+    upload.append(500, [bytes(700)])
+    upload.rewind(mark)
+    assert spool.received(study) == upload.received == 500
+    upload.append(500, [data[500:]])
+    assert np.array_equal(spool.finish(study).voxels, volume.voxels)
+
+
+def test_a_disk_that_fills_up_leaves_an_upload_as_it_was(tmp_path, monkeypatch):
+    spool, volume = Spool(tmp_path, 10**9), noise(9)
+    study, data = volume.study_id, bytes(voxels_as_bytes(volume))
+    upload = spool.begin(study, study_to_json(volume))
+    upload.append(0, [data[:500]])
+
+    def full(self, offset, pieces, write=Upload._write):
+        write(self, offset, [pieces[0][:100]])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Upload, "_write", full)
+        upload.append(500, [data[500:]])
+    assert upload.append(500, [data[500:]]) == len(data)
     assert np.array_equal(spool.finish(study).voxels, volume.voxels)
 
 
@@ -298,20 +332,21 @@ def test_what_arrives_is_not_evicted_and_the_limit_holds(tmp_path):
     size = volumes[0].voxels.nbytes
     spool = Spool(tmp_path, 2 * size + 4000)
     for volume in volumes[:2]:
-        spool.announce(volume.study_id, study_to_json(volume))
-        spool.append(volume.study_id, 0, bytes(voxels_as_bytes(volume)))
+        spool.begin(volume.study_id, study_to_json(volume)).append(0, [bytes(voxels_as_bytes(volume))])
         assert spool.finish(volume.study_id) is not None
-    spool.announce(volumes[2].study_id, study_to_json(volumes[2]))  # the oldest goes
+    spool.begin(volumes[2].study_id, study_to_json(volumes[2]))  # the oldest goes
     assert volumes[0].study_id not in spool and volumes[1].study_id in spool
-    spool.announce(volumes[3].study_id, study_to_json(volumes[3]))
+    spool.begin(volumes[3].study_id, study_to_json(volumes[3]))
     assert spool.received(volumes[2].study_id) == 0 and volumes[1].study_id not in spool
 
 
 def test_a_lost_header_beside_a_part_begins_the_upload_anew(tmp_path):
     volume = noise(7)
-    Spool(tmp_path, 10**9).announce(volume.study_id, study_to_json(volume))
+    Spool(tmp_path, 10**9).begin(volume.study_id, study_to_json(volume)).append(0, [b"abc"])
+    again = Spool(tmp_path, 10**9)
+    assert again.begin(volume.study_id, study_to_json(volume)).received == 3
     (tmp_path / f"{volume.study_id}.json").write_bytes(b"")
-    assert Spool(tmp_path, 10**9).announce(volume.study_id, study_to_json(volume)) == 0
+    assert Spool(tmp_path, 10**9).begin(volume.study_id, study_to_json(volume)).received == 0
 
 
 # Everything at once

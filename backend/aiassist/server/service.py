@@ -96,23 +96,8 @@ class Service:
         with self.spool.lock(study):
             if self.has_study(study):
                 return 0, True
-            received = self.spool.announce(study, data)
-            return received, self._finish(study)
-
-    def receive(self, study: str, offset: int, piece: bytes) -> int:
-        """Take a piece of an upload; returns the bytes that arrived."""
-        with self.spool.lock(study):
-            return self.spool.append(study, offset, piece)
-
-    def mark(self, study: str):
-        """Where an upload stands; see `Spool.mark`."""
-        with self.spool.lock(study):
-            return self.spool.mark(study)
-
-    def rewind(self, study: str, mark) -> None:
-        """Forget what came of an upload after a mark."""
-        with self.spool.lock(study):
-            self.spool.rewind(study, mark)
+            upload = self.spool.begin(study, data)
+            return upload.received, self._finish(study)
 
     def finish(self, study: str) -> bool:
         """Whether all of an upload has arrived; it is open then."""
