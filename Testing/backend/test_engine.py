@@ -193,11 +193,17 @@ def test_an_unknown_model_is_refused_at_submit(backend, study):
         backend.submit(request(study, model="oracle"))
 
 
-def test_a_model_that_cannot_run_on_the_device_is_refused_at_submit(registry):
+def test_a_model_that_cannot_run_on_the_device_is_refused_at_submit(registry, steps):
+    steps.card = replace(CARD, devices=("cuda",))
+    with LocalBackend(registry) as backend, pytest.raises(ModelError, match="'steps' runs on cuda, not on cpu"):
+        backend.submit(request(backend.open_study(make_volume())))
+
+
+def test_a_model_that_knows_only_the_cpu_runs_there_beside_a_better_device_and_says_so(registry):
     with LocalBackend(registry, device="cuda") as backend:
         study = backend.open_study(make_volume())
-        with pytest.raises(ModelError, match="'geodesic' runs on cpu, not on cuda"):
-            backend.submit(AnnotateRequest(study, BALL, model="geodesic"))
+        answer = backend.annotate(AnnotateRequest(study, BALL, model="geodesic"))
+    assert answer.device == "cpu" and answer.patch.mask.any()
 
 
 def test_an_automatic_model_takes_no_prompts(backend, study, registry):

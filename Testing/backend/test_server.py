@@ -349,7 +349,7 @@ def test_the_same_job_asked_twice_is_done_once(server, backend, volume, prompts)
     assert server.ask("GET", "/api/jobs/same").json() == {
         "state": "done",
         "position": 0,
-        "phase": "version",
+        "phase": "answer",
         "fraction": 1.0,
     }
 

@@ -60,16 +60,15 @@ class Desk:
         return await self._voxels(request, job, SegmentRequest(study, model, client=job))
 
     async def _voxels(self, request: Request, job: str, asked: Asked) -> np.ndarray | None:
-        person = person_of(request)
-        geometry = await asyncio.to_thread(self.service.studies.geometry, asked.study)
-        work = self.service.submit(person, job, asked)
+        person, thread = person_of(request), asyncio.to_thread
+        work = await thread(self.service.ask, person, job, asked)
         try:
             if not await finished(work, request):
                 return None
-            return await asyncio.to_thread(work.result(0).patch.to_labelmap, geometry.shape)
         finally:
-            self.service.leave(person, job)
-            self.service.forget(person, job)
+            self.service.jobs.leave(person, job, forget=True)
+        geometry = await thread(self.service.studies.geometry, asked.study)
+        return await thread(work.result(0).patch.to_labelmap, geometry.shape)
 
     async def file(self, study: str, voxels: np.ndarray, params: dict, default: str) -> tuple[bytes, str]:
         """A mask of a study as the file that the client asked for."""
