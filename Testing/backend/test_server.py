@@ -431,6 +431,35 @@ def test_errors_keep_their_kind_and_their_sentence(backend):
         backend.put_mask(study, MaskPatch(Region((0, 0, 0), (99, 1, 1)), np.ones((99, 1, 1), bool)))
 
 
+def test_what_is_not_here_is_404_and_what_is_wrong_is_422(server, backend):
+    volume, prompts = ball(17)
+    study = backend.open_study(volume)
+    save = backend.conversations.save(study, "ball", MaskPatch.of_mask(volume.voxels > 100))
+    backend.run(save)
+    truth, asked = f"/api/truth/{study}", {"study": study, "prompts": prompts.to_json()}
+    for method, path, body in (
+        ("GET", f"{truth}/ball/2", None),
+        ("GET", f"{truth}/liver/1", None),
+        ("POST", f"{truth}/ball/2/restore", None),
+        ("GET", f"{truth}/export?structure=liver", None),
+        ("GET", f"/api/truth/{'ab' * 16}/export", None),
+        ("POST", f"/api/truth/{'ab' * 16}/ball", {"mask": "ab" * 16}),
+        ("POST", "/api/annotate?job=a", {**asked, "model": "oracle"}),
+        ("POST", "/api/segment?job=b", {"study": study, "model": "oracle"}),
+        ("GET", "/api/jobs/never", None),
+    ):
+        answer = server.ask(method, path, json=body)
+        assert (answer.status_code, set(answer.json())) == (404, {"error", "message"}), path
+    for method, path, body in (
+        ("GET", f"{truth}/ball/0", None),
+        ("GET", f"{truth}/export?format=exe", None),
+        ("GET", f"{truth}/export?format=dcm", None),
+        ("POST", "/api/annotate?job=c", {**asked, "model": "lungs-ct"}),
+        ("POST", "/api/segment?job=d", {"study": study, "model": "network"}),
+    ):
+        assert server.ask(method, path, json=body).status_code == 422, path
+
+
 @pytest.mark.parametrize(
     "body",
     [b"{", b"[]", b'{"study": 5}', b'{"study": "' + b"a" * 32 + b'", "prompts": {"points": [[NaN, 1, 2], [1, 2, 3]]}}'],

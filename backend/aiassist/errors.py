@@ -21,6 +21,10 @@ class ModelError(AIAssistError):
     """A model is unknown, or cannot do what was asked of it."""
 
 
+class UnknownModelError(ModelError):
+    """There is no model of that name where it was asked for."""
+
+
 class ContourError(AIAssistError):
     """A slice, an outline, or what should be done with it cannot be used."""
 
@@ -63,6 +67,10 @@ class ConnectionLostError(AIAssistError):
 
 class StoreError(AIAssistError):
     """The ground-truth store cannot do what was asked of it."""
+
+
+class NotStoredError(StoreError):
+    """The ground-truth store has no such study, structure or version."""
 
 
 class MissingExtraError(AIAssistError):

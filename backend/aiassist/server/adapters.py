@@ -16,7 +16,7 @@ from aiassist.errors import PromptError, UnknownStudyError
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.exchange import fails, finished, person_of
-from aiassist.server.forms import Form, form_of, image_bytes
+from aiassist.server.forms import Form, form_of, form_with, image_bytes
 from aiassist.server.service import Service
 from aiassist.server.sessions import Session, SessionExpired, Sessions
 
@@ -91,7 +91,7 @@ def session_routes(desk: Desk) -> APIRouter:
     """The routes /session/ of both protocols."""
     routes = APIRouter(tags=["AIAA and MONAI Label: sessions"])
 
-    @routes.put("/session/", summary="Send an image once", responses=fails(507))
+    @routes.put("/session/", summary="Send an image once", responses=fails(404, 507), openapi_extra=form_with("image"))
     async def make(request: Request, expiry: int = 0) -> dict:
         form = await form_of(request)
         study = await desk.study(request, form)
