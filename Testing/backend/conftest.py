@@ -13,8 +13,10 @@ import nibabel
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from server_helpers import Server
 
 from aiassist.imaging import Volume, read_labelmap, read_volume
+from aiassist.prompts import Prompts, extreme_points
 
 # The same examples on every run, however busy the machine is.
 settings.register_profile(
@@ -106,3 +108,29 @@ def write_nifti():
         return Path(path)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A server process that all tests share which do not change it."""
+    with Server(tmp_path_factory.mktemp("studies")) as running:
+        yield running
+
+
+@pytest.fixture
+def backend(server):
+    """A client of that server."""
+    with server.backend() as remote:
+        yield remote
+
+
+@pytest.fixture(scope="session")
+def spleen(labelmap):
+    """The spleen of the bundled CT."""
+    return labelmap.voxels == 1
+
+
+@pytest.fixture(scope="session")
+def prompts(spleen):
+    """Six points on the spleen."""
+    return Prompts(extreme_points=extreme_points(spleen, np.random.default_rng(0)))

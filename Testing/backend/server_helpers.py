@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import requests
 
 from aiassist.client import RemoteBackend, RequestsTransport
+from aiassist.imaging import Geometry, Volume
+from aiassist.prompts import Prompts, extreme_points
 from aiassist.protocol import Request
 
 
@@ -97,6 +100,7 @@ class Watched:
 
     def __init__(self, url: str, token: str):
         self._inner = RequestsTransport(url, token, sleep=lambda _: None)
+        self.local = self._inner.local
         self.sent: list[Request] = []
         self.break_before: str | None = None
 
@@ -112,3 +116,17 @@ class Watched:
     def bytes(self) -> int:
         """Bytes of all bodies."""
         return sum(len(request.body) for request in self.sent)
+
+
+def ball(seed: int, shape=(24, 30, 36)) -> tuple[Volume, Prompts]:
+    """A bright ball in noise, and its extreme points."""
+    rng = np.random.default_rng(seed)
+    axes = np.ix_(*[np.arange(n) - n // 2 for n in shape])
+    inside = sum((a / 8) ** 2 for a in axes) <= 1
+    volume = Volume((rng.normal(0, 10, shape) + 200 * inside).astype(np.int16), Geometry.from_spacing(shape))
+    return volume, Prompts(extreme_points=extreme_points(inside, rng))
+
+
+def noise(seed: int, shape=(24, 30, 36)) -> Volume:
+    """A study of noise; each seed is another one."""
+    return Volume(np.random.default_rng(seed).integers(-99, 99, shape, dtype=np.int16), Geometry.from_spacing(shape))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from engine_helpers import BALL, CARD, SHAPE, WAIT, Broken, Steps, make_volume
 
 from aiassist.engine import AnnotateRequest, JobState, LocalBackend
 from aiassist.engine.studies import Studies
@@ -20,66 +21,11 @@ from aiassist.errors import (
     StudyError,
     UnknownStudyError,
 )
-from aiassist.imaging import Geometry, MaskPatch, Region, Volume
+from aiassist.imaging import MaskPatch, Region
 from aiassist.prompts import Prompts
-from aiassist.segmenters.base import ModelCard, Promptable, Step
+from aiassist.segmenters.base import Promptable, Step
 from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.registry import Registry, bundled
-
-SHAPE = (20, 24, 28)
-WAIT = 20
-CARD = ModelCard(name="steps", version="3", kind="promptable", description="Yields many steps.")
-PROMPTS = Prompts(positive=[[14, 12, 10]])
-
-
-class Steps:
-    """A segmenter of many steps that waits at the first one until it is let go."""
-
-    card = CARD
-
-    def __init__(self):
-        self.entered, self.go = threading.Event(), threading.Event()
-        self.order: list[float] = []
-        self.closed = 0
-
-    def annotate(self, volume, prompts):
-        """A mask of the clicked voxel, after ten steps."""
-        i, j, k = prompts.positive[0].astype(int)
-        try:
-            for n in range(10):
-                yield Step("pass", n / 10)
-                self.entered.set()
-                assert self.go.wait(WAIT)
-                if n == 0:
-                    self.order.append(float(i))
-        except GeneratorExit:
-            self.closed += 1
-            raise
-        return MaskPatch(Region((k, j, i), (k + 1, j + 1, i + 1)), np.ones((1, 1, 1), bool))
-
-
-class Broken:
-    """A segmenter that fails in its second step."""
-
-    card = replace(CARD, name="broken")
-
-    def annotate(self, volume, prompts):
-        """Fails."""
-        yield Step("pass", 0.0)
-        raise RuntimeError("the network is on fire")
-
-
-def make_volume(seed=0) -> Volume:
-    """A bright ball in noise."""
-    rng = np.random.default_rng(seed)
-    axes = np.ix_(*[np.arange(n) - n / 2 for n in SHAPE])
-    voxels = rng.normal(0, 10, SHAPE) + 200 * (sum((a / 6) ** 2 for a in axes) <= 1)
-    return Volume(voxels.astype(np.int16), Geometry.from_spacing(SHAPE, (1, 1, 1.5)))
-
-
-BALL = Prompts(
-    extreme_points=[[8, 12, 10], [20, 12, 10], [14, 6, 10], [14, 18, 10], [14, 12, 4], [14, 12, 16]],
-)
 
 
 @pytest.fixture
@@ -193,11 +139,17 @@ def test_an_unknown_model_is_refused_at_submit(backend, study):
         backend.submit(request(study, model="oracle"))
 
 
-def test_a_model_that_cannot_run_on_the_device_is_refused_at_submit(registry):
+def test_a_model_that_cannot_run_on_the_device_is_refused_at_submit(registry, steps):
+    steps.card = replace(CARD, devices=("cuda",))
+    with LocalBackend(registry) as backend, pytest.raises(ModelError, match="'steps' runs on cuda, not on cpu"):
+        backend.submit(request(backend.open_study(make_volume())))
+
+
+def test_a_model_that_knows_only_the_cpu_runs_there_beside_a_better_device_and_says_so(registry):
     with LocalBackend(registry, device="cuda") as backend:
         study = backend.open_study(make_volume())
-        with pytest.raises(ModelError, match="'geodesic' runs on cpu, not on cuda"):
-            backend.submit(AnnotateRequest(study, BALL, model="geodesic"))
+        answer = backend.annotate(AnnotateRequest(study, BALL, model="geodesic"))
+    assert answer.device == "cpu" and answer.patch.mask.any()
 
 
 def test_an_automatic_model_takes_no_prompts(backend, study, registry):

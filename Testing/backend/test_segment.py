@@ -163,6 +163,11 @@ def test_when_the_device_is_full_the_cpu_takes_over_and_says_so(halves):
         assert backend.segment(SegmentRequest(backend.open_study(BALL), "halves")).device == "cpu"
 
 
+def test_an_automatic_model_of_the_cpu_runs_there_beside_a_better_device_and_says_so(chest):
+    with LocalBackend(device="cuda") as backend:
+        assert backend.segment(SegmentRequest(backend.open_study(chest), MODEL)).device == "cpu"
+
+
 def test_a_full_queue_refuses_a_segmentation(halves):
     registry = Registry()
     registry.add("halves", lambda: halves)

@@ -27,6 +27,7 @@ from aiassist.engine import AnnotateRequest, LocalBackend
 from aiassist.evaluation.cases import load_case
 from aiassist.imaging import Volume
 from aiassist.prompts import Prompts, extreme_points
+from aiassist.protocol.messages import voxels_as_bytes
 
 SAMPLE = Path(__file__).parents[2] / "Resources" / "SampleData" / "ts_ct_torso"
 
@@ -74,26 +75,43 @@ def clicks(server: Server, volume: Volume, labels: np.ndarray, model: str) -> No
     )
 
 
-def upload(server: Server, volume: Volume) -> None:
-    """Bytes a second of an upload, beside curl that sends the same bytes to a server that throws them away."""
-    with RemoteBackend(server.url, server.token) as backend:
-        volume.study_id  # noqa: B018 - hashed once, on opening the file
-        began = time.perf_counter()
-        backend.open_study(volume)
-        ours = volume.voxels.nbytes / (time.perf_counter() - began)
-        began = time.perf_counter()
-        backend.open_study(volume)
-        again = time.perf_counter() - began
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(volume.voxels.tobytes())
-        file.flush()
-        curl = volume.voxels.nbytes / curl_seconds(file.name)
-        web = volume.voxels.nbytes / uvicorn_seconds(file.name)
-    print(
-        f"upload of {volume.voxels.nbytes / 1e6:.0f} MB: {ours / 1e6:.0f} MB/s; curl to uvicorn that forgets it "
-        f"{web / 1e6:.0f} MB/s: ratio {ours / web:.2f}; curl to a bare socket {curl / 1e6:.0f} MB/s: ratio "
-        f"{ours / curl:.2f}; opening it again {1000 * again:.1f} ms"
-    )
+def upload(server: Server, volume: Volume, turns: int = 7) -> None:
+    """Bytes a second of uploads, each beside curl that sends the same bytes to servers that throw them away.
+
+    What is stored needs new memory of the computer, whoever stores it: the time to write a new file says how much.
+    """
+    size, rows = volume.voxels.nbytes, []
+    with tempfile.TemporaryDirectory() as folder, RemoteBackend(server.url, server.token) as backend:
+        path = Path(folder) / "voxels"
+        path.write_bytes(voxels_as_bytes(volume))
+        for turn in range(turns):
+            voxels = volume.voxels.copy()
+            voxels[0, 0, 0] = turn
+            fresh = Volume(voxels, volume.geometry)
+            fresh.study_id  # noqa: B018 - hashed once, on opening the file
+            ours = seconds_of(backend.open_study, fresh)
+            web, bare = uvicorn_seconds(str(path)), curl_seconds(str(path))
+            stored = seconds_of((Path(folder) / f"new {turn}").write_bytes, voxels_as_bytes(fresh))
+            rows.append((ours, web, bare, stored))
+        again = seconds_of(backend.open_study, fresh)
+    ours, web, bare, stored = np.array(rows).T
+    print(f"upload of {size / 1e6:.0f} MB, {turns} times: {_spread(size / 1e6 / ours, '.0f')} MB/s")
+    print(f"  of what curl reaches to uvicorn that forgets it ({_spread(web, '.2f')} s): {_spread(web / ours, '.2f')}")
+    print(f"  of what curl reaches to a bare socket ({_spread(bare, '.2f')} s): {_spread(bare / ours, '.2f')}")
+    print(f"  the same bytes into a new file, without any server: {_spread(stored, '.2f')} s")
+    print(f"  opening it again: {1000 * again:.1f} ms")
+
+
+def seconds_of(work, *arguments) -> float:
+    """How long something takes."""
+    began = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - began
+
+
+def _spread(values, form: str) -> str:
+    """The median, and between which the values lie."""
+    return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 FORGET = """
@@ -114,14 +132,13 @@ def uvicorn_seconds(path: str) -> float:
     """Seconds of ``curl -T`` to the web server that ours runs on, with an application that forgets what it gets."""
     process = subprocess.Popen([sys.executable, "-c", FORGET], stdout=subprocess.PIPE, encoding="utf8")
     url = f"http://127.0.0.1:{process.stdout.readline().strip()}/"
-    times = []
-    for _ in range(3):  # the first one wakes it up
+    for _ in range(2):  # the first one wakes it up
         began = time.perf_counter()
         subprocess.run(["curl", "-s", "-H", "Expect:", "-T", path, url], check=True)
-        times.append(time.perf_counter() - began)
+        took = time.perf_counter() - began
     process.kill()
     process.wait()
-    return min(times)
+    return took
 
 
 def curl_seconds(path: str) -> float:
@@ -192,7 +209,6 @@ def crowd(folder: Path, volume: Volume, labels: np.ndarray, people: int = 16, ea
             thread.join()
         done.set()
         watcher.join()
-    rate, spread = people * each / max(seconds), max(seconds) / min(seconds)
     rate, spread = people * each / max(seconds), max(seconds) / min(seconds)
     print(
         f"{people} clients, {each} clicks each, 4 studies: {len(errors)} errors {errors[:2]}, {rate:.0f} clicks/s, "

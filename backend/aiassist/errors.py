@@ -21,6 +21,10 @@ class ModelError(AIAssistError):
     """A model is unknown, or cannot do what was asked of it."""
 
 
+class UnknownModelError(ModelError):
+    """There is no model of that name where it was asked for."""
+
+
 class ContourError(AIAssistError):
     """A slice, an outline, or what should be done with it cannot be used."""
 
@@ -67,6 +71,10 @@ class StoreError(AIAssistError):
 
 class SeriesError(AIAssistError):
     """An image is kept with the DICOM headers of another series."""
+
+
+class NotStoredError(StoreError):
+    """The ground-truth store has no such study, structure or version."""
 
 
 class MissingExtraError(AIAssistError):

@@ -29,7 +29,7 @@ class RemoteBackend:
 
     def __init__(self, transport: Transport | str, token: str | None = None):
         self.transport = RequestsTransport(transport, token) if isinstance(transport, str) else transport
-        self.conversations = Conversations(uuid.uuid4().hex)
+        self.conversations = Conversations(uuid.uuid4().hex, compress=not self.transport.local)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="aiassist-remote")
         self._latest: dict[tuple[str, ...], _RemoteJob] = {}
 

@@ -21,6 +21,9 @@ CONNECT = 6.0
 class Transport(Protocol):
     """Sends a request and returns the reply, whatever its status."""
 
+    #: Whether the server is on this computer, so that compressing what is sent never pays.
+    local: bool
+
     def send(self, request: Request) -> Reply:
         """`ConnectionLostError` when no reply came."""
         ...

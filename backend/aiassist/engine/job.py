@@ -27,8 +27,8 @@ class JobState(Enum):
 class Job(Generic[Result]):
     """A generator of `Step` that somebody advances, and its outcome.
 
-    Whoever owns the device calls `step` until it returns False; others call `cancel` and `result`
-    from any thread.
+    It is queued, then running, then done, failed or cancelled for good. Whoever owns the device calls `step` until it
+    returns False; others call `cancel` and `result` from any thread.
 
     Parameters
     ----------
@@ -36,9 +36,20 @@ class Job(Generic[Result]):
         Yields a `Step` before each piece of work and returns the result.
     progress : callable, optional
         Called with each `Step`, on the thread that advances the job.
+    slot : tuple, optional
+        A newer job in the same slot takes its place; see `Worker.add`.
+    seconds : dict, optional
+        Where the seconds of each phase are written.
     """
 
-    def __init__(self, work: Generator[Step, None, Result], progress: Callable[[Step], None] | None = None):
+    def __init__(
+        self,
+        work: Generator[Step, None, Result],
+        progress: Callable[[Step], None] | None = None,
+        slot: tuple[str, ...] | None = None,
+        seconds: dict[str, float] | None = None,
+    ):
+        self.slot = slot
         self._work = work
         self._progress = progress
         self._finished = threading.Event()
@@ -51,7 +62,7 @@ class Job(Generic[Result]):
         self.state = JobState.QUEUED
         self.last_step = Step("queued", 0.0)
         #: Seconds spent in each phase so far.
-        self.seconds: dict[str, float] = {}
+        self.seconds = {} if seconds is None else seconds
 
     def step(self) -> bool:
         """Do one piece of the work; False when there is nothing left to do."""

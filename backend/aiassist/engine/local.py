@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
 import numpy as np
 
 from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Request, Segmentation, SegmentRequest
-from aiassist.engine.job import Job
+from aiassist.engine.job import Job, Result
 from aiassist.engine.studies import Studies
 from aiassist.engine.worker import Worker
 from aiassist.errors import DeviceMemoryError, ModelError
@@ -54,8 +53,6 @@ class LocalBackend:
         self.default = default
         self.studies = studies if studies is not None else Studies()
         self.worker = Worker(device, threaded, queue)
-        self._latest: dict[tuple[str, ...], Job] = {}
-        self._lock = threading.Lock()
 
     def models(self) -> list[ModelCard]:
         """See `Backend.models`."""
@@ -74,14 +71,21 @@ class LocalBackend:
         Prompts(prior=patch).check(self.studies.geometry(study))
         return self.studies.remember(study, patch.over(None))
 
-    def submit(self, request: Request, progress: Callable[[Step], None] | None = None) -> Job[Answer]:
-        """See `Backend.submit`; what is wrong with the request is raised here, not later."""
-        work = self._segmentation if isinstance(request, SegmentRequest) else self._annotation
-        job: Job[Answer] = work(request, progress)
-        with self._lock:
-            self.worker.add(job, instead_of=self._latest.get(request.slot))
-            self._latest = {slot: j for slot, j in self._latest.items() if not j.finished}
-            self._latest[request.slot] = job
+    def submit(
+        self,
+        request: Request,
+        progress: Callable[[Step], None] | None = None,
+        then: Callable[[Answer], Result] | None = None,
+    ) -> Job[Answer | Result]:
+        """See `Backend.submit`; what is wrong with the request is raised here, not later.
+
+        With `then` the job's result is what that makes of the answer, on the worker's thread.
+        """
+        seconds: dict[str, float] = {}
+        begin = self._segmentation if isinstance(request, SegmentRequest) else self._annotation
+        work = begin(request, seconds)
+        job = Job(work if then is None else _finished(work, then), progress, request.slot, seconds)
+        self.worker.add(job)
         return job
 
     def annotate(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Annotation:
@@ -129,7 +133,8 @@ class LocalBackend:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _annotation(self, request: AnnotateRequest, progress) -> Job[Annotation]:
+    def _annotation(self, request: AnnotateRequest, seconds: dict[str, float]) -> Generator[Step, None, Annotation]:
+        """The work of a request, which is checked now and done later."""
         segmenter: Promptable = self._segmenter(request.model or self.default, "promptable")
         geometry = self.studies.geometry(request.study)
         prompts = request.prompts
@@ -151,46 +156,52 @@ class LocalBackend:
                 model=segmenter.card.name,
                 model_version=segmenter.card.version,
                 device=device,
-                seconds=job.seconds,
+                seconds=seconds,
             )
 
-        job: Job[Annotation] = Job(work(), progress)
-        return job
+        return work()
 
-    def _segmentation(self, request: SegmentRequest, progress) -> Job[Segmentation]:
+    def _segmentation(self, request: SegmentRequest, seconds: dict[str, float]) -> Generator[Step, None, Segmentation]:
+        """The work of a request, which is checked now and done later."""
         segmenter: Automatic = self._segmenter(request.model, "automatic")
         self.studies.geometry(request.study)
 
         def work() -> Generator[Step, None, Segmentation]:
             patch, device = yield from self._run(segmenter, request.study, lambda s, v: s.segment(v))
             yield Step("answer", 1.0)
-            card = segmenter.card
-            return Segmentation(patch, request.study, card.name, card.version, device, job.seconds)
+            return Segmentation(patch, request.study, segmenter.card.name, segmenter.card.version, device, seconds)
 
-        job: Job[Segmentation] = Job(work(), progress)
-        return job
+        return work()
 
     def _segmenter(self, name: str, kind: str) -> Segmenter:
-        """The segmenter of a name; `ModelError` unless it is of this kind and runs on this device."""
+        """The segmenter of a name; `ModelError` unless it is of this kind and runs here."""
         segmenter = self.registry.get(name)
         card = segmenter.card
         if card.kind != kind:
             prompts = "takes no prompts; run it with segment" if kind == "promptable" else "needs prompts; run annotate"
             raise ModelError(f"The model {card.name!r} {prompts}.")
-        if self.worker.name not in card.devices:
+        if not {self.worker.name, "cpu"} & set(card.devices):
             raise ModelError(f"The model {card.name!r} runs on {', '.join(card.devices)}, not on {self.worker.name}.")
         return segmenter
 
     def _run(
         self, segmenter: Segmenter, study: str, begin: Callable[[Segmenter, Volume], Work]
     ) -> Generator[Step, None, tuple[MaskPatch, str]]:
-        """The work that `begin` starts, on the CPU when the device has too little memory; also says where it ran."""
+        """The work that `begin` starts, and where it ran: on the CPU when the model knows nothing else, or when the
+        device has too little memory."""
         yield Step("open", 0.0)
         volume = self.studies.volume(study)
+        device = self.worker.name if self.worker.name in segmenter.card.devices else "cpu"
         try:
-            return (yield from begin(segmenter, volume)), self.worker.name
+            return (yield from begin(segmenter, volume)), device
         except DeviceMemoryError:
-            if self.fallback is None:
+            if self.fallback is None or device == "cpu":
                 raise
         yield Step("once more on the cpu", 0.0)
         return (yield from begin(self.fallback.get(segmenter.card.name), volume)), "cpu"
+
+
+def _finished(work: Generator[Step, None, Answer], then: Callable[[Answer], Result]) -> Generator[Step, None, Result]:
+    answer = yield from work
+    yield Step("answer", 1.0)
+    return then(answer)

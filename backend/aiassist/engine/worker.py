@@ -10,7 +10,7 @@ from aiassist.errors import AIAssistError, BusyError
 
 
 class Worker:
-    """Runs jobs one after the other, in the order in which they came.
+    """Runs jobs one after the other, in the order in which they came; of one slot only the latest.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ class Worker:
             self._thread = threading.Thread(target=self._run, name=f"aiassist-{name}", daemon=True)
             self._thread.start()
 
-    def add(self, job: Job, instead_of: Job | None = None) -> None:
-        """Queue a job; another one that still waits gives way to it, one that runs is cancelled.
+    def add(self, job: Job) -> None:
+        """Queue a job; the one before it in its slot gives way when it still waits, and is cancelled when it runs.
 
         `BusyError` when too many wait, `AIAssistError` after `stop`, when nobody would run it; then the other job
         goes on.
@@ -43,17 +43,18 @@ class Worker:
         with self._wake:
             if self._stopping:
                 raise AIAssistError(f"The backend on {self.name} is closed; make a new one.")
-            waits = instead_of is not None and instead_of in self._queue and instead_of is not self._queue[0]
-            if self._limit is not None and len(self._queue) - waits >= self._limit:
+            same = [other for other in self._queue if job.slot is not None and other.slot == job.slot]
+            waiting = [other for other in same if other is not self._queue[0]]
+            if self._limit is not None and len(self._queue) - len(waiting) >= self._limit:
                 raise BusyError(f"{len(self._queue)} requests wait for the {self.name} already; try again in a moment.")
-            if waits:
-                self._queue.remove(instead_of)
+            for other in waiting:
+                self._queue.remove(other)
             self._queue.append(job)
             self._wake.notify()
-        if instead_of is not None:
-            instead_of.cancel()
-            if waits:
-                instead_of.step()  # which ends it
+        for other in same:
+            other.cancel()
+        for other in waiting:
+            other.step()  # which ends it
 
     def position(self, job: Job) -> int:
         """How many jobs come before this one; 0 when it is running or done."""

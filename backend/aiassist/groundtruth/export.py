@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiassist.errors import StoreError
+from aiassist.errors import NotStoredError, StoreError
 from aiassist.files import whole_file
 from aiassist.groundtruth.store import GroundTruthStore, LabelVersion, StudyRecord
 from aiassist.imaging import Geometry, Label, MaskPatch, Volume, write_volume
@@ -32,12 +32,14 @@ def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[Label
 
     Raises
     ------
+    NotStoredError
+        When there is nothing to export.
     StoreError
-        When there is nothing to export, when structures overlap in a labelmap, or when DICOM SEG
+        When structures overlap in a labelmap, or when DICOM SEG
         is asked for of a study that did not come from DICOM.
     """
     if not versions:
-        raise StoreError(f"The study {study.name!r} has no labels to export.")
+        raise NotStoredError(f"The study {study.name!r} has no labels to export.")
     path = check_labels_name(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")

@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from aiassist.errors import SeriesError, StoreError
+from aiassist.errors import NotStoredError, SeriesError, StoreError
 from aiassist.files import UNFINISHED, sync, whole_file
 from aiassist.groundtruth.index import LabelRow, State, StudyRow, open_index
 from aiassist.imaging import (
@@ -255,7 +255,7 @@ class GroundTruthStore:
         found = [s for s in everything if name_or_id in (s.name, s.id)]
         found = found or [s for s in everything if len(name_or_id) >= 4 and s.id.startswith(name_or_id)]
         if not found:
-            raise StoreError(
+            raise NotStoredError(
                 f"There is no study called {name_or_id!r} in {self.folder}; give a name, or at least four digits "
                 "of the hash, as: aiassist truth list --studies shows them."
             )
@@ -274,7 +274,7 @@ class GroundTruthStore:
         with self._session() as session:
             row = session.get(StudyRow, study)
         if row is None:
-            raise StoreError(f"There is no study {study!r} in {self.folder}.")
+            raise NotStoredError(f"There is no study {study!r} in {self.folder}.")
         return row
 
     def volume(self, study: str) -> Volume:
@@ -395,7 +395,7 @@ class GroundTruthStore:
         return {version.structure: version for version in newest.values()}
 
     def version(self, study: str, structure: str, number: int | None = None) -> LabelVersion:
-        """One version, the newest when no number is given; `StoreError` when there is none."""
+        """One version, the newest when no number is given; `NotStoredError` when there is none."""
         versions = self.history(study, structure)
         chosen = versions[-1:] if number is None else [v for v in versions if v.number == number]
         if not chosen:
@@ -403,7 +403,7 @@ class GroundTruthStore:
             if not versions:
                 known = f"its structures are {', '.join(self.latest(study)) or 'none yet'}"
             wanted = "no label" if number is None else f"no version {number}"
-            raise StoreError(f"There is {wanted} of {structure!r} in the study {study}; {known}.")
+            raise NotStoredError(f"There is {wanted} of {structure!r} in the study {study}; {known}.")
         return chosen[0]
 
     def mask(self, version: LabelVersion) -> MaskPatch:

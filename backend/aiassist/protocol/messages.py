@@ -34,6 +34,8 @@ DTYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"
 _STATUS = {
     errors.UnknownStudyError: 404,
     errors.UnknownMaskError: 404,
+    errors.UnknownModelError: 404,
+    errors.NotStoredError: 404,
     errors.BusyError: 503,
     errors.DeviceMemoryError: 507,
     errors.AccessError: 403,

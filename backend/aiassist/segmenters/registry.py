@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from aiassist.errors import MissingExtraError, ModelError
+from aiassist.errors import MissingExtraError, ModelError, UnknownModelError
 from aiassist.resources import resource
 from aiassist.segmenters.base import ModelCard, Segmenter
 from aiassist.segmenters.ellipsoid import Ellipsoid
@@ -31,9 +31,9 @@ class Registry:
         self._made.pop(name, None)
 
     def get(self, name: str) -> Segmenter:
-        """The segmenter called `name`; `ModelError` when there is none."""
+        """The segmenter called `name`; `UnknownModelError` when there is none."""
         if name not in self._makers:
-            raise ModelError(f"There is no model {name!r}; the models are {', '.join(self._makers)}.")
+            raise UnknownModelError(f"There is no model {name!r}; the models are {', '.join(self._makers)}.")
         if name not in self._made:
             self._made[name] = self._makers[name]()
         return self._made[name]

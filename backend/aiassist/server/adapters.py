@@ -16,7 +16,7 @@ from aiassist.errors import PromptError, UnknownStudyError
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.exchange import fails, finished, person_of
-from aiassist.server.forms import Form, form_of, image_bytes
+from aiassist.server.forms import Form, form_of, form_with, image_bytes
 from aiassist.server.service import Service
 from aiassist.server.sessions import Session, SessionExpired, Sessions
 
@@ -60,16 +60,15 @@ class Desk:
         return await self._voxels(request, job, SegmentRequest(study, model, client=job))
 
     async def _voxels(self, request: Request, job: str, asked: Asked) -> np.ndarray | None:
-        person = person_of(request)
-        geometry = await asyncio.to_thread(self.service.studies.geometry, asked.study)
-        work = self.service.submit(person, job, asked)
+        person, thread = person_of(request), asyncio.to_thread
+        work = await thread(self.service.ask, person, job, asked)
         try:
             if not await finished(work, request):
                 return None
-            return await asyncio.to_thread(work.result(0).patch.to_labelmap, geometry.shape)
         finally:
-            self.service.leave(person, job)
-            self.service.forget(person, job)
+            self.service.jobs.leave(person, job, forget=True)
+        geometry = await thread(self.service.studies.geometry, asked.study)
+        return await thread(work.result(0).patch.to_labelmap, geometry.shape)
 
     async def file(self, study: str, voxels: np.ndarray, params: dict, default: str) -> tuple[bytes, str]:
         """A mask of a study as the file that the client asked for."""
@@ -92,7 +91,7 @@ def session_routes(desk: Desk) -> APIRouter:
     """The routes /session/ of both protocols."""
     routes = APIRouter(tags=["AIAA and MONAI Label: sessions"])
 
-    @routes.put("/session/", summary="Send an image once", responses=fails(507))
+    @routes.put("/session/", summary="Send an image once", responses=fails(404, 507), openapi_extra=form_with("image"))
     async def make(request: Request, expiry: int = 0) -> dict:
         form = await form_of(request)
         study = await desk.study(request, form)

@@ -21,13 +21,20 @@ from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.adapters import EXPIRED, Desk, points_of
 from aiassist.server.exchange import admin_of, fails
-from aiassist.server.forms import form_of, form_reply, image_bytes
+from aiassist.server.forms import form_of, form_reply, form_with, image_bytes
 from aiassist.server.sessions import SessionExpired
 
 #: A model for extreme points is offered once more, for clicks, under this name.
 CLICKS = "_deepgrow"
 #: Most vertices of all outlines together.
 VERTICES = 200_000
+#: What the routes of a model share, and those of outlines.
+LONG = {
+    "response_class": Response,
+    "responses": fails(404, 440, 503, 507),
+    "openapi_extra": form_with("datapoint"),
+}
+SHORT = {"response_class": Response, "responses": fails(), "openapi_extra": form_with("datapoint")}
 Name = Annotated[str, Query(max_length=200)]
 
 
@@ -77,15 +84,15 @@ def _annotation(desk: Desk) -> APIRouter:
             return Response(file[0], media_type="application/octet-stream")
         return form_reply(told, file)
 
-    @routes.post("/dextr3d", summary="A mask from extreme points", response_class=Response, responses=fails(404, 503))
+    @routes.post("/dextr3d", summary="A mask from extreme points", **LONG)
     async def dextr3d(request: Request, model: Name = "", session_id: Name = "", output: Name = "") -> Response:
         return await answer(request, model, session_id, extreme, output)
 
-    @routes.post("/deepgrow", summary="A mask from clicks", response_class=Response, responses=fails(404, 503))
+    @routes.post("/deepgrow", summary="A mask from clicks", **LONG)
     async def deepgrow(request: Request, model: Name = "", session_id: Name = "", output: Name = "") -> Response:
         return await answer(request, model, session_id, clicks, output)
 
-    @routes.post("/inference", summary="A mask from what is sent", response_class=Response, responses=fails(404, 503))
+    @routes.post("/inference", summary="A mask from what is sent", **LONG)
     async def inference(request: Request, model: Name = "", session_id: Name = "", output: Name = "") -> Response:
         def either(params: dict):
             return extreme(params) if points_of(params, "points", "extreme_points") else clicks(params)
@@ -93,12 +100,7 @@ def _annotation(desk: Desk) -> APIRouter:
         automatic = await desk.automatic(model)
         return await answer(request, model, session_id, None if automatic else either, output)
 
-    @routes.post(
-        "/segmentation",
-        summary="All that an automatic model finds",
-        response_class=Response,
-        responses=fails(404, 503),
-    )
+    @routes.post("/segmentation", summary="All that an automatic model finds", **LONG)
     async def segmentation(request: Request, model: Name = "", session_id: Name = "", output: Name = "") -> Response:
         return await answer(request, model, session_id, None, output)
 
@@ -166,7 +168,7 @@ def _onto(prompts: Prompts, geometry: Geometry) -> Prompts:
 def _polygons() -> APIRouter:
     routes = APIRouter()
 
-    @routes.post("/mask2polygon", summary="The outlines of a mask, slice by slice", responses=fails())
+    @routes.post("/mask2polygon", summary="The outlines of a mask, slice by slice", **SHORT)
     async def mask2polygon(request: Request) -> Response:
         form = await form_of(request)
         if form.image is None:
@@ -176,7 +178,7 @@ def _polygons() -> APIRouter:
             raise ContourError(f"more_points is {more!r}; give the pixels between two vertices, 0 to 1000.")
         return JSONResponse(await asyncio.to_thread(polygons_of, form.image, float(more) + 1))
 
-    @routes.post("/fixpolygon", summary="Pull a vertex of an outline", response_class=Response, responses=fails())
+    @routes.post("/fixpolygon", summary="Pull a vertex of an outline", **SHORT)
     async def fixpolygon(request: Request) -> Response:
         form = await form_of(request)
         if form.image is None:

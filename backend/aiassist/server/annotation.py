@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from aiassist.engine import Job
 from aiassist.engine.backend import Request as Asked
 from aiassist.protocol.messages import (
     ANSWER,
@@ -68,45 +69,39 @@ async def _answered(
     service: Service, request: Request, job: str, body: Strict, read: Callable[[dict[str, Any]], Asked]
 ) -> Response:
     """The answer of a job, once it is done; a client that goes away cancels it when nobody else waits."""
-    person, thread = person_of(request), asyncio.to_thread
-    answer = service.answer(person, job)
-    if answer is not None:
-        return Response(answer[1], headers=answer[0])
-    asked = await thread(lambda: read(body.model_dump(exclude_none=True)))
-    await thread(service.studies.geometry, asked.study)
-    work = service.submit(person, job, asked)
+    person = person_of(request)
+
+    def ask() -> Job[tuple[dict[str, str], bytes]]:
+        return service.ask(person, job, read(body.model_dump(exclude_none=True)), answer_to_wire)
+
+    work = await asyncio.to_thread(ask)
     try:
         if not await finished(work, request):
             return Response(status_code=499)
-        headers, data = await thread(answer_to_wire, work.result(0))
-        service.keep_answer(person, job, (headers, data))
     finally:
-        service.leave(person, job)
+        service.jobs.leave(person, job)
+    headers, data = work.result(0)
     return Response(data, headers=headers)
 
 
 def _job_routes(routes: APIRouter, service: Service) -> None:
+    def job_of(request: Request, name: str) -> Job:
+        found = service.jobs.get(person_of(request), name)
+        if found is None:
+            raise HTTPException(404, f"There is no job {name}; it may be long done.")
+        return found
+
     @routes.get("/jobs/{job}", summary="Where a job stands", responses=fails(404))
     async def job_state(job: JobPart, request: Request) -> dict:
-        person = person_of(request)
-        if service.answer(person, job) is not None:
-            return {"state": "done", "position": 0, "phase": "version", "fraction": 1.0}
-        found = service.job(person, job)
-        if found is None:
-            raise HTTPException(404, f"There is no job {job}; it may be long done.")
+        found = job_of(request, job)
         return {
             "state": found.state.value,
-            "position": service.backend.worker.position(found),
+            "position": service.jobs.position(found),
             "phase": found.last_step.phase,
             "fraction": found.last_step.fraction,
         }
 
     @routes.delete("/jobs/{job}", summary="Cancel a job", responses=fails(404))
     async def cancel(job: JobPart, request: Request) -> dict:
-        person = person_of(request)
-        found = service.job(person, job)
-        if found is None and service.answer(person, job) is None:
-            raise HTTPException(404, f"There is no job {job}; it may be long done.")
-        if found is not None:
-            found.cancel()
+        job_of(request, job).cancel()
         return {}

@@ -23,7 +23,7 @@ from aiassist.server.aiaa import aiaa_routes
 from aiassist.server.annotation import annotation_routes
 from aiassist.server.dicom import dicom_routes
 from aiassist.server.downloads import download_routes
-from aiassist.server.exchange import admin_of
+from aiassist.server.exchange import admin_of, fails
 from aiassist.server.guard import Guard, Limits
 from aiassist.server.monailabel import monailabel_routes
 from aiassist.server.native import native_routes
@@ -80,7 +80,11 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
         return RedirectResponse("docs")
 
     @app.get(
-        "/logs/", tags=["server"], summary="The latest lines of the server's log", response_class=PlainTextResponse
+        "/logs/",
+        tags=["server"],
+        summary="The latest lines of the server's log",
+        response_class=PlainTextResponse,
+        responses=fails(403),
     )
     async def logs(request: Request, lines: int = 300) -> str:
         admin_of(request)

@@ -20,19 +20,22 @@ A_PATCH = {200: {"content": {PATCH_TYPE: {"schema": {"type": "string", "format":
 
 
 def fails(*statuses: int) -> dict:
+    """The documented errors of a route: those that any route may answer, and these."""
     said = {
+        400: "The body is no JSON, or no form",
         401: "No token, or an unknown one",
-        403: "Needs the role admin",
+        403: "Needs the role admin, or another token",
         404: "The study, mask, job or model is not known here",
         409: "Cancelled or overtaken; of uploads: the piece does not begin where the last one ended; of DICOM headers: "
         "those of another series are kept",
         413: "Too large",
+        440: "The session is over; send the image again",
         422: "Something in the request is wrong",
         429: "Too many requests",
         503: "The queue is full",
         507: "No room on the disk or in memory",
     }
-    return {status: {"model": Failure, "description": said[status]} for status in (401, 413, 422, 429, *statuses)}
+    return {status: {"model": Failure, "description": said[status]} for status in (400, 401, 413, 422, 429, *statuses)}
 
 
 def person_of(request: Request) -> Person:

@@ -39,6 +39,16 @@ class Form:
         return next((volume for name, volume in self.images.items() if name != "label"), None)
 
 
+def form_with(file: str) -> dict:
+    """What OpenAPI is told of a form with parameters and a file."""
+    parts = {
+        "params": {"type": "string", "description": "A JSON object"},
+        file: {"type": "string", "format": "binary", "description": "An image; its name's ending says of what kind"},
+    }
+    content = {"multipart/form-data": {"schema": {"type": "object", "properties": parts}}}
+    return {"requestBody": {"content": content}}
+
+
 async def form_of(request: Request) -> Form:
     """Read a form; `UploadError` when a part is none of what it should be."""
     if "multipart/form-data" not in request.headers.get("content-type", ""):

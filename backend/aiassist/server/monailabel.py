@@ -19,7 +19,7 @@ from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.adapters import Desk, points_of
 from aiassist.server.exchange import fails, person_of
-from aiassist.server.forms import form_of, form_reply
+from aiassist.server.forms import form_of, form_reply, form_with
 from aiassist.server.tokens import Tokens
 
 #: What parameters of an inference are called that are no structure with its clicks.
@@ -35,7 +35,7 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
     async def auth() -> dict:
         return {"enabled": True, "client_id": "aiassist", "realm": "aiassist"}
 
-    @routes.post("/auth/token", summary="Exchange name and token for a token", responses=fails())
+    @routes.post("/auth/token", summary="Exchange name and token for a token", responses=fails(403))
     async def token(password: Annotated[str, Form(max_length=200)], username: Annotated[str, Form()] = "") -> dict:
         if tokens.person(password) is None:
             await asyncio.sleep(1)  # guessing takes its time
@@ -130,7 +130,7 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
             },
         }
 
-    @routes.put("/datastore/", summary="Add an image", responses=fails(507))
+    @routes.put("/datastore/", summary="Add an image", responses=fails(507), openapi_extra=form_with("file"))
     @routes.put("/datastore/image", include_in_schema=False)
     async def add_image(request: Request, image: Annotated[str, Query(max_length=200)] = "") -> dict:
         form = await form_of(request)
@@ -146,7 +146,12 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
         data, ending = await desk.file(study, volume.stored_voxels, {}, ".nrrd")
         return _attached(data, f"{study}{ending}")
 
-    @routes.put("/datastore/label", summary="Save a labelmap: a version of each structure", responses=fails(404, 507))
+    @routes.put(
+        "/datastore/label",
+        summary="Save a labelmap: a version of each structure",
+        responses=fails(404, 507),
+        openapi_extra=form_with("label"),
+    )
     async def save_label(
         request: Request, image: Annotated[str, Query(max_length=200)], tag: Annotated[str, Query(max_length=200)] = ""
     ) -> dict:
@@ -201,7 +206,8 @@ def _infer_routes(routes: APIRouter, desk: Desk) -> None:
         "/infer/{model}",
         summary="A mask from clicks, or all that an automatic model finds",
         response_class=Response,
-        responses=fails(404, 503),
+        responses=fails(404, 440, 503, 507),
+        openapi_extra=form_with("file"),
     )
     async def infer(
         model: str,

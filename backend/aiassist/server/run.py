@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -94,6 +95,8 @@ async def _run(server: uvicorn.Server, listener: socket.socket, ready: dict, col
     while not server.started and not running.done():
         await asyncio.sleep(0.01)
     if server.started:
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: walking through it would stop all threads for tens of milliseconds
         print(json.dumps(ready), flush=True)
         if cold is not None:
             cold.warm_up()

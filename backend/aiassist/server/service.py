@@ -6,15 +6,15 @@ import json
 import logging
 import tempfile
 import threading
-from collections import Counter, OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from aiassist.contour import ContourSession
-from aiassist.engine import Job, JobState, LocalBackend
-from aiassist.engine.backend import Request
+from aiassist.engine import Job, LocalBackend
+from aiassist.engine.backend import Answer, Request
+from aiassist.engine.job import Result
 from aiassist.engine.studies import Studies
 from aiassist.errors import ContourError, SeriesError, StoreError, UnknownStudyError
 from aiassist.files import sync
@@ -25,16 +25,11 @@ from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines
 from aiassist.protocol.messages import study_to_json
+from aiassist.server.jobs import Jobs
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.tokens import Person
 
 log = logging.getLogger("aiassist.server")
-
-#: Finished jobs that are remembered, and answers that can still be asked for once more.
-JOBS, ANSWERS = 256, 64
-
-#: Headers and body of an answer.
-Answer = tuple[dict[str, str], bytes]
 
 
 @dataclass(frozen=True)
@@ -68,11 +63,9 @@ class Service:
         self.studies = Studies(settings.memory, self._load)
         self.backend = backend or LocalBackend(device=settings.device, studies=self.studies, queue=settings.queue)
         self.backend.studies = self.studies
-        self._jobs: OrderedDict[tuple[str, str], Job] = OrderedDict()
-        self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()
         self._identities: dict[str, str] = {}
-        self._waiting: Counter[tuple[str, str]] = Counter()
-        self._desk, self._saving, self._audit = threading.Lock(), threading.Lock(), threading.Lock()
+        self.jobs = Jobs(self.backend)
+        self._saving, self._audit = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
         """Stop the work and let go of the files."""
@@ -99,23 +92,8 @@ class Service:
         with self.spool.lock(study):
             if self.has_study(study):
                 return 0, True
-            received = self.spool.announce(study, data)
-            return received, self._finish(study)
-
-    def receive(self, study: str, offset: int, piece: bytes) -> int:
-        """Take a piece of an upload; returns the bytes that arrived."""
-        with self.spool.lock(study):
-            return self.spool.append(study, offset, piece)
-
-    def mark(self, study: str):
-        """Where an upload stands; see `Spool.mark`."""
-        with self.spool.lock(study):
-            return self.spool.mark(study)
-
-    def rewind(self, study: str, mark) -> None:
-        """Forget what came of an upload after a mark."""
-        with self.spool.lock(study):
-            self.spool.rewind(study, mark)
+            upload = self.spool.begin(study, data)
+            return upload.received, self._finish(study)
 
     def finish(self, study: str) -> bool:
         """Whether all of an upload has arrived; it is open then."""
@@ -210,52 +188,12 @@ class Service:
 
     # Jobs
 
-    def submit(self, person: Person, job_id: str, request: Request) -> Job:
-        """The job of a request, which `leave` must follow; the same id again is the same job, unless that failed."""
-        key = (person.name, job_id)
-        with self._desk:
-            job = self._jobs.get(key)
-            if job is None or job.state in (JobState.FAILED, JobState.CANCELLED):
-                job = self.backend.submit(replace(request, client=f"{person.name}/{request.client}"))
-                self._jobs[key] = job
-                finished = [k for k, j in self._jobs.items() if j.finished and k != key]
-                for old in finished[: max(0, len(finished) - JOBS)]:
-                    del self._jobs[old]
-            self._waiting[key] += 1
-        return job
-
-    def leave(self, person: Person, job_id: str) -> None:
-        """Stop waiting for a job; when nobody waits for it any more before it is done, it is cancelled."""
-        key = (person.name, job_id)
-        with self._desk:
-            self._waiting[key] -= 1
-            if self._waiting[key] > 0:
-                return
-            del self._waiting[key]
-            job = self._jobs.get(key)
-            if job is not None and not job.finished:
-                del self._jobs[key]
-                job.cancel()
-
-    def answer(self, person: Person, job_id: str) -> Answer | None:
-        """The answer of a job that is done, while it is remembered."""
-        return self._answers.get((person.name, job_id))
-
-    def keep_answer(self, person: Person, job_id: str, answer: Answer) -> None:
-        """Remember an answer, as it travels, in place of its job."""
-        self._answers[person.name, job_id] = answer
-        self._jobs.pop((person.name, job_id), None)
-        while len(self._answers) > ANSWERS:
-            self._answers.popitem(last=False)
-
-    def forget(self, person: Person, job_id: str) -> None:
-        """Let go of a job whose answer nobody will ask for again."""
-        with self._desk:
-            self._jobs.pop((person.name, job_id), None)
-
-    def job(self, person: Person, job_id: str) -> Job | None:
-        """A job of this person; None when it is not known, or no longer."""
-        return self._jobs.get((person.name, job_id))
+    def ask(
+        self, person: Person, name: str, request: Request, then: Callable[[Answer], Result] | None = None
+    ) -> Job[Answer | Result]:
+        """The job of a request for a study that is here; see `Jobs.ask`."""
+        self.studies.geometry(request.study)
+        return self.jobs.ask(person, name, request, then)
 
     # Contour
 

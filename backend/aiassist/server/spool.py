@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,19 +18,12 @@ from aiassist.files import whole_file
 from aiassist.imaging import DicomSeries, Volume
 from aiassist.imaging.volume import study_digest
 from aiassist.protocol.messages import geometry_from, study_bytes, study_to_json, volume_from, voxels_as_bytes
+from aiassist.server.arriving import Upload
 
 #: What an id may look like; nothing else ever becomes part of a path.
 STUDY_ID = re.compile(r"[0-9a-f]{32}")
 #: Seconds after which the DICOM headers of a study that is not here any more are removed.
 STALE = 24 * 3600
-
-
-class OffsetError(UploadError):
-    """A piece does not begin where the last one ended."""
-
-    def __init__(self, received: int):
-        self.received = received
-        super().__init__(f"{received} bytes have arrived; send on from there.")
 
 
 class Spool:
@@ -53,22 +45,21 @@ class Spool:
     def __init__(self, folder: Path, limit: int):
         self.folder, self.limit = Path(folder), limit
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._digests: dict[str, hashlib.blake2b] = {}
-        self._due: dict[str, int] = {}
+        self._uploads: dict[str, Upload] = {}
         self._trusted: set[str] = set()
-        self._locks: dict[str, threading.Lock] = {}
+        self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
 
     def __contains__(self, study: str) -> bool:
         return self._path(study, "raw").exists()
 
-    def lock(self, study: str) -> threading.Lock:
+    def lock(self, study: str) -> threading.RLock:
         """Held while a study's files change."""
         with self._lock:
-            return self._locks.setdefault(study, threading.Lock())
+            return self._locks.setdefault(study, threading.RLock())
 
-    def announce(self, study: str, data: Mapping) -> int:
-        """Begin an upload, or find the one that broke off; returns the bytes that arrived. Call with the lock held.
+    def begin(self, study: str, data: Mapping) -> Upload:
+        """Begin an upload, or find the one that broke off. Call with the lock held.
 
         `UploadError` when the study cannot be one, or is too large for the spool.
         """
@@ -76,16 +67,14 @@ class Spool:
         if due > self.limit:
             raise UploadError(f"The study has {due:,} bytes; this server keeps {self.limit:,} at most.")
         part = self._path(study, "part")
-        if part.exists() and self._begun_as(study, data):
-            if study not in self._digests:  # begun before this process
-                digest.update(np.memmap(part, np.uint8, mode="r") if part.stat().st_size else b"")
-                self._digests[study] = digest
-            return part.stat().st_size
-        self._make_room(study, due)
-        self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
-        part.write_bytes(b"")
-        self._digests[study] = digest
-        return 0
+        if not part.exists() or not self._begun_as(study, data):
+            self._end(study)
+            self._make_room(due)
+            self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
+            part.write_bytes(b"")
+        if study not in self._uploads:
+            self._uploads[study] = Upload(study, part, due, digest, self.lock(study))
+        return self._uploads[study]
 
     def _begun_as(self, study: str, data: Mapping) -> bool:
         try:
@@ -93,61 +82,31 @@ class Spool:
         except UnknownStudyError:  # its header was lost with the power
             return False
 
-    def append(self, study: str, offset: int, piece: bytes | memoryview) -> int:
-        """Add a piece; returns the bytes that arrived so far. Call with the lock held.
+    def upload(self, study: str) -> Upload:
+        """The upload of a study that is under way; `UnknownStudyError` when it was not announced to this process."""
+        upload = self._uploads.get(study)
+        if upload is None:
+            raise UnknownStudyError(f"No upload of the study {study} is under way; announce it first.")
+        return upload
 
-        Raises
-        ------
-        UnknownStudyError
-            When the upload was not announced to this process.
-        OffsetError
-            When the piece does not begin where the last one ended.
-        UploadError
-            When it goes beyond the end.
-        """
-        part = self._path(study, "part")
-        if study not in self._digests or not part.exists():
-            raise UnknownStudyError(f"No upload of the study {study} has begun; announce it first.")
-        received, due = part.stat().st_size, self._due.get(study) or study_bytes(self._said(study))
-        if offset != received:
-            raise OffsetError(received)
-        if received + len(piece) > due:
-            raise UploadError(f"The study has {due} bytes; this piece would make it {received + len(piece)}.")
-        try:
-            with part.open("ab", buffering=0) as file:
-                left = memoryview(piece)
-                while len(left):
-                    left = left[file.write(left) :]
-        except OSError:
-            os.truncate(part, received)  # a full disk: keep what was whole
-            raise
-        self._digests[study].update(piece)
-        return received + len(piece)
-
-    def mark(self, study: str):
-        """Where an upload stands, for `rewind`. Call with the lock held."""
-        digest = self._digests.get(study)
-        return (digest, digest.copy(), self.received(study)) if digest is not None else None
-
-    def rewind(self, study: str, mark) -> None:
-        """Forget what came after a mark, unless the upload was begun anew since. Call with the lock held."""
-        if mark is not None and self._digests.get(study) is mark[0]:
-            os.truncate(self._path(study, "part"), mark[2])
-            self._digests[study] = mark[1]
+    def _end(self, study: str) -> None:
+        upload = self._uploads.pop(study, None)
+        if upload is not None:
+            upload.over = True
 
     def finish(self, study: str) -> Volume | None:
         """The volume, when all of it has arrived; None before. Call with the lock held.
 
         `UploadError` when the voxels are not those of the id; they are removed then.
         """
-        part, data = self._path(study, "part"), self._said(study)
-        if part.stat().st_size < study_bytes(data):
+        upload = self.upload(study)
+        if upload.received < upload.due:
             return None
-        found = self._digests.pop(study).hexdigest()
-        if found != study:
+        if upload.found != study:
             self.remove(study)
-            raise UploadError(f"What arrived is the study {found}, not {study}; send it again.")
-        part.replace(self._path(study, "raw"))
+            raise UploadError(f"What arrived is the study {upload.found}, not {study}; send it again.")
+        self._end(study)
+        self._path(study, "part").replace(self._path(study, "raw"))
         self._trusted.add(study)
         return self.load(study)
 
@@ -155,7 +114,7 @@ class Spool:
         """Keep a volume that came some other way. Call with the lock held."""
         study, data = volume.study_id, study_to_json(volume)
         self.remove(study)
-        self._make_room(study, study_bytes(data))
+        self._make_room(study_bytes(data))
         self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
         part = self._path(study, "part")
         with part.open("wb") as file:
@@ -209,24 +168,22 @@ class Spool:
         self.drop_series(study)
 
     def _remove_voxels(self, study: str) -> None:
-        self._digests.pop(study, None)
+        self._end(study)
         self._trusted.discard(study)
         for kind in ("raw", "part", "json"):
             with suppress(FileNotFoundError, PermissionError):  # Windows keeps a file that is still mapped
                 self._path(study, kind).unlink()
 
-    def _make_room(self, study: str, need: int) -> None:
+    def _make_room(self, need: int) -> None:
         """Remove what was used longest ago, but nothing that is arriving, until there is room for `need` bytes."""
         with self._lock:
-            self._due = {s: due for s, due in self._due.items() if s in self._digests}
-            self._due[study] = need
             files = [(entry.stat(), Path(entry.path)) for entry in self._entries()]
-            held = sum(self._due.values())
-            held += sum(stat.st_size for stat, path in files if path.stem not in self._due)
+            held = need + sum(upload.due for upload in self._uploads.values())
+            held += sum(stat.st_size for stat, path in files if path.stem not in self._uploads)
             for _, path in sorted(files, key=lambda one: one[0].st_mtime):
                 if held <= self.limit:
                     break
-                if path.suffix in (".raw", ".part") and path.stem not in self._due:
+                if path.suffix in (".raw", ".part") and path.stem not in self._uploads:
                     held -= path.stat().st_size
                     self._remove_voxels(path.stem)
             self._sweep(files)

@@ -35,7 +35,7 @@ def truth_routes(service: Service) -> APIRouter:
     @routes.get(
         "/truth/{study}/export",
         summary="The newest labels as a file",
-        responses={200: {"content": {"application/octet-stream": {}}, "description": "The file"}, **fails()},
+        responses={200: {"content": {"application/octet-stream": {}}, "description": "The file"}, **fails(404)},
         response_class=Response,
     )
     async def exported(
@@ -55,7 +55,7 @@ def truth_routes(service: Service) -> APIRouter:
     @routes.get(
         "/truth/{study}/{structure}/{number}",
         summary="The mask of a version",
-        responses={**A_PATCH, **fails()},
+        responses={**A_PATCH, **fails(404)},
         response_class=Response,
     )
     async def saved(study: Study, structure: Structure, number: Number) -> Response:
@@ -65,7 +65,7 @@ def truth_routes(service: Service) -> APIRouter:
     @routes.post(
         "/truth/{study}/{structure}/{number}/restore",
         summary="Make an old version the newest again",
-        responses=fails(507),
+        responses=fails(404, 507),
     )
     async def restore(study: Study, structure: Structure, number: Number, request: Request) -> dict:
         return (await thread(service.restore, person_of(request), study, structure, number)).to_json()

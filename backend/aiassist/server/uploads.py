@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.requests import ClientDisconnect
@@ -12,10 +13,10 @@ from starlette.requests import ClientDisconnect
 from aiassist.errors import PatchError, UploadError
 from aiassist.imaging import MaskPatch
 from aiassist.protocol.messages import OFFSET, PIECE, RECEIVED, SERIES, error_to_json
+from aiassist.server.arriving import OffsetError, Upload
 from aiassist.server.bodies import MASK_BYTES, Study, StudyBody
 from aiassist.server.exchange import admin_of, body_of, fails, json_reply, pieces_of
 from aiassist.server.service import Service
-from aiassist.server.spool import OffsetError
 
 #: Bytes of an upload that are written at once.
 WRITE = 2**22
@@ -62,9 +63,10 @@ def upload_routes(service: Service) -> APIRouter:
         offset = request.headers.get(OFFSET, "")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
             raise UploadError(f"The header {OFFSET} must say where the piece begins, in bytes.")
-        pieces = pieces_of(request, PIECE)
+        pieces, received = pieces_of(request, PIECE), int(offset)
         try:
-            received = await _keep(service, study, int(offset), pieces)
+            if study not in service.spool:  # another window has sent it meanwhile
+                received = await _keep(service.spool.upload(study), received, pieces)
         except OffsetError as error:
             async for _ in pieces:  # a client that still sends would not hear the answer
                 pass
@@ -89,32 +91,36 @@ def upload_routes(service: Service) -> APIRouter:
     return routes
 
 
-async def _keep(service: Service, study: str, offset: int, pieces: AsyncIterator[bytes]) -> int:
+async def _keep(upload: Upload, offset: int, pieces: AsyncIterator[bytes]) -> int:
     """Write and hash an upload's body while more of it comes; returns the bytes that arrived.
 
     A body that turns out to be wrong leaves nothing behind; one that is cut off leaves what came.
     """
-    if study in service.spool:
-        return offset  # another window has sent it meanwhile
-    mark, held, size, writing = await asyncio.to_thread(service.mark, study), [], 0, None
+    mark, writing = upload.mark(), None
     try:
-        async for piece in pieces:
-            held.append(piece)
-            size += len(piece)
-            if size >= WRITE:
-                offset = await writing if writing is not None else offset
-                writing = asyncio.create_task(asyncio.to_thread(service.receive, study, offset, b"".join(held)))
-                held, size = [], 0
-    except ClientDisconnect:  # what came is kept
-        pass
+        async for block in _blocks(pieces):
+            offset = await writing if writing is not None else offset
+            writing = asyncio.create_task(asyncio.to_thread(upload.append, offset, block))
+        return await writing
     except (UploadError, HTTPException) as error:
         if writing is not None:
             await asyncio.wait((writing,))
         if not isinstance(error, OffsetError):
-            await asyncio.to_thread(service.rewind, study, mark)
+            await asyncio.to_thread(upload.rewind, mark)
         raise
-    offset = await writing if writing is not None else offset
-    return await asyncio.to_thread(service.receive, study, offset, b"".join(held))
+
+
+async def _blocks(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """The pieces in blocks of `WRITE` bytes or a little more; the last block is shorter."""
+    block, size = [], 0
+    with suppress(ClientDisconnect):  # what came is kept
+        async for piece in pieces:
+            block.append(piece)
+            size += len(piece)
+            if size >= WRITE:
+                yield block
+                block, size = [], 0
+    yield block
 
 
 def _put_mask(service: Service, study: str, data: bytes) -> str:

@@ -1,0 +1,74 @@
+"""aiassist contour."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from contour_helpers import STRUCTURES, torso
+from scipy import ndimage
+
+from aiassist import cli
+from aiassist.contour import Plane, Ring, rasterise
+from aiassist.evaluation.metrics import dice
+from aiassist.imaging import Volume, read_labelmap, write_volume
+from aiassist.resources import resource
+
+
+def run_cli(capsys, *arguments) -> tuple[int, str, str]:
+    status = cli.main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def sample(name: str):
+    return resource("SampleData", "ts_ct_torso", name)
+
+
+def test_trace_command_writes_outlines_that_bound_the_structure(tmp_path, capsys):
+    out = tmp_path / "outlines.json"
+    status, said, _ = run_cli(capsys, "contour", "trace", sample("label.nii.gz"), "--value", 1, "-o", out)
+    assert status == 0 and "30 slices" in said
+    volume, labels = torso()
+    for found in json.loads(out.read_text(encoding="utf8"))["slices"]:
+        plane = Plane(volume.geometry, 0, found["index"])
+        rings = [Ring(plane.to_xy(ring["points"]), ring["hole"]) for ring in found["rings"]]
+        truth = plane.of(labels == 1)
+        assert dice(rasterise(rings, plane.shape), truth) > 0.99
+
+
+def test_snap_command_corrects_a_slice_and_its_neighbours(tmp_path, capsys):
+    volume, labels = torso()
+    truth = labels == STRUCTURES["spleen"]
+    mask, out, picture = tmp_path / "mask.nii.gz", tmp_path / "out.nii.gz", tmp_path / "change.png"
+    faulty = truth & ndimage.shift(truth, [0, 0, 3], order=0)
+    write_volume(mask, Volume(faulty, volume.geometry))
+    k = int(np.argmax(truth.sum(axis=(1, 2))))
+    row, column = np.argwhere(faulty[k])[np.argmin(np.argwhere(faulty[k])[:, 1])]
+    pull = ["--from", f"{column},{row},{k}", "--to", f"{column - 3},{row},{k}", "--propagate", 2]
+    status, said, _ = run_cli(
+        capsys, "contour", "snap", sample("image.nii.gz"), mask, "-o", out, *pull, "--picture", picture
+    )
+    assert status == 0 and f"slices changed: {k - 2}, {k - 1}, {k}, {k + 1}, {k + 2}" in said
+    after = read_labelmap(out, like=volume).voxels > 0
+    assert dice(after[k], truth[k]) > dice(faulty[k], truth[k])
+    assert picture.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "1,1,0", "--to", "2,2,0", "--value", "1"], "slice 0 holds no outline"),
+        (["--from", "1,1,900", "--to", "2,2,0", "--value", "1"], "no slice 900"),
+        (["--from", "1,1,90", "--to", "2,2,90", "--value", "1", "--radius", "-4"], "radius -4"),
+        (["--from", "1,1,90", "--to", "2,2,90", "--value", "250"], "the value 250"),
+        (["--from", "1,1,90", "--to", "2,2,90", "--value", "1", "--propagate", "-1"], "--propagate is -1"),
+        (["--from", "1,1,90", "--to", "nan,2,90", "--value", "1"], "not a point"),
+    ],
+)
+def test_snap_command_says_what_is_wrong(tmp_path, capsys, arguments, said):
+    out = tmp_path / "out.nii.gz"
+    image, mask = sample("image.nii.gz"), sample("label.nii.gz")
+    status, _, error = run_cli(capsys, "contour", "snap", image, mask, "-o", out, *arguments)
+    assert status == 2 and said in error and not out.exists()

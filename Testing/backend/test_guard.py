@@ -1,0 +1,77 @@
+"""What stands before every route: limits, rates, clients that stop, strange headers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aiassist.server.guard import Guard, Limits
+from aiassist.server.tokens import Person, Tokens
+
+
+def guarded(limits: Limits, messages: list[dict] | None = None, path: str = "/api/models", length: bytes = b"5"):
+    """What the guard answers a person whose body comes in these messages, the last one never."""
+    replies = []
+
+    async def app(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask(guard):
+        waiting = list(messages or [{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive():
+            return waiting.pop(0) if waiting else await asyncio.sleep(3600)
+
+        async def send(message):
+            replies.append(message)
+
+        headers = [(b"authorization", b"Bearer secret"), (b"content-length", length)]
+        scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": ("10.0.0.1", 1)}
+        await guard(scope, receive, send)
+        return next(m["status"] for m in replies[::-1] if m["type"] == "http.response.start")
+
+    guard = Guard(app, Tokens(own=(Person("me", "admin"), "secret")), limits)
+    return guard, ask
+
+
+def test_a_client_that_stops_in_the_middle_is_given_up():
+    guard, ask = guarded(Limits(wait=0.05), [{"type": "http.request", "body": b"ab", "more_body": True}])
+    assert asyncio.run(ask(guard)) == 408
+
+
+def test_too_many_requests_wait():
+    guard, ask = guarded(Limits(rate=1, burst=3))
+
+    async def several():
+        return [await ask(guard) for _ in range(5)]
+
+    assert asyncio.run(several()) == [200, 200, 200, 429, 429]
+
+
+@pytest.mark.parametrize("length", [b"99999999", b"-1", b"1e9", b"\xff"])
+def test_a_body_beyond_the_limit_is_refused_before_it_is_read(length):
+    guard, ask = guarded(Limits(body=1000), length=length)
+    assert asyncio.run(ask(guard)) == 413
+
+
+def test_a_body_without_a_length_is_counted_as_it_comes():
+    pieces = [{"type": "http.request", "body": bytes(600), "more_body": True}] * 3
+    guard, ask = guarded(Limits(small=1000), pieces, path="/api/annotate", length=b"0")
+    assert asyncio.run(ask(guard)) == 413
+
+
+@pytest.mark.parametrize("header", [b"Basic \xe9", b"Basic !!!", b"Bearer", b"\xff\xfe", b""])
+def test_a_strange_header_is_no_token(header):
+    replies = []
+
+    async def send(message):
+        replies.append(message)
+
+    guard = Guard(None, Tokens(own=(Person("me", "admin"), "secret")), Limits())
+    scope = {"type": "http", "method": "GET", "path": "/api/models", "headers": [(b"authorization", header)]}
+    asyncio.run(guard(scope, None, send))
+    assert replies[0]["status"] == 401

@@ -1,0 +1,164 @@
+"""Who may ask a server what, and what a client takes care of."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import requests
+import trustme
+from server_helpers import Server, ball
+
+from aiassist.client import RemoteBackend, RequestsTransport
+from aiassist.errors import (
+    AccessError,
+    ConnectionLostError,
+    UploadError,
+)
+from aiassist.imaging import MaskPatch
+from aiassist.protocol.messages import study_bytes
+from aiassist.server.tokens import add_token, revoke_token
+
+# Who may do what
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A server with a token file; its people's tokens."""
+    file = tmp_path_factory.mktemp("secret") / "tokens.txt"
+    tokens = {"ann": add_token(file, "ann", "annotator"), "boss": add_token(file, "boss", "admin")}
+    with Server(tmp_path_factory.mktemp("studies"), "--token-file", str(file)) as running:
+        running.file, running.tokens = file, tokens
+        yield running
+
+
+def test_only_health_and_the_api_page_are_open_to_all(guarded):
+    assert guarded.ask("GET", "/api/health", None).json()["status"] == "ok"
+    page = guarded.ask("GET", "/docs", None)
+    assert page.status_code == 200 and "http" not in page.text.replace("httptools", "")  # nothing from elsewhere
+    assert "/api/annotate" in page.text and "default-src 'none'" in page.headers["content-security-policy"]
+    paths = guarded.ask("GET", "/openapi.json", None).json()["paths"]
+    assert guarded.ask("GET", "/auth/", None).json()["enabled"] is True
+    assert guarded.ask("POST", "/auth/token", None, data={"password": "wrong"}).status_code == 403
+    closed = set(paths) - {"/api/health", "/auth/", "/auth/token"}
+    assert len(closed) > 10
+    for path in closed:
+        answer = guarded.ask("GET", path.replace("{", "").replace("}", ""), None)
+        assert answer.status_code == 401, path
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_the_author_of_a_label_is_whose_token_it_is(guarded):
+    volume, _ = ball(12)
+    with guarded.backend(guarded.tokens["ann"]) as backend:
+        study = backend.open_study(volume)
+        saved = backend.run(backend.conversations.save(study, "ball", MaskPatch.of_mask(volume.voxels > 100)))
+    assert saved["author"] == "ann"
+
+
+def test_only_an_admin_removes_studies_and_reads_the_log(guarded):
+    volume, _ = ball(13)
+    with guarded.backend(guarded.tokens["ann"]) as backend:
+        study = backend.open_study(volume)
+    for role, status in (("ann", 403), ("boss", 200)):
+        assert guarded.ask("DELETE", f"/api/studies/{study}", guarded.tokens[role]).status_code == status
+        assert guarded.ask("GET", "/logs/", guarded.tokens[role]).status_code == status
+    assert guarded.ask("HEAD", f"/api/studies/{study}", guarded.tokens["ann"]).status_code == 404
+
+
+def test_a_client_without_headers_puts_its_token_in_the_path_or_the_password(guarded):
+    token = guarded.tokens["ann"]
+    assert guarded.ask("GET", f"/t/{token}/api/models", None).status_code == 200
+    assert guarded.ask("GET", "/t/wrong/api/models", None).status_code == 401
+    assert requests.get(guarded.url + "/api/models", auth=("anybody", token), timeout=9).status_code == 200
+
+
+def test_the_log_names_routes_and_people_but_no_path(guarded):
+    guarded.ask("GET", "/api/truth/" + "ab" * 16 + "?patient=Mustermann", guarded.tokens["ann"])
+    log = guarded.ask("GET", "/logs/", guarded.tokens["boss"]).text
+    assert "/truth/{study} 200" in log and " ann" in log
+    assert "Mustermann" not in log and "abab" not in log and guarded.tokens["ann"] not in log
+
+
+def test_wrong_tokens_are_slowed_and_right_ones_are_not(guarded):
+    began = time.perf_counter()
+    for _ in range(3):
+        assert guarded.ask("GET", "/api/models", "wrong").status_code == 401
+    assert time.perf_counter() - began > 0.2 + 0.4 + 0.8
+    began = time.perf_counter()
+    assert guarded.ask("GET", "/api/models", guarded.tokens["ann"]).status_code == 200
+    assert time.perf_counter() - began < 1.0
+
+
+def test_a_revoked_token_is_shut_out_at_once(guarded):
+    token = add_token(guarded.file, "temp", "annotator")
+    assert guarded.ask("GET", "/api/models", token).status_code == 200
+    revoke_token(guarded.file, "temp")
+    assert guarded.ask("GET", "/api/models", token).status_code == 401
+    assert guarded.ask("GET", "/api/models", guarded.tokens["ann"]).status_code == 200
+
+
+def test_the_token_file_holds_no_token_and_is_nobody_elses(guarded):
+    text = guarded.file.read_text()
+    assert all(token not in text for token in guarded.tokens.values()) and "ann annotator" in text
+    assert guarded.file.stat().st_mode & 0o077 == 0
+
+
+def test_jobs_of_others_are_not_seen(guarded):
+    volume, prompts = ball(14)
+    with guarded.backend(guarded.tokens["ann"]) as backend:
+        study = backend.open_study(volume)
+        body = {"study": study, "prompts": prompts.to_json(), "model": "ellipsoid"}
+        assert guarded.ask("POST", "/api/annotate?job=mine", guarded.tokens["ann"], json=body).status_code == 200
+    assert guarded.ask("GET", "/api/jobs/mine", guarded.tokens["ann"]).json()["state"] == "done"
+    assert guarded.ask("GET", "/api/jobs/mine", guarded.tokens["boss"]).status_code == 404
+
+
+def test_no_page_of_another_site_may_ask(guarded):
+    answer = guarded.ask("OPTIONS", "/api/models", guarded.tokens["ann"], headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_tls_protects_the_token_and_an_unknown_certificate_is_refused(tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    authority.cert_pem.write_to_path(tmp_path / "hospital.pem")
+    tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    with Server(tmp_path / "studies", *tls) as server:
+        assert server.url.startswith("https://")
+        with RemoteBackend(RequestsTransport(server.url, server.token, verify=str(tmp_path / "hospital.pem"))) as good:
+            assert good.models()
+        with pytest.raises(ConnectionLostError, match=r"certificate .* not trusted"):
+            RemoteBackend(RequestsTransport(server.url, server.token)).models()
+
+
+# The client's own care
+
+
+def test_a_token_does_not_travel_unencrypted():
+    with pytest.raises(AccessError, match="use https"):
+        RequestsTransport("http://server.example:8000", token="secret")
+    RequestsTransport("http://server.example:8000", token="secret", plain=True).close()
+
+
+def test_an_address_that_is_none_or_does_not_answer_is_said():
+    with pytest.raises(ConnectionLostError, match="write it as https"):
+        RequestsTransport("ftp://server")
+    backend = RemoteBackend(RequestsTransport("http://127.0.0.1:1", sleep=lambda _: None))
+    with pytest.raises(ConnectionLostError, match="does not answer"):
+        backend.models()
+
+
+def test_proxies_and_passwords_of_the_environment_are_not_used_for_this_computer(server, monkeypatch, tmp_path):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login x password y\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with server.backend() as backend:
+        assert backend.models()
+
+
+def test_a_study_of_two_axes_is_refused():
+    with pytest.raises(UploadError, match="three axes"):
+        study_bytes({"shape": [1, 2], "dtype": "int16"})

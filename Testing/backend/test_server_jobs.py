@@ -1,0 +1,123 @@
+"""Jobs on a server: overtaken, watched, cancelled, asked for twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from server_helpers import Server
+
+from aiassist.client.conversations import Conversations
+from aiassist.engine import AnnotateRequest, JobState
+from aiassist.errors import (
+    Cancelled,
+)
+from aiassist.imaging import MaskPatch, Region
+
+
+def test_a_newer_request_overtakes_an_older_one(backend, volume, prompts):
+    study = backend.open_study(volume)
+    jobs = []
+    for _ in range(4):
+        jobs.append(backend.submit(AnnotateRequest(study, prompts)))
+        time.sleep(0.03)
+    assert jobs[-1].result(60).patch.mask.any()
+    overtaken = 0
+    for job in jobs[:-1]:
+        try:
+            job.result(60)
+        except Cancelled:
+            overtaken += 1
+            assert job.state is JobState.CANCELLED
+    assert overtaken >= 1
+
+
+def test_a_job_can_be_watched_and_cancelled(backend, volume, prompts):
+    study = backend.open_study(volume)
+    blocking = [backend.submit(AnnotateRequest(study, prompts, structure=str(n))) for n in range(3)]
+    time.sleep(0.05)
+    where = blocking[-1].where()
+    assert where["state"] in ("queued", "running") and where["position"] <= 2
+    blocking[-1].cancel()
+    with pytest.raises(Cancelled):
+        blocking[-1].result(60)
+    for job in blocking[:-1]:
+        assert job.result(60).patch.mask.any()
+    assert blocking[0].where()["state"] == "done"
+
+
+def test_the_same_job_asked_twice_is_done_once(server, backend, volume, prompts):
+    study = backend.open_study(volume)
+    body = {"study": study, "prompts": prompts.to_json()}
+    first, second = (server.ask("POST", "/api/annotate?job=same", json=body) for _ in range(2))
+    assert first.content == second.content and first.headers["aiassist-answer"] == second.headers["aiassist-answer"]
+    assert server.ask("GET", "/api/jobs/same").json() == {
+        "state": "done",
+        "position": 0,
+        "phase": "answer",
+        "fraction": 1.0,
+    }
+
+
+def test_the_job_of_a_client_that_is_gone_is_cancelled(server, backend, volume, prompts):
+    study = backend.open_study(volume)
+    blocking = [backend.submit(AnnotateRequest(study, prompts, structure=str(n))) for n in range(3)]
+    time.sleep(0.05)
+    body = json.dumps({"study": study, "prompts": prompts.to_json(), "structure": "gone"}).encode()
+    with server.connection() as line:
+        head = f"POST /api/annotate?job=gone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        line.sendall(head.encode() + body)
+        time.sleep(0.1)
+        assert server.ask("GET", "/api/jobs/gone").json()["state"] == "queued"
+    for job in blocking:
+        job.result(60)
+    time.sleep(0.1)
+    assert server.ask("GET", "/api/jobs/gone").status_code == 404
+
+
+def test_a_job_goes_on_while_one_of_its_two_askers_is_left(server, backend, volume, prompts):
+    study = backend.open_study(volume)
+    blocking = backend.submit(AnnotateRequest(study, prompts, structure="before"))
+    body = json.dumps({"study": study, "prompts": prompts.to_json(), "structure": "twice"}).encode()
+    head = f"POST /api/annotate?job=twice HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with server.connection() as line:
+        line.sendall(head.encode() + body)
+        time.sleep(0.1)
+        waiting = []
+        asker = threading.Thread(
+            target=lambda: waiting.append(server.ask("POST", "/api/annotate?job=twice", json=json.loads(body)))
+        )
+        asker.start()
+        time.sleep(0.1)
+    asker.join()
+    assert waiting[0].status_code == 200
+    blocking.result(60)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MASKS", 3), ("MASK_MEMORY", 14)])
+def test_many_corrections_can_still_be_told_to_a_forgetful_server(monkeypatch, limit, value):
+    monkeypatch.setattr(f"aiassist.client.conversations.{limit}", value)
+    talk, whole, base = Conversations("me"), None, None
+    for n in range(8):
+        patch = MaskPatch(Region((n, 0, 0), (n + 1, 2, 2)), np.ones((1, 2, 2), bool))
+        whole = patch.over(whole)
+        talk._remember(whole.version, base, patch)
+        base = whole.version
+    assert talk._whole(base).version == whole.version and talk._whole(base).mask.sum() == 32
+    assert len(talk._masks) <= 3
+
+
+def test_a_full_queue_says_try_again(tmp_path, volume, prompts):
+    with Server(tmp_path, "--queue", "1") as server, server.backend() as backend:
+        study = backend.open_study(volume)
+        backend.submit(AnnotateRequest(study, prompts))
+        time.sleep(0.05)
+        body = {"study": study, "prompts": prompts.to_json(), "structure": "other"}
+        busy = server.ask("POST", "/api/annotate?job=b", json=body)
+        assert busy.status_code == 503 and busy.headers["retry-after"] == "1"
+        assert backend.annotate(AnnotateRequest(study, prompts, structure="third")).patch.mask.any()  # by trying again

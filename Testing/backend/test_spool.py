@@ -1,0 +1,81 @@
+"""Uploads on the server's disk: begun anew, taken back, evicted."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+import pytest
+from server_helpers import noise
+
+from aiassist.errors import UnknownStudyError
+from aiassist.protocol.messages import study_to_json, voxels_as_bytes
+from aiassist.server.arriving import Upload
+from aiassist.server.spool import Spool
+
+
+def test_an_upload_begun_anew_is_not_rewound(tmp_path):
+    spool, volume = Spool(tmp_path, 10**9), noise(6)
+    study, data, said = volume.study_id, bytes(voxels_as_bytes(volume)), study_to_json(volume)
+    first = spool.begin(study, {**said, "dtype": "uint16"})
+    mark = first.mark()
+    first.append(0, [data[:1000]])
+    second = spool.begin(study, said)  # another window, which says it right
+    second.append(0, [data[:2000], data[2000:3000]])
+    first.rewind(mark)
+    with pytest.raises(UnknownStudyError, match="announce it first"):
+        first.append(1000, [data[1000:]])
+    second.append(3000, [data[3000:]])
+    assert np.array_equal(spool.finish(study).voxels, volume.voxels)
+
+
+def test_what_a_body_left_behind_is_taken_back(tmp_path):
+    spool, volume = Spool(tmp_path, 10**9), noise(8)
+    study, data = volume.study_id, bytes(voxels_as_bytes(volume))
+    upload = spool.begin(study, study_to_json(volume))
+    upload.append(0, [data[:500]])
+    mark = upload.mark()
+    upload.append(500, [bytes(700)])
+    upload.rewind(mark)
+    assert spool.received(study) == upload.received == 500
+    upload.append(500, [data[500:]])
+    assert np.array_equal(spool.finish(study).voxels, volume.voxels)
+
+
+def test_a_disk_that_fills_up_leaves_an_upload_as_it_was(tmp_path, monkeypatch):
+    spool, volume = Spool(tmp_path, 10**9), noise(9)
+    study, data = volume.study_id, bytes(voxels_as_bytes(volume))
+    upload = spool.begin(study, study_to_json(volume))
+    upload.append(0, [data[:500]])
+
+    def full(self, offset, pieces, write=Upload._write):
+        write(self, offset, [pieces[0][:100]])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Upload, "_write", full)
+        upload.append(500, [data[500:]])
+    assert upload.append(500, [data[500:]]) == len(data)
+    assert np.array_equal(spool.finish(study).voxels, volume.voxels)
+
+
+def test_what_arrives_is_not_evicted_and_the_limit_holds(tmp_path):
+    volumes = [noise(seed) for seed in range(10, 14)]
+    size = volumes[0].voxels.nbytes
+    spool = Spool(tmp_path, 2 * size + 4000)
+    for volume in volumes[:2]:
+        spool.begin(volume.study_id, study_to_json(volume)).append(0, [bytes(voxels_as_bytes(volume))])
+        assert spool.finish(volume.study_id) is not None
+    spool.begin(volumes[2].study_id, study_to_json(volumes[2]))  # the oldest goes
+    assert volumes[0].study_id not in spool and volumes[1].study_id in spool
+    spool.begin(volumes[3].study_id, study_to_json(volumes[3]))
+    assert spool.received(volumes[2].study_id) == 0 and volumes[1].study_id not in spool
+
+
+def test_a_lost_header_beside_a_part_begins_the_upload_anew(tmp_path):
+    volume = noise(7)
+    Spool(tmp_path, 10**9).begin(volume.study_id, study_to_json(volume)).append(0, [b"abc"])
+    again = Spool(tmp_path, 10**9)
+    assert again.begin(volume.study_id, study_to_json(volume)).received == 3
+    (tmp_path / f"{volume.study_id}.json").write_bytes(b"")
+    assert Spool(tmp_path, 10**9).begin(volume.study_id, study_to_json(volume)).received == 0

@@ -1,0 +1,122 @@
+"""A study on its way to the server's disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from aiassist.errors import UnknownStudyError, UploadError
+
+#: Hash what arrives while another thread writes it.
+_HASHING = ThreadPoolExecutor(2, thread_name_prefix="aiassist-hash")
+
+
+class OffsetError(UploadError):
+    """A piece does not begin where the last one ended."""
+
+    def __init__(self, received: int):
+        self.received = received
+        super().__init__(f"{received} bytes have arrived; send on from there.")
+
+
+class Upload:
+    """A study that arrives piece by piece in a file, hashed on the way.
+
+    What is written and hashed has arrived, and nothing else: a piece that fails leaves the upload as it was.
+
+    Parameters
+    ----------
+    study : str
+        Its id, which the hash of everything must be.
+    part : Path
+        The file; what it holds already has arrived.
+    due : int
+        Bytes of the whole.
+    digest : blake2b
+        The hash before the first voxel.
+    lock : lock
+        Held while the study's files change.
+    """
+
+    def __init__(self, study: str, part: Path, due: int, digest: hashlib.blake2b, lock: threading.RLock):
+        self.study, self.due = study, due
+        self._part, self._lock = part, lock
+        #: Set when the study is whole, removed or begun anew; then nothing more can be added.
+        self.over = False
+        if size := part.stat().st_size:
+            digest.update(np.memmap(part, np.uint8, mode="r"))
+        self._arrived = size, digest
+
+    @property
+    def received(self) -> int:
+        """Bytes that have arrived."""
+        return self._arrived[0]
+
+    @property
+    def found(self) -> str:
+        """The id of what has arrived."""
+        return self._arrived[1].hexdigest()
+
+    def append(self, offset: int, pieces: Sequence[bytes]) -> int:
+        """Add bytes, in one piece or several; returns the bytes that have arrived.
+
+        Raises
+        ------
+        UnknownStudyError
+            When the upload is over.
+        OffsetError
+            When they do not begin where the last ones ended.
+        UploadError
+            When they go beyond the end.
+        """
+        with self._lock:
+            received, digest = self._arrived
+            if self.over:
+                raise UnknownStudyError(f"No upload of the study {self.study} is under way; announce it first.")
+            if offset != received:
+                raise OffsetError(received)
+            end = received + sum(map(len, pieces))
+            if end > self.due:
+                raise UploadError(f"The study has {self.due} bytes; this piece would make it {end}.")
+            digest = digest.copy()
+            hashing = _HASHING.submit(_update, digest, pieces)
+            try:
+                self._write(received, pieces)
+            finally:
+                hashing.result()
+            self._arrived = end, digest
+            return end
+
+    def _write(self, offset: int, pieces: Sequence[bytes]) -> None:
+        try:
+            with self._part.open("r+b", buffering=0) as file:
+                file.seek(offset)
+                for piece in pieces:
+                    left = memoryview(piece)
+                    while len(left):
+                        left = left[file.write(left) :]
+        except OSError:
+            os.truncate(self._part, offset)  # a full disk: keep what was whole
+            raise
+
+    def mark(self):
+        """Where the upload stands, for `rewind`."""
+        return self._arrived
+
+    def rewind(self, mark) -> None:
+        """Forget what came after a mark, unless the upload is over."""
+        with self._lock:
+            if not self.over:
+                os.truncate(self._part, mark[0])
+                self._arrived = mark
+
+
+def _update(digest: hashlib.blake2b, pieces: Sequence[bytes]) -> None:
+    for piece in pieces:
+        digest.update(piece)

@@ -1,0 +1,86 @@
+"""The jobs of a server's clients, by the ids that they chose."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from aiassist.engine import Job, JobState, LocalBackend
+from aiassist.engine.backend import Answer, Request
+from aiassist.engine.job import Result
+from aiassist.server.tokens import Person
+
+#: Jobs that are remembered when nobody waits for them any more; their answers can be asked for once more.
+KEPT = 64
+
+
+@dataclass
+class _Asked:
+    job: Job
+    waiting: int = 0
+
+
+class Jobs:
+    """Who waits for which job: from its first asking until its answer is forgotten.
+
+    The job itself knows how it stands, the backend's worker when its turn comes. Here a repeated request finds its job
+    again, and a job that nobody waits for any more is cancelled.
+    """
+
+    def __init__(self, backend: LocalBackend):
+        self._backend = backend
+        self._asked: OrderedDict[tuple[str, str], _Asked] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(
+        self, person: Person, name: str, request: Request, then: Callable[[Answer], Result] | None = None
+    ) -> Job[Answer | Result]:
+        """The job of a request, which `leave` must follow; the same name again is the same job, unless that failed.
+
+        Parameters
+        ----------
+        person : Person
+            Who asks; jobs of others are not seen.
+        name : str
+            The job's id, chosen by the client.
+        request : Request
+            Overtakes older ones of this person only.
+        then : callable, optional
+            See `LocalBackend.submit`.
+        """
+        key = person.name, name
+        with self._lock:
+            asked = self._asked.get(key)
+            if asked is None or asked.job.state in (JobState.FAILED, JobState.CANCELLED):
+                request = replace(request, client=f"{person.name}/{request.client}")
+                job = self._backend.submit(request, then=then)
+                asked = self._asked[key] = _Asked(job, asked.waiting if asked is not None else 0)
+            asked.waiting += 1
+            return asked.job
+
+    def leave(self, person: Person, name: str, forget: bool = False) -> None:
+        """Wait for a job no longer; when nobody else does, one that is not done is cancelled, and forgotten at once.
+
+        A job that is done is remembered for a while, unless it is to be forgotten.
+        """
+        key = person.name, name
+        with self._lock:
+            asked = self._asked[key]
+            asked.waiting -= 1
+            if asked.waiting == 0 and (forget or not asked.job.finished):
+                del self._asked[key]
+                asked.job.cancel()
+            idle = [key for key, one in self._asked.items() if one.waiting == 0]
+            for key in idle[: max(0, len(idle) - KEPT)]:
+                del self._asked[key]
+
+    def get(self, person: Person, name: str) -> Job | None:
+        """A job of this person; None when it is not known, or no longer."""
+        asked = self._asked.get((person.name, name))
+        return asked.job if asked is not None else None
+
+    def position(self, job: Job) -> int:
+        """How many jobs come before this one."""
+        return self._backend.worker.position(job)
