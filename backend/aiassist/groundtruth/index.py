@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import sqlite3
+import time
 from datetime import UTC, datetime
 
 from sqlalchemy import (
@@ -18,6 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+#: Seconds to wait for other writers.
+PATIENCE = 30
 
 
 class State(enum.Enum):
@@ -98,5 +104,19 @@ def open_index(url: str) -> Engine:
 
 def _set_up_sqlite(connection, _record) -> None:
     connection.isolation_level = None  # leave BEGIN to the listener above
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in (f"busy_timeout={1000 * PATIENCE}", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+    _write_ahead(connection)
+
+
+def _write_ahead(connection) -> None:
+    """Switch to WAL mode. SQLite does not wait for others that do so at the same moment, so we do."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
