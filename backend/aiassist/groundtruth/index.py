@@ -21,7 +21,6 @@ from sqlalchemy import (
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-
 #: Seconds to wait for other writers.
 PATIENCE = 30
 

@@ -280,10 +280,10 @@ def prior_grey(
 
 
 def _with_clicks(weight: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """Weights of the cells, and those of clicks beside them: together `CLICKED` times all the others."""
+    """Weights of the cells, and of clicks beside them: together `CLICKED` times all the others, if there are any."""
     marks = marks * (marks > NEAR)
-    total = marks.sum()
-    return weight + marks * (CLICKED * weight.sum() / total) if total > 0 else weight
+    total, others = marks.sum(), weight.sum()
+    return weight + marks * (CLICKED * (others or total) / total) if total > 0 else weight
 
 
 def _levels(cells: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

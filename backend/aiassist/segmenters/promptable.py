@@ -1,4 +1,4 @@
-"""The promptable network: one pass a click, for any structure in any modality."""
+"""The promptable network, for any structure in any modality: a first look takes two passes or more, a click one."""
 
 from __future__ import annotations
 
