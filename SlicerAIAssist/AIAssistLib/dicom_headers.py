@@ -42,18 +42,18 @@ def _file_of(uid: str) -> str:
     return path
 
 
-def give_series(conversations, study: str, volume_node, geometry: Geometry) -> Conversation[str]:
+def give_series(conversations, volume: Volume, volume_node) -> Conversation[str]:
     """Give the DICOM headers of an opened study to the backend; returns why it has none of them, or nothing.
 
     Nothing, too, for a volume that did not come from DICOM. The study is used in any case.
     """
-    if conversations.has_series(study) or not volume_node.GetAttribute(UIDS):
+    if conversations.has_series(volume.study_id) or not volume_node.GetAttribute(UIDS):
         return ""
     try:
-        series = yield from series_of(volume_node, geometry)
+        series = yield from series_of(volume_node, volume.geometry)
     except ImageError as error:
         return str(error)
-    return (yield from conversations.give_series(study, series))
+    return (yield from conversations.give_series(volume.with_dicom(series)))
 
 
 def with_series(assistant, volume_node) -> Conversation[Volume]:

@@ -242,7 +242,7 @@ def test_a_server_that_knows_the_voxels_only_receives_the_headers(server, backen
         backend.run(talk.save(study, "spleen", half(volume)))
         answer = server.ask("GET", f"/api/truth/{study}/export?format=dcm", server.tokens["ann"])
         assert answer.status_code == 422 and "did not come from DICOM" in answer.json()["message"]
-    assert backend.run(talk.give_series(study, volume.dicom)) == ""
+    assert backend.run(talk.give_series(volume)) == ""
     assert talk.has_series(study)
     if not saved:
         backend.run(talk.save(study, "spleen", half(volume)))
@@ -260,7 +260,7 @@ def test_headers_of_another_series_are_refused_until_an_admin_removes_the_first(
     talk, study = backend.conversations, backend.open_study(volume)
     backend.run(talk.save(study, "spleen", half(volume)))
     backend.open_study(copy)  # it is used all the same
-    said = backend.run(talk.give_series(study, copy.dicom))
+    said = backend.run(talk.give_series(copy))
     assert said.startswith("This image is kept with the DICOM headers of another series")
     answer = server.ask("PUT", f"/api/studies/{study}/dicom", server.tokens["ann"], data=lines(copy))
     assert (answer.status_code, answer.json()["error"]) == (409, "SeriesError")
@@ -270,7 +270,7 @@ def test_headers_of_another_series_are_refused_until_an_admin_removes_the_first(
     assert server.ask("DELETE", path, server.tokens["ann"]).status_code == 403
     assert server.ask("DELETE", path, server.tokens["boss"]).status_code == 200
     assert SERIES not in server.ask("HEAD", f"/api/studies/{study}", server.tokens["ann"]).headers
-    assert backend.run(talk.give_series(study, copy.dicom)) == ""
+    assert backend.run(talk.give_series(copy)) == ""
     assert seg_of(server, study).StudyInstanceUID == copy.dicom.study_uid
     assert ("boss", "forget series") in audit(server, study)
 

@@ -13,6 +13,8 @@ from dicom_series import write_series
 
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import read_volume
+from aiassist.imaging.dicom_header import read_header
+from AIAssistLib import dicom_headers
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.dicom_headers import UIDS
 from AIAssistLib.structures import terminology_of
@@ -97,6 +99,31 @@ def test_what_is_saved_carries_the_headers_of_its_series(home, panel, homes, ct)
         assert store.volume(ct.series.study_id).study_id == ct.series.study_id
 
 
+@pytest.mark.parametrize("home", NAMES)
+@pytest.mark.parametrize("goes", ["image", "scene"])
+def test_labels_are_saved_though_the_image_goes_while_its_headers_are_read(
+    goes, home, panel, homes, case, tmp_path, monkeypatch
+):
+    homes.use(panel.logic.assistant, home)
+    loaded(panel, case, written(tmp_path / "ct", change=10 + NAMES.index(home) + 3 * (goes == "scene")))
+    node, calls = case.node, []
+
+    def read(path):
+        calls.append(path)
+        if len(calls) == 3:
+            slicer.mrmlScene.RemoveNode(node) if goes == "image" else slicer.mrmlScene.Clear(0)
+        return read_header(path)
+
+    monkeypatch.setattr(dicom_headers, "read_header", read)
+    add_segment(case, "spleen", case.mask("spleen"))
+    said = save(panel)
+    assert said.startswith("Saved: spleen (version ") and node.GetScene() is None
+    conversations = panel.logic.assistant.conversations
+    assert not conversations.knows(case.series.study_id) and not conversations.keeper.knows(case.series.study_id)
+    with GroundTruthStore(homes.folder / home) as store:
+        assert store.series(case.series.study_id) == case.series.dicom
+
+
 def test_headers_stay_here_until_something_is_saved(panel, homes, case, tmp_path, points, slice_views):
     homes.use(panel.logic.assistant, "server")
     loaded(panel, case, written(tmp_path / "ct", change=1))
@@ -105,7 +132,7 @@ def test_headers_stay_here_until_something_is_saved(panel, homes, case, tmp_path
     click_ends(slice_views, case.ends("spleen"))
     answered(points)
     conversations, study = panel.logic.assistant.conversations, case.series.study_id
-    assert conversations.knows(study) and not conversations.has_series(study)
+    assert conversations.knows(study) and not conversations.keeper.has_series(study)
     finish = panel.logic.assistant.home.finish
     assert finish(conversations.series(study, case.series.geometry)) is None
     points.ui.acceptButton.click()
