@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import zlib
+from unittest.mock import Mock
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
 from dicom_series import write_series
+from pydicom.errors import BytesLengthException
 from server_helpers import Server, Watched
 
 from aiassist.client import RemoteBackend
@@ -142,6 +145,32 @@ def test_a_file_that_is_none_is_said(tmp_path, data, said):
         (tmp_path / "a.dcm").write_bytes(data)
     with pytest.raises(ImageError, match=said):
         read_header(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("tag", "data"),
+    [
+        (b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x10\x00US\x03\x00"),  # Rows of three bytes
+        (b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x10\x00FD\x02\x00"),  # a double of two bytes
+    ],
+)
+def test_a_damaged_file_is_said_in_one_sentence(series, tmp_path, tag, data):
+    path = sorted((tmp_path / "series").iterdir())[0]
+    whole = path.read_bytes()
+    assert whole.count(tag) == 1
+    path.write_bytes(whole.replace(tag, data))
+    for read in (lambda: read_header(path), lambda: read_volume(tmp_path / "series")):
+        with pytest.raises(ImageError, match=r"slice000\.dcm"):
+            read()
+
+
+@pytest.mark.parametrize("error", [struct.error, BytesLengthException, OverflowError, RecursionError, zlib.error])
+def test_whatever_pydicom_raises_for_a_file_it_is_damaged(series, tmp_path, monkeypatch, error):
+    monkeypatch.setattr(pydicom, "dcmread", Mock(side_effect=error("secret")))
+    path = sorted((tmp_path / "series").iterdir())[0]
+    for read in (lambda: read_header(path), lambda: read_volume(tmp_path / "series")):
+        with pytest.raises(ImageError, match=r"slice000\.dcm is a damaged DICOM file; copy it again\.$"):
+            read()
 
 
 def test_only_what_reads_without_fault_is_kept_of_what_somebody_sends():
