@@ -54,6 +54,8 @@ MASKS, MASK_MEMORY = 64, 2**28
 FIRST, PACE = 2**20, 0.5
 #: Pieces in a row that bring no progress, until the upload is given up.
 STUCK = 20
+#: What a server answers to a series that it will never take.
+FINAL = (409, 422)
 #: Share of a piece that is compressed to find out whether that pays.
 SAMPLE = 2**18
 
@@ -85,7 +87,8 @@ class Conversations:
         self.client = client
         self._pace = lambda: Pace(piece, compress)
         self._volumes: dict[str, Volume] = {}
-        self._refused: dict[str, str] = {}
+        #: Why a study's series was not taken, for good, or "" where it was, by how the caller names the series.
+        self._series: dict[str, dict[str, str]] = {}
         self._masks: OrderedDict[str, tuple[str | None, MaskPatch]] = OrderedDict()
 
     def models(self) -> Conversation[list[ModelCard]]:
@@ -108,30 +111,40 @@ class Conversations:
         self._volumes[volume.study_id] = volume
         return volume.study_id
 
-    def _tell(self, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[None]:
+    def _tell(self, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[tuple[str, bool]]:
+        """As `open_study`, without remembering it; why the headers were not taken, and whether that is final."""
         study = volume.study_id
         reply = yield Request("HEAD", f"/api/studies/{study}")
         if reply.status != 200:
             yield from self._upload(study, volume, progress)
         if volume.dicom is not None and reply.headers.get(SERIES) != volume.dicom.identity:
-            yield from self._send_series(study, volume.dicom)
+            return (yield from self._send_series(study, volume.dicom))
+        return "", True
 
-    def has_series(self, study: str) -> bool:
-        """Whether the DICOM headers of an opened study were given to the server."""
-        return study in self._volumes and self._volumes[study].dicom is not None
+    def said_of_series(self, study: str, name: str) -> str | None:
+        """What `give_series` returned for a series, and would again; None when it is worth asking."""
+        return self._series.get(study, {}).get(name)
 
-    def give_series(self, volume: Volume) -> Conversation[str]:
+    def note_series(self, study: str, name: str, said: str) -> None:
+        """Remember what is said of a series, as long as the study is open."""
+        if study in self._volumes:
+            self._series.setdefault(study, {})[name] = said
+
+    def give_series(self, volume: Volume, name: str) -> Conversation[str]:
         """Make the DICOM headers of an opened study known; returns why the server did not take them, or nothing.
 
-        Labels can be saved all the same. A study that was closed meanwhile stays closed.
+        Labels can be saved all the same. A study that was closed meanwhile stays closed. `name` is any name of the
+        series, by which `said_of_series` knows the answer if it is final.
         """
         study = volume.study_id
-        yield from self._tell(volume)
-        if study in self._volumes:
+        refused, is_final = yield from self._tell(volume)
+        if not refused and study in self._volumes:
             self._volumes[study] = volume
-        return self._refused.get(study, "")
+        if is_final:
+            self.note_series(study, name, refused)
+        return refused
 
-    def _send_series(self, study: str, series: DicomSeries) -> Conversation[None]:
+    def _send_series(self, study: str, series: DicomSeries) -> Conversation[tuple[str, bool]]:
         packing, parts = zlib.compressobj(1), []
         for header in series.headers:
             parts.append(packing.compress(line_of(header)))
@@ -139,13 +152,13 @@ class Conversations:
         parts.append(packing.flush())
         headers = {"content-type": LINES_TYPE, "content-encoding": "deflate"}
         reply = yield Request("PUT", f"/api/studies/{study}/dicom", b"".join(parts), headers, seconds=300)
-        self._refused.pop(study, None)
         try:
             check(reply)
         except ConnectionLostError:
             raise
         except AIAssistError as error:
-            self._refused[study] = str(error)
+            return str(error), reply.status in FINAL
+        return "", True
 
     def series(self, study: str, geometry: Geometry) -> Conversation[DicomSeries | None]:
         """The DICOM headers that the server keeps of a study; None when it has none."""
@@ -206,6 +219,7 @@ class Conversations:
     def close_study(self, study: str) -> Conversation[None]:
         """Forget a study here; the server's own cache does what it likes."""
         self._volumes.pop(study, None)
+        self._series.pop(study, None)
         return
         yield
 
