@@ -103,12 +103,14 @@ class Settings:
         if where == SERVER and url:
             return Server(url, self.token(url) or None)
         python = slicer_python(slicer.app.slicerHome)
-        computer = ThisComputer(*backend_command(python, self.packages, self.studies, author=self.author))
-        if where == SLICER:
-            from AIAssistLib.this_slicer import ThisSlicer
+        has_models = where != SLICER
+        command = backend_command(python, self.packages, self.studies, author=self.author, has_models=has_models)
+        computer = ThisComputer(*command)
+        if has_models:
+            return computer
+        from AIAssistLib.this_slicer import ThisSlicer, device
 
-            return ThisSlicer(computer)
-        return computer
+        return ThisSlicer(computer, device())
 
 
 def _key(url: str) -> str:

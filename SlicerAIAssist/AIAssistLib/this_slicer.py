@@ -52,6 +52,16 @@ class ThisSlicer:
         self._computer.close()
 
 
+def device() -> str:
+    """The device that Slicer can use: "cuda" where it has onnx, torch and a GPU for it, else "cpu"."""
+    try:
+        import onnx  # noqa: F401 - reads the weights for torch
+        import torch
+    except (ImportError, OSError):  # OSError: a library that torch needs is broken
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _asking(request: Request) -> Conversation[Reply]:
     """A conversation of one request."""
     return (yield request)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command
 from AIAssistLib.network_qt import NetworkCarrier
 from AIAssistLib.process_qt import BackendProcess
-from AIAssistLib.settings_qt import COMPUTER, SERVER, Settings
+from AIAssistLib.settings_qt import COMPUTER, SERVER, SLICER, Settings
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 
 
@@ -186,6 +187,18 @@ def test_the_token_is_in_no_scene_and_no_log(module, homes, points, slice_views,
         assert path.is_dir() or token.encode() not in path.read_bytes()
     assert token not in caplog.text
     assert token not in slicer.mrmlScene.GetURL()
+
+
+@pytest.mark.parametrize("has_gpu", [True, False, None])
+def test_this_slicer_uses_the_gpu_that_slicer_can_use(application, monkeypatch, has_gpu):
+    torch = None if has_gpu is None else SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_gpu))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "onnx", SimpleNamespace())
+    monkeypatch.setattr("aiassist.engine.local.LocalBackend", lambda device, threaded: SimpleNamespace(device=device))
+    home = Settings().home(SLICER)
+    assert home.backend.device == ("cuda" if has_gpu else "cpu")
+    assert "--warm-up" not in home._computer.process._arguments
+    assert "--warm-up" in Settings().home(COMPUTER).process._arguments
 
 
 def test_settings_are_remembered(application):
