@@ -247,12 +247,23 @@ def test_the_button_says_why_there_can_be_no_dicom_seg_before_it_asks_for_a_name
     assert asked == []
 
 
-def test_the_button_asks_for_a_name_where_there_are_headers(panel, ct, monkeypatch, tmp_path):
+def test_each_export_names_its_segments_anew(panel, ct, tmp_path):
+    for _ in range(2):
+        add_segment(ct, "spleen" * 20, ct.mask("spleen"))
+    files = [export(panel, tmp_path / name) for name in ("a.dcm", "b.dcm")]
+    names = [segment.TrackingID for seg in files for segment in seg.SegmentSequence]
+    assert len(set(names)) == 4 and all("spleenspleen" in name for name in names)
+
+
+def test_the_button_asks_for_a_name_where_there_are_headers_and_reads_each_once(panel, ct, monkeypatch, tmp_path):
+    read = []
+    monkeypatch.setattr(dicom_headers, "read_header", lambda path: read.append(path) or read_header(path))
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *a: str(tmp_path / "labels"))
     add_segment(ct, "spleen", ct.mask("spleen"))
     panel.ui.exportCombo.setCurrentText("DICOM segmentation")
     panel.ui.exportButton.click()
     wait(lambda: panel.ui.saveLabel.text == f"Written: {tmp_path / 'labels.dcm'}")
+    assert len(read) == len(set(read)) == ct.series.shape[0]
 
 
 @pytest.mark.parametrize(
