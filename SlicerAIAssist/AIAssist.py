@@ -114,10 +114,12 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
             home = self.settings.home()
         self.assistant = Assistant(home)
 
-    def move(self, where):
+    def move(self, where, url=None):
         """Use another home: "computer", "server" or "slicer". `AIAssistError` when it cannot be used; the old stays."""
-        self.assistant.move(self.settings.home(where))
+        self.assistant.move(self.settings.home(where, url))
         self.settings.where = where
+        if url is not None:
+            self.settings.url = url
 
     def check_packages(self):
         """`AIAssistError` when something is not installed yet that this home needs."""

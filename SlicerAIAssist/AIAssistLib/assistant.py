@@ -47,6 +47,8 @@ class Assistant:
         self.home = home
         self.studies = Studies()
         self.changed = changed
+        #: Called when the home was changed.
+        self.moved: Callable[[], None] = lambda: None
         #: Name of the promptable model to use; the backend's default when None.
         self.model: str | None = None
         self.cards: list[ModelCard] = []
@@ -83,6 +85,7 @@ class Assistant:
             talk.abandon(ConnectionLostError("The models run elsewhere now; ask again."))
         self.home.close()
         self.home, self.cards, self.model, self._last = home, [], None, None
+        self.moved()
         self.changed()
 
     def forget(self, node_id: str) -> None:

@@ -24,11 +24,11 @@ class BackendSection(Section):
         ui.whereCombo.addItems([_("This computer"), _("A server"), _("This Slicer (needs a GPU that Slicer can use)")])
         ui.whereCombo.setCurrentIndex(self._homes.index(self.logic.settings.where))
         ui.urlEdit.setText(self.logic.settings.url)
-        ui.tokenEdit.setText(self.logic.settings.token(self.logic.settings.url))
-        ui.rememberCheck.setChecked(self.logic.settings.remembers(self.logic.settings.url))
+        self._show_token(self.logic.settings.url)
         ui.whereCombo.connect("currentIndexChanged(int)", self._where_chosen)
         ui.connectButton.connect("clicked()", self.connect_server)
         ui.urlEdit.connect("returnPressed()", self.connect_server)
+        ui.urlEdit.connect("textEdited(QString)", self._show_token)
         ui.tokenEdit.connect("returnPressed()", self.connect_server)
         ui.modelCombo.connect("currentIndexChanged(int)", self._model_chosen)
         ui.installButton.connect("clicked()", self.install)
@@ -77,9 +77,17 @@ class BackendSection(Section):
         else:
             self.attempt(self._move, self._homes[index])
 
+    def _show_token(self, url: str) -> None:
+        """Show the token of a server: that of another one must not go there."""
+        self.ui.tokenEdit.setText(self.logic.settings.token(url))
+        self.ui.rememberCheck.setChecked(self.logic.settings.remembers(url))
+
     def connect_server(self) -> None:
         """Use the server that was entered; asks once before images go there."""
         settings, url = self.logic.settings, self.ui.urlEdit.text.strip()
+        if not url:
+            self.tell(_("Enter the server's address and your token, then press Connect."))
+            return
         question = _(
             "Images that you annotate, with the patient's data in their headers, will be sent to {url}. "
             "Is that allowed for your images?"
@@ -89,13 +97,12 @@ class BackendSection(Section):
                 self.tell(_("Nothing was sent; the models stay where they were."))
                 return
             settings.allow(url)
-        settings.url = url
         settings.set_token(url, self.ui.tokenEdit.text, self.ui.rememberCheck.checked)
-        self.attempt(self._move, SERVER)
+        self.attempt(self._move, SERVER, url)
 
-    def _move(self, where: str) -> None:
+    def _move(self, where: str, url: str | None = None) -> None:
         try:
-            self.logic.move(where)
+            self.logic.move(where, url)
         finally:  # what is shown is where images go
             self._show_home()
         self._show()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aiassist.errors import StoreError
@@ -20,20 +21,20 @@ def export_dicom(segmentation_node, volume_node, image: Volume, path: Path) -> C
     lack what the file must say.
     """
     segmentation = segmentation_node.GetSegmentation()
-    segments = []
+    segments, now = [], datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
     for number in range(segmentation.GetNumberOfSegments()):
         mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
         if not mask.region.is_empty:
-            segments.append(_segment(segmentation.GetNthSegment(number), mask))
+            tracking = f"{now} {number} {segmentation.GetNthSegment(number).GetName()}"  # cut at the end when too long
+            segments.append(_segment(segmentation.GetNthSegment(number), mask, tracking))
         yield
     if not segments:
         raise StoreError("All segments are empty; annotate something before you export.")
     write_dicom_seg(path, image, segments)
 
 
-def _segment(segment, mask) -> Segment:
+def _segment(segment, mask, tracking: str) -> Segment:
     coded = terminology_of(segment)
     model, _, version = tag_of(segment, MODEL).partition(" ")
     origin = "semiautomatic" if model else "manual"
-    tracking = segment.GetName()
     return Segment(coded.label, mask, tracking, origin, model, version, coded.category, coded.region)

@@ -19,6 +19,10 @@ def series_of(volume_node, geometry: Geometry) -> Conversation[DicomSeries]:
     `ImageError` when the volume did not come from the DICOM database, is not there any more, or was changed since it
     was loaded, so that its slices are not those of the files.
     """
+    return DicomSeries.matched((yield from _headers_of(volume_node)), geometry)
+
+
+def _headers_of(volume_node) -> Conversation[list[dict]]:
     uids = (volume_node.GetAttribute(UIDS) or "").split()
     if not uids:
         raise ImageError(
@@ -29,7 +33,7 @@ def series_of(volume_node, geometry: Geometry) -> Conversation[DicomSeries]:
     for uid in uids:
         headers.append(read_header(_file_of(uid)))
         yield
-    return DicomSeries.matched(headers, geometry)
+    return headers
 
 
 def _file_of(uid: str) -> str:
@@ -42,18 +46,28 @@ def _file_of(uid: str) -> str:
     return path
 
 
-def give_series(conversations, study: str, volume_node, geometry: Geometry) -> Conversation[str]:
+def give_series(conversations, volume: Volume, volume_node) -> Conversation[str]:
     """Give the DICOM headers of an opened study to the backend; returns why it has none of them, or nothing.
 
-    Nothing, too, for a volume that did not come from DICOM. The study is used in any case.
+    Nothing, too, for a volume that did not come from DICOM. The study is used in any case. What no second try would
+    change is remembered as long as the study is open: of the same voxels there may be several series.
     """
-    if conversations.has_series(study) or not volume_node.GetAttribute(UIDS):
+    uids = volume_node.GetAttribute(UIDS)
+    if not uids:
         return ""
+    said = conversations.said_of_series(volume.study_id, uids)
+    if said is not None:
+        return said
     try:
-        series = yield from series_of(volume_node, geometry)
-    except ImageError as error:
+        headers = yield from _headers_of(volume_node)
+    except ImageError as error:  # the person can bring the files back
         return str(error)
-    return (yield from conversations.give_series(study, series))
+    try:
+        series = DicomSeries.matched(headers, volume.geometry)
+    except ImageError as error:
+        conversations.note_series(volume.study_id, uids, str(error))
+        return str(error)
+    return (yield from conversations.give_series(volume.with_dicom(series), uids))
 
 
 def with_series(assistant, volume_node) -> Conversation[Volume]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
+from aiassist.imaging import Volume
 from AIAssistLib.dicom_export import export_dicom
 from AIAssistLib.dicom_headers import with_series
 from AIAssistLib.export import export
@@ -34,7 +35,7 @@ class ExportSection(Section):
         """Ask for the file's name and write it; for DICOM first look whether there are headers, and say why not."""
         ending = FORMATS[self.ui.exportCombo.currentText]
         if ending == DICOM:
-            self.attempt(self._look, lambda _image: self._choose(ending))
+            self.attempt(self._look, lambda image: self._choose(ending, image))
         else:
             self._choose(ending)
 
@@ -48,26 +49,30 @@ class ExportSection(Section):
 
         self.talk(with_series(self.assistant, volume), seen)
 
-    def _choose(self, ending: str) -> None:
+    def _choose(self, ending: str, image: Volume | None = None) -> None:
         path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Export"), f"labels{ending}", f"*{ending}")
         if path:
-            self.export_to(Path(path if path.lower().endswith(ending) else path + ending))
+            self.export_to(Path(path if path.lower().endswith(ending) else path + ending), image)
 
-    def export_to(self, path: Path) -> None:
-        """Write all segments to a file of the kind that its ending says."""
-        self.attempt(self._export_dicom if path.suffix.lower() == DICOM else self._export, path)
+    def export_to(self, path: Path, image: Volume | None = None) -> None:
+        """Write all segments to a file of the kind that its ending says; `image` has its DICOM headers, if read."""
+        if path.suffix.lower() == DICOM:
+            self.attempt(self._export_dicom, path, image)
+        else:
+            self.attempt(self._export, path)
 
     def _export(self, path: Path) -> None:
         volume, segmentation = self.panel.structures.nodes()
         export(segmentation, volume, path)
         self.tell(_("Written: {path}").format(path=path))
 
-    def _export_dicom(self, path: Path) -> None:
+    def _export_dicom(self, path: Path, image: Volume | None) -> None:
         volume, segmentation = self.panel.structures.nodes()
-        image = with_series(self.assistant, volume)
+        reading = with_series(self.assistant, volume) if image is None else None
         self.tell(_("Writing {path}").format(path=path))
 
         def talk():
-            yield from export_dicom(segmentation, volume, (yield from image), path)
+            known = image if reading is None else (yield from reading)
+            yield from export_dicom(segmentation, volume, known, path)
 
         self.talk(talk(), lambda _nothing: self.tell(_("Written: {path}").format(path=path)))

@@ -56,25 +56,26 @@ class GroundTruth:
     def save(
         self, volume_node, segmentation_node, comment: str = "", state: str = "submitted", progress=None
     ) -> Conversation[Saved]:
-        """Save all segments that are not empty, each under its name, as new versions.
+        """Save all segments that are not empty, each under its name, as new versions, also if the image goes meanwhile.
 
         `StoreError` when there is none, or two have the same name. What was saved before an error stays saved.
         """
         segments = self._segments(segmentation_node, volume_node)
-        volume, conversations = self._assistant.studies.of(volume_node), self._assistant.conversations
+        volume, keeper = self._assistant.studies.of(volume_node), self._assistant.conversations.keeper
         seconds, name, numbers = time.monotonic() - self._began, volume_node.GetName(), {}
 
         def talk():
-            study = yield from opened(conversations, volume, progress)
-            without = yield from give_series(conversations, study, volume_node, volume.geometry)
-            history = yield from self._numbers(study)
+            study = yield from opened(keeper, volume, progress)
+            without = yield from give_series(keeper, volume, volume_node)
+            history = yield from _numbers(keeper, study)
             for structure, (segment, mask) in segments.items():
                 prompts = prompts_of(segment, volume)
                 model, _, model_version = tag_of(segment, MODEL).partition(" ")
-                version = yield from conversations.save(
+                version = yield from keeper.save(
                     study,
                     structure,
                     mask,
+                    volume,
                     name=name,
                     comment=comment,
                     state=state,
@@ -104,14 +105,6 @@ class GroundTruth:
         if not found:
             raise StoreError("All segments are empty; annotate something before you save.")
         return found
-
-    def _numbers(self, study: str):
-        """The newest version's number of each structure; 0 is understood where there is none."""
-        versions = yield from self._assistant.conversations.truth(study)
-        newest: dict[str, int] = {}
-        for version in versions:
-            newest[version["structure"]] = max(newest.get(version["structure"], 0), version["number"])
-        return newest
 
     def history(self, volume_node) -> Conversation[list[dict]]:
         """All versions of a volume's labels, the newest first."""
@@ -143,3 +136,12 @@ class GroundTruth:
             write_plainly(mask, volume_node, segmentation_node, segment_id)
 
         return talk()
+
+
+def _numbers(keeper, study: str) -> Conversation[dict[str, int]]:
+    """The newest version's number of each structure; 0 is understood where there is none."""
+    versions = yield from keeper.truth(study)
+    newest: dict[str, int] = {}
+    for version in versions:
+        newest[version["structure"]] = max(newest.get(version["structure"], 0), version["number"])
+    return newest

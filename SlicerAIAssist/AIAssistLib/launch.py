@@ -19,7 +19,12 @@ sys.exit(main())
 
 
 def backend_command(
-    python: str, packages: Path, studies: Path, device: str = "cpu", author: str = "me"
+    python: str,
+    packages: Path,
+    studies: Path,
+    device: str = "cpu",
+    author: str = "me",
+    has_models: bool = True,
 ) -> tuple[str, list[str]]:
     """Program and arguments that serve `studies` to this Slicer only, until it goes.
 
@@ -35,11 +40,13 @@ def backend_command(
         "cpu" or "cuda".
     author : str
         Whose labels are saved.
+    has_models : bool
+        Whether it will be asked for masks, and not only keep what is saved.
     """
     package = str(Path(aiassist.__file__).parents[1])
     program = _PROGRAM.format(package=package, packages=str(packages))
-    serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes", "--warm-up"]
-    serve += ["--device", device, f"--author={author}"]
+    serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes"]
+    serve += ["--device", device, f"--author={author}", *(["--warm-up"] if has_models else [])]
     return python, ["-P", "-c", program, *serve]
 
 

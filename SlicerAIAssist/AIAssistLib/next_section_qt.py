@@ -12,7 +12,7 @@ from aiassist.errors import AIAssistError
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.server_worklist import Study, fetched, show, studies, to_do_after
 from AIAssistLib.talks import Talk, sentence
-from AIAssistLib.worklist import after
+from AIAssistLib.worklist import after, remove_with_display
 
 
 class NextSection(Section):
@@ -84,6 +84,15 @@ class NextSection(Section):
         rows = [[study.name, states[study.is_done], str(study.structures)] for study in listed]
         fill_table(self.ui.studiesTable, [_("Image"), _("State"), _("Structures")], rows)
 
+    def scene_closes(self) -> None:
+        """All images go; the next one may get the ID of the last."""
+        self.cancel()
+        self._fetched = ("", "")
+
+    def home_changed(self) -> None:
+        """The models run elsewhere: what was listed is not there."""
+        self._seen([])
+
     def _next_study(self) -> None:
         def seen(listed: list[Study]) -> None:
             self._seen(listed)
@@ -120,7 +129,7 @@ class NextSection(Section):
             self._show_progress(None)
             self._fetched = (volume.GetID(), study.id)
             if self.panel.work() != agreed and not self.panel.may_leave():
-                slicer.mrmlScene.RemoveNode(volume)
+                remove_with_display(volume)
                 return
             show(volume)
             self._go_on(volume)

@@ -60,6 +60,7 @@ class Panel:
         self.recovery = Recovery(self)
         self.backend = BackendSection(self)
         logic.assistant.changed = self.backend.show_status
+        logic.assistant.moved = self.images.home_changed
         scene = slicer.vtkMRMLScene
         self._observed = [
             slicer.mrmlScene.AddObserver(event, function)
@@ -121,13 +122,13 @@ class Panel:
         self.auto.cancel()
         self.images.cancel()
         self.backend.cleanup()
-        self.logic.assistant.changed = _nothing
+        self.logic.assistant.changed = self.logic.assistant.moved = _nothing
 
     def _scene_closes(self, *_event) -> None:
         self.recovery.stop()
         self._opened = ()
         self.auto.cancel()
-        self.images.cancel()
+        self.images.scene_closes()
         self.editor.setActiveEffectByName("")
         self.editor.setSegmentationNode(None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import qt
 import slicer
@@ -96,20 +97,26 @@ class Settings:
         """The studies folder of this computer."""
         return self.folder / "studies"
 
-    def home(self, where: str | None = None) -> Home:
+    def home(self, where: str | None = None, url: str | None = None) -> Home:
         """The home of a name, or the one that is remembered. `AIAssistError` when it cannot be used."""
-        where = where or self.where
-        if where == SERVER and self.url:
-            return Server(self.url, self.token(self.url) or None)
+        where, url = where or self.where, url or self.url
+        if where == SERVER and url:
+            return Server(url, self.token(url) or None)
         python = slicer_python(slicer.app.slicerHome)
-        computer = ThisComputer(*backend_command(python, self.packages, self.studies, author=self.author))
-        if where == SLICER:
-            from AIAssistLib.this_slicer import ThisSlicer
+        has_models = where != SLICER
+        command = backend_command(python, self.packages, self.studies, author=self.author, has_models=has_models)
+        computer = ThisComputer(*command)
+        if has_models:
+            return computer
+        from AIAssistLib.this_slicer import ThisSlicer, device
 
-            return ThisSlicer(computer)
-        return computer
+        return ThisSlicer(computer, device())
 
 
 def _key(url: str) -> str:
-    """An address as the name of a setting."""
-    return url.replace("/", "_")
+    """An address as the name of a setting, one for all ways to write it."""
+    try:
+        parts = urlsplit(url.strip() if "//" in url else f"http://{url.strip()}")
+    except ValueError:  # one that is being typed
+        return quote(url, safe="")
+    return quote(f"{parts.scheme}://{parts.netloc.lower()}{parts.path}".rstrip("/"), safe="")

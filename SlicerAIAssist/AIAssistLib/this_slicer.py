@@ -52,6 +52,16 @@ class ThisSlicer:
         self._computer.close()
 
 
+def device() -> str:
+    """The device that Slicer can use: "cuda" where it has onnx, torch and a GPU for it, else "cpu"."""
+    try:
+        import onnx  # noqa: F401 - reads the weights for torch
+        import torch
+    except (ImportError, OSError):  # OSError: a library that torch needs is broken
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _asking(request: Request) -> Conversation[Reply]:
     """A conversation of one request."""
     return (yield request)
@@ -70,7 +80,7 @@ class LocalConversations:
     def __init__(self, backend, process: Conversations):
         self._backend = backend
         self._process = process
-        self._volumes: dict[str, Volume] = {}
+        self._open: set[str] = set()
         self._running: dict[str, Job] = {}
 
     def models(self) -> Conversation[list[ModelCard]]:
@@ -80,17 +90,17 @@ class LocalConversations:
 
     def knows(self, study: str) -> bool:
         """See `Conversations.knows`."""
-        return study in self._volumes
+        return study in self._open
 
     def open_study(self, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[str]:
         """See `Conversations.open_study`."""
         yield from volume.hashing()
-        self._volumes[volume.study_id] = volume
+        self._open.add(volume.study_id)
         return self._backend.open_study(volume)
 
     def close_study(self, study: str) -> Conversation[None]:
         """See `Conversations.close_study`."""
-        self._volumes.pop(study, None)
+        self._open.discard(study)
         self._backend.close_study(study)
         yield from self._process.close_study(study)
 
@@ -128,14 +138,10 @@ class LocalConversations:
 
     # Ground truth: what is written would hold Slicer up, so the process writes it
 
-    def has_series(self, study: str) -> bool:
-        """See `Conversations.has_series`."""
-        return self._process.has_series(study)
-
-    def give_series(self, study: str, series: DicomSeries) -> Conversation[str]:
-        """See `Conversations.give_series`."""
-        yield from self._tell(study)
-        return (yield from self._process.give_series(study, series))
+    @property
+    def keeper(self) -> Conversations:
+        """See `Conversations.keeper`."""
+        return self._process
 
     def series(self, study: str, geometry: Geometry) -> Conversation[DicomSeries | None]:
         """See `Conversations.series`."""
@@ -149,16 +155,6 @@ class LocalConversations:
         """See `Conversations.truth`."""
         return self._process.truth(study)
 
-    def save(self, study: str, structure: str, mask: MaskPatch, **details) -> Conversation[dict]:
-        """See `Conversations.save`."""
-        yield from self._tell(study)
-        return (yield from self._process.save(study, structure, mask, **details))
-
     def saved(self, study: str, structure: str, number: int) -> Conversation[MaskPatch]:
         """See `Conversations.saved`."""
         return self._process.saved(study, structure, number)
-
-    def _tell(self, study: str) -> Conversation[None]:
-        """Make the image known to the process."""
-        if not self._process.knows(study):
-            yield from self._process.open_study(self._volumes[study])

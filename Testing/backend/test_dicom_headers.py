@@ -5,20 +5,25 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import zlib
+from unittest.mock import Mock
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
 from dicom_series import write_series
+from pydicom.errors import BytesLengthException
 from server_helpers import Server, Watched
 
 from aiassist.client import RemoteBackend
+from aiassist.client.conversations import Conversations, carry_out
 from aiassist.errors import ImageError, UploadError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume, read_volume
 from aiassist.imaging.dicom_header import cleaned, read_header
+from aiassist.protocol import Reply
 from aiassist.protocol.dicom_lines import LINE, line_of, series_from_lines
 from aiassist.protocol.messages import SERIES
 from aiassist.server.spool import Spool
@@ -144,6 +149,32 @@ def test_a_file_that_is_none_is_said(tmp_path, data, said):
         read_header(tmp_path / "a.dcm")
 
 
+@pytest.mark.parametrize(
+    ("tag", "data"),
+    [
+        (b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x10\x00US\x03\x00"),  # Rows of three bytes
+        (b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x10\x00FD\x02\x00"),  # a double of two bytes
+    ],
+)
+def test_a_damaged_file_is_said_in_one_sentence(series, tmp_path, tag, data):
+    path = sorted((tmp_path / "series").iterdir())[0]
+    whole = path.read_bytes()
+    assert whole.count(tag) == 1
+    path.write_bytes(whole.replace(tag, data))
+    for read in (lambda: read_header(path), lambda: read_volume(tmp_path / "series")):
+        with pytest.raises(ImageError, match=r"slice000\.dcm"):
+            read()
+
+
+@pytest.mark.parametrize("error", [struct.error, BytesLengthException, OverflowError, RecursionError, zlib.error])
+def test_whatever_pydicom_raises_for_a_file_it_is_damaged(series, tmp_path, monkeypatch, error):
+    monkeypatch.setattr(pydicom, "dcmread", Mock(side_effect=error("secret")))
+    path = sorted((tmp_path / "series").iterdir())[0]
+    for read in (lambda: read_header(path), lambda: read_volume(tmp_path / "series")):
+        with pytest.raises(ImageError, match=r"slice000\.dcm is a damaged DICOM file; copy it again\.$"):
+            read()
+
+
 def test_only_what_reads_without_fault_is_kept_of_what_somebody_sends():
     nested: dict = {"00080060": {"vr": "CS", "Value": ["CT"]}}
     for _ in range(20):
@@ -226,7 +257,6 @@ def test_headers_travel_once_and_come_back(server, tmp_path):
         wire = Watched(server.url, server.tokens["ann"])
         with RemoteBackend(wire) as backend:
             study = backend.open_study(volume)
-            assert backend.conversations.has_series(study)
             assert backend.run(backend.conversations.series(study, volume.geometry)) == volume.dicom
         methods = [request.method for request in wire.sent]
         assert methods == [["HEAD", "PUT", "PATCH", "PUT", "GET"], ["HEAD", "GET"]][number]
@@ -237,13 +267,13 @@ def test_headers_travel_once_and_come_back(server, tmp_path):
 def test_a_server_that_knows_the_voxels_only_receives_the_headers(server, backend, tmp_path, saved):
     volume = series_of(tmp_path / "series", 2 + saved)
     talk, study = backend.conversations, backend.open_study(without(volume))
-    assert not talk.has_series(study) and backend.run(talk.series(study, volume.geometry)) is None
+    assert talk.said_of_series(study, "ct") is None and backend.run(talk.series(study, volume.geometry)) is None
     if saved:
         backend.run(talk.save(study, "spleen", half(volume)))
         answer = server.ask("GET", f"/api/truth/{study}/export?format=dcm", server.tokens["ann"])
         assert answer.status_code == 422 and "did not come from DICOM" in answer.json()["message"]
-    assert backend.run(talk.give_series(study, volume.dicom)) == ""
-    assert talk.has_series(study)
+    assert backend.run(talk.give_series(volume, "ct")) == ""
+    assert talk.said_of_series(study, "ct") == ""
     if not saved:
         backend.run(talk.save(study, "spleen", half(volume)))
     seg = seg_of(server, study)
@@ -260,7 +290,8 @@ def test_headers_of_another_series_are_refused_until_an_admin_removes_the_first(
     talk, study = backend.conversations, backend.open_study(volume)
     backend.run(talk.save(study, "spleen", half(volume)))
     backend.open_study(copy)  # it is used all the same
-    said = backend.run(talk.give_series(study, copy.dicom))
+    said = backend.run(talk.give_series(copy, "copy"))
+    assert (talk.said_of_series(study, "copy"), talk.said_of_series(study, "ct")) == (said, None)
     assert said.startswith("This image is kept with the DICOM headers of another series")
     answer = server.ask("PUT", f"/api/studies/{study}/dicom", server.tokens["ann"], data=lines(copy))
     assert (answer.status_code, answer.json()["error"]) == (409, "SeriesError")
@@ -270,9 +301,26 @@ def test_headers_of_another_series_are_refused_until_an_admin_removes_the_first(
     assert server.ask("DELETE", path, server.tokens["ann"]).status_code == 403
     assert server.ask("DELETE", path, server.tokens["boss"]).status_code == 200
     assert SERIES not in server.ask("HEAD", f"/api/studies/{study}", server.tokens["ann"]).headers
-    assert backend.run(talk.give_series(study, copy.dicom)) == ""
+    assert backend.run(talk.give_series(copy, "copy")) == talk.said_of_series(study, "copy") == ""
     assert seg_of(server, study).StudyInstanceUID == copy.dicom.study_uid
     assert ("boss", "forget series") in audit(server, study)
+
+
+@pytest.mark.parametrize(("status", "is_final"), [(409, True), (422, True), (413, False), (429, False), (507, False)])
+def test_only_a_final_refusal_is_remembered_and_no_longer_than_the_study_is_open(series, status, is_final):
+    def answer(request):
+        if request.path.endswith("/dicom"):
+            return Reply(status, {}, b'{"error": "StoreError", "message": "No."}')
+        return Reply(200, {}, b"{}")
+
+    talk, study = Conversations("ann"), series.study_id
+    carry_out(talk.open_study(without(series)), answer)
+    assert carry_out(talk.give_series(series, "ct"), answer) == "No."
+    assert talk.said_of_series(study, "ct") == ("No." if is_final else None)
+    assert talk.said_of_series(study, "copy") is None
+    carry_out(talk.close_study(study), answer)
+    assert carry_out(talk.give_series(series, "ct"), answer) == "No."
+    assert talk.said_of_series(study, "ct") is None and not talk.knows(study)
 
 
 def test_headers_that_do_not_fit_are_refused_and_say_why(server, backend, tmp_path):

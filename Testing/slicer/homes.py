@@ -52,11 +52,11 @@ class Homes:
         said = json.loads(self._process.stdout.readline())
         return Server(said["url"], said["token"])
 
-    def _command(self, name: str, **person: str) -> tuple[str, list[str]]:
-        return backend_command(self._python, self._packages, self.folder / name, **person)
+    def _command(self, name: str, **options) -> tuple[str, list[str]]:
+        return backend_command(self._python, self._packages, self.folder / name, **options)
 
     def _slicer(self):
-        return ThisSlicer(ThisComputer(*self._command("slicer", author="Ann")))
+        return ThisSlicer(ThisComputer(*self._command("slicer", author="Ann", has_models=False)))
 
     def close(self) -> None:
         """Stop them all."""

@@ -13,6 +13,8 @@ from dicom_series import write_series
 
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import read_volume
+from aiassist.imaging.dicom_header import read_header
+from AIAssistLib import dicom_headers
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.dicom_headers import UIDS
 from AIAssistLib.structures import terminology_of
@@ -97,6 +99,31 @@ def test_what_is_saved_carries_the_headers_of_its_series(home, panel, homes, ct)
         assert store.volume(ct.series.study_id).study_id == ct.series.study_id
 
 
+@pytest.mark.parametrize("home", NAMES)
+@pytest.mark.parametrize("goes", ["image", "scene"])
+def test_labels_are_saved_though_the_image_goes_while_its_headers_are_read(
+    goes, home, panel, homes, case, tmp_path, monkeypatch
+):
+    homes.use(panel.logic.assistant, home)
+    loaded(panel, case, written(tmp_path / "ct", change=10 + NAMES.index(home) + 3 * (goes == "scene")))
+    node, calls = case.node, []
+
+    def read(path):
+        calls.append(path)
+        if len(calls) == 3:
+            slicer.mrmlScene.RemoveNode(node) if goes == "image" else slicer.mrmlScene.Clear(0)
+        return read_header(path)
+
+    monkeypatch.setattr(dicom_headers, "read_header", read)
+    add_segment(case, "spleen", case.mask("spleen"))
+    said = save(panel)
+    assert said.startswith("Saved: spleen (version ") and node.GetScene() is None
+    conversations = panel.logic.assistant.conversations
+    assert not conversations.knows(case.series.study_id) and not conversations.keeper.knows(case.series.study_id)
+    with GroundTruthStore(homes.folder / home) as store:
+        assert store.series(case.series.study_id) == case.series.dicom
+
+
 def test_headers_stay_here_until_something_is_saved(panel, homes, case, tmp_path, points, slice_views):
     homes.use(panel.logic.assistant, "server")
     loaded(panel, case, written(tmp_path / "ct", change=1))
@@ -105,7 +132,7 @@ def test_headers_stay_here_until_something_is_saved(panel, homes, case, tmp_path
     click_ends(slice_views, case.ends("spleen"))
     answered(points)
     conversations, study = panel.logic.assistant.conversations, case.series.study_id
-    assert conversations.knows(study) and not conversations.has_series(study)
+    assert conversations.knows(study) and not conversations.keeper.said_of_series(study, case.node.GetAttribute(UIDS))
     finish = panel.logic.assistant.home.finish
     assert finish(conversations.series(study, case.series.geometry)) is None
     points.ui.acceptButton.click()
@@ -121,21 +148,24 @@ def test_labels_of_a_copy_are_saved_and_the_first_series_stays(home, panel, home
     add_segment(case, "spleen", case.mask("spleen"))
     save(panel)
     kept = case.series.dicom
-    panel.logic.assistant.home.finish(panel.logic.assistant.conversations.close_study(case.series.study_id))
     loaded(panel, case, second)
     add_segment(case, "liver", case.mask("liver"))
-    said = save(panel)
-    assert said.startswith("Saved: liver (version 1)")
-    assert "(without DICOM headers: This image is kept with the DICOM headers of another series" in said
+    for version in (1, 2):
+        said = save(panel)
+        assert said.startswith(f"Saved: liver (version {version})")
+        assert "(without DICOM headers: This image is kept with the DICOM headers of another series" in said
     with GroundTruthStore(homes.folder / home) as store:
         assert store.series(case.series.study_id) == kept
 
 
-def test_a_series_that_was_changed_in_slicer_is_saved_without_headers_and_says_so(panel, ct):
+def test_a_series_that_was_changed_in_slicer_is_saved_without_headers_and_says_so_each_time(panel, ct, monkeypatch):
     ct.node.SetOrigin(*np.add(ct.node.GetOrigin(), [0, 4, 0]))
     add_segment(ct, "spleen", ct.mask("spleen"))
-    said = save(panel)
-    assert said.startswith("Saved: spleen (version ") and "the image was moved, turned, cropped or resampled" in said
+    for _ in range(2):
+        said = save(panel)
+        assert said.startswith("Saved: spleen (version ")
+        assert "the image was moved, turned, cropped or resampled" in said
+        monkeypatch.setattr(dicom_headers, "read_header", None)  # no file is read twice
 
 
 def test_headers_follow_a_volume_whose_slices_were_reversed(panel, ct, tmp_path):
@@ -217,12 +247,23 @@ def test_the_button_says_why_there_can_be_no_dicom_seg_before_it_asks_for_a_name
     assert asked == []
 
 
-def test_the_button_asks_for_a_name_where_there_are_headers(panel, ct, monkeypatch, tmp_path):
+def test_each_export_names_its_segments_anew(panel, ct, tmp_path):
+    for _ in range(2):
+        add_segment(ct, "spleen" * 20, ct.mask("spleen"))
+    files = [export(panel, tmp_path / name) for name in ("a.dcm", "b.dcm")]
+    names = [segment.TrackingID for seg in files for segment in seg.SegmentSequence]
+    assert len(set(names)) == 4 and all("spleenspleen" in name for name in names)
+
+
+def test_the_button_asks_for_a_name_where_there_are_headers_and_reads_each_once(panel, ct, monkeypatch, tmp_path):
+    read = []
+    monkeypatch.setattr(dicom_headers, "read_header", lambda path: read.append(path) or read_header(path))
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *a: str(tmp_path / "labels"))
     add_segment(ct, "spleen", ct.mask("spleen"))
     panel.ui.exportCombo.setCurrentText("DICOM segmentation")
     panel.ui.exportButton.click()
     wait(lambda: panel.ui.saveLabel.text == f"Written: {tmp_path / 'labels.dcm'}")
+    assert len(read) == len(set(read)) == ct.series.shape[0]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command
 from AIAssistLib.network_qt import NetworkCarrier
 from AIAssistLib.process_qt import BackendProcess
-from AIAssistLib.settings_qt import COMPUTER, SERVER, Settings
+from AIAssistLib.settings_qt import COMPUTER, SERVER, SLICER, Settings
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 
 
@@ -188,6 +189,18 @@ def test_the_token_is_in_no_scene_and_no_log(module, homes, points, slice_views,
     assert token not in slicer.mrmlScene.GetURL()
 
 
+@pytest.mark.parametrize("has_gpu", [True, False, None])
+def test_this_slicer_uses_the_gpu_that_slicer_can_use(application, monkeypatch, has_gpu):
+    torch = None if has_gpu is None else SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_gpu))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "onnx", SimpleNamespace())
+    monkeypatch.setattr("aiassist.engine.local.LocalBackend", lambda device, threaded: SimpleNamespace(device=device))
+    home = Settings().home(SLICER)
+    assert home.backend.device == ("cuda" if has_gpu else "cpu")
+    assert "--warm-up" not in home._computer.process._arguments
+    assert "--warm-up" in Settings().home(COMPUTER).process._arguments
+
+
 def test_settings_are_remembered(application):
     settings = Settings()
     settings.url = " https://gpu.example:8000 "
@@ -220,6 +233,54 @@ def test_a_token_is_written_down_only_when_the_person_ticks_the_box(module, home
     module.enter()
     assert ui.backendStatusLabel.text == f"Enter your token for {server.carrier.url}, then press Connect."
     Settings().where = COMPUTER
+
+
+def test_a_token_goes_to_its_own_server_only(module, monkeypatch):
+    settings, ui = module.logic.settings, module.panel.ui
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda question, **_: True)
+    monkeypatch.setattr(module.panel.backend, "look", lambda: None)
+    connect(ui, "https://a.example", "secret of a")
+    connect(ui, "https://b.example")
+    home = module.logic.assistant.home
+    assert (home.name, home._token, settings.token("https://b.example")) == ("https://b.example", None, "")
+    connect(ui, "https://A.example/")
+    assert module.logic.assistant.home._token == "secret of a"
+    connect(ui, "http://b.example", "secret")  # its token could be read on the way
+    assert "use https" in ui.backendStatusLabel.text
+    assert (module.logic.assistant.home.name, settings.url) == ("https://A.example", "https://A.example/")
+    connect(ui, " ")
+    assert settings.url == "https://A.example/" and "Enter the server's address" in ui.backendStatusLabel.text
+    settings.where = COMPUTER
+
+
+def connect(ui, url: str, token: str | None = None) -> None:
+    """Type an address, and perhaps a token, and press Connect."""
+    ui.urlEdit.selectAll()
+    ui.urlEdit.insert(url)
+    if token is not None:
+        ui.tokenEdit.setText(token)
+    ui.connectButton.click()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://h/a", "https://h_a", False),
+        ("https://h/a", "https://h/a/", True),
+        ("https://h", "HTTPS://H ", True),
+        ("h:80", "http://h:80", True),
+        ("http://h", "https://h", False),
+        ("http://[", "http://", False),
+    ],
+)
+def test_tokens_and_consent_belong_to_an_address_however_it_is_written(application, one, other, same):
+    settings = Settings()
+    settings.set_token(one, "secret", remember=True)
+    settings.allow(one)
+    assert (settings.token(other), settings.remembers(other), settings.allowed(other)) == (
+        ("secret", True, True) if same else ("", False, False)
+    )
+    qt.QSettings().remove("AIAssist")
 
 
 def test_the_extension_starts_no_python_threads(points, slice_views, case):

@@ -199,12 +199,29 @@ def test_what_is_drawn_while_an_image_comes_is_asked_for_when_it_is_there(panel,
     asked = []
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) and False)
     node = of_node(panel, go_on(panel, "oblique"), case).node
-    count = count_nodes()["vtkMRMLVolumeNode"]
+    add_segment(case, "cyst")
+    before = count_nodes()
     panel.images._open_row(2)
     add_segment(case, "cyst", np.ones((40, *case.labels.shape[1:]), bool))
     wait(lambda: asked)
     assert panel.editor.sourceVolumeNode() is node
-    wait(lambda: count_nodes()["vtkMRMLVolumeNode"] == count)
+    wait(lambda: count_nodes() == before)
+
+
+def test_what_was_fetched_is_no_other_image_that_gets_its_id(panel, server):
+    number = go_on(panel, "oblique").GetID()
+    assert panel.images._study() == server.ids["oblique"]
+    slicer.mrmlScene.Clear(0)
+    others = {node.GetID(): node for node in (Case().node, Case().node)}
+    panel.editor.setSourceVolumeNode(others[number])
+    assert panel.images._study() != server.ids["oblique"]
+
+
+def test_the_list_of_one_server_is_not_shown_for_another(panel, server):
+    assistant = panel.logic.assistant
+    assistant.home.close = lambda: None
+    assistant.move(Server("http://127.0.0.1:9"))
+    assert panel.ui.studiesTable.rowCount == 0 and panel.images._studies == []
 
 
 def test_a_server_that_is_not_there_is_said_and_the_image_stays(panel, server):

@@ -54,6 +54,8 @@ MASKS, MASK_MEMORY = 64, 2**28
 FIRST, PACE = 2**20, 0.5
 #: Pieces in a row that bring no progress, until the upload is given up.
 STUCK = 20
+#: What a server answers to a series that it will never take.
+FINAL = (409, 422)
 #: Share of a piece that is compressed to find out whether that pays.
 SAMPLE = 2**18
 
@@ -85,7 +87,8 @@ class Conversations:
         self.client = client
         self._pace = lambda: Pace(piece, compress)
         self._volumes: dict[str, Volume] = {}
-        self._refused: dict[str, str] = {}
+        #: Why a study's series was not taken, for good, or "" where it was, by how the caller names the series.
+        self._series: dict[str, dict[str, str]] = {}
         self._masks: OrderedDict[str, tuple[str | None, MaskPatch]] = OrderedDict()
 
     def models(self) -> Conversation[list[ModelCard]]:
@@ -104,28 +107,44 @@ class Conversations:
 
         An upload that broke off goes on where it stopped. `progress` is told the share sent.
         """
+        yield from self._tell(volume, progress)
+        self._volumes[volume.study_id] = volume
+        return volume.study_id
+
+    def _tell(self, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[tuple[str, bool]]:
+        """As `open_study`, without remembering it; why the headers were not taken, and whether that is final."""
         study = volume.study_id
         reply = yield Request("HEAD", f"/api/studies/{study}")
         if reply.status != 200:
             yield from self._upload(study, volume, progress)
         if volume.dicom is not None and reply.headers.get(SERIES) != volume.dicom.identity:
-            yield from self._send_series(study, volume.dicom)
-        self._volumes[study] = volume
-        return study
+            return (yield from self._send_series(study, volume.dicom))
+        return "", True
 
-    def has_series(self, study: str) -> bool:
-        """Whether the DICOM headers of an opened study were given to the server."""
-        return study in self._volumes and self._volumes[study].dicom is not None
+    def said_of_series(self, study: str, name: str) -> str | None:
+        """What `give_series` returned for a series, and would again; None when it is worth asking."""
+        return self._series.get(study, {}).get(name)
 
-    def give_series(self, study: str, series: DicomSeries) -> Conversation[str]:
+    def note_series(self, study: str, name: str, said: str) -> None:
+        """Remember what is said of a series, as long as the study is open."""
+        if study in self._volumes:
+            self._series.setdefault(study, {})[name] = said
+
+    def give_series(self, volume: Volume, name: str) -> Conversation[str]:
         """Make the DICOM headers of an opened study known; returns why the server did not take them, or nothing.
 
-        Labels can be saved all the same.
+        Labels can be saved all the same. A study that was closed meanwhile stays closed. `name` is any name of the
+        series, by which `said_of_series` knows the answer if it is final.
         """
-        yield from self.open_study(self._volumes[study].with_dicom(series))
-        return self._refused.get(study, "")
+        study = volume.study_id
+        refused, is_final = yield from self._tell(volume)
+        if not refused and study in self._volumes:
+            self._volumes[study] = volume
+        if is_final:
+            self.note_series(study, name, refused)
+        return refused
 
-    def _send_series(self, study: str, series: DicomSeries) -> Conversation[None]:
+    def _send_series(self, study: str, series: DicomSeries) -> Conversation[tuple[str, bool]]:
         packing, parts = zlib.compressobj(1), []
         for header in series.headers:
             parts.append(packing.compress(line_of(header)))
@@ -133,13 +152,13 @@ class Conversations:
         parts.append(packing.flush())
         headers = {"content-type": LINES_TYPE, "content-encoding": "deflate"}
         reply = yield Request("PUT", f"/api/studies/{study}/dicom", b"".join(parts), headers, seconds=300)
-        self._refused.pop(study, None)
         try:
             check(reply)
         except ConnectionLostError:
             raise
         except AIAssistError as error:
-            self._refused[study] = str(error)
+            return str(error), reply.status in FINAL
+        return "", True
 
     def series(self, study: str, geometry: Geometry) -> Conversation[DicomSeries | None]:
         """The DICOM headers that the server keeps of a study; None when it has none."""
@@ -200,14 +219,15 @@ class Conversations:
     def close_study(self, study: str) -> Conversation[None]:
         """Forget a study here; the server's own cache does what it likes."""
         self._volumes.pop(study, None)
+        self._series.pop(study, None)
         return
         yield
 
-    def put_mask(self, study: str, patch: MaskPatch) -> Conversation[str]:
-        """Make a mask known to the server; returns its version."""
+    def put_mask(self, study: str, patch: MaskPatch, volume: Volume | None = None) -> Conversation[str]:
+        """Make a mask known to the server; returns its version. `volume` is for a study that was closed meanwhile."""
         headers = {"content-type": PATCH_TYPE}
         message = Request("POST", f"/api/studies/{study}/masks", patch.to_bytes(), headers)
-        reply = yield from self._ask(message, study)
+        reply = yield from self._ask(message, study, volume)
         version = check(reply).json()["version"]
         self._remember(version, None, patch)
         return version
@@ -239,11 +259,12 @@ class Conversations:
         message = Request.of_json("POST", f"/api/segment?job={job}", body, seconds=LONG, wanted=wanted)
         return segmentation_from_wire((yield from self._ask(message, request.study)))
 
-    def _ask(self, message: Request, study: str) -> Conversation[Reply]:
+    def _ask(self, message: Request, study: str, volume: Volume | None = None) -> Conversation[Reply]:
         """The reply; a server that forgot the study is told it once more."""
+        volume = self._volumes.get(study, volume)
         reply = yield message
-        if _unknown_study(reply) and study in self._volumes:
-            yield from self.open_study(self._volumes[study])
+        if _unknown_study(reply) and volume is not None:
+            yield from self._tell(volume)
             reply = yield message
         return reply
 
@@ -298,19 +319,26 @@ class Conversations:
         reply = yield Request("GET", "/api/truth" if study is None else f"/api/truth/{study}")
         return check(reply).json()["studies" if study is None else "versions"]
 
-    def save(self, study: str, structure: str, mask: MaskPatch, **details) -> Conversation[dict]:
-        """Save a mask as ground truth; returns the new version.
+    @property
+    def keeper(self) -> Conversations:
+        """Whoever ground truth is saved with; in Slicer's own process that is another."""
+        return self
+
+    def save(
+        self, study: str, structure: str, mask: MaskPatch, volume: Volume | None = None, **details
+    ) -> Conversation[dict]:
+        """Save a mask as ground truth; returns the new version. With `volume` also of a study that was closed.
 
         Details: ``name`` of the study when it is new, ``model``, ``model_version``, ``prompts``, ``seconds``,
         ``edits``, ``comment``, ``state``, ``parent`` (number of the version it was made from, 0 for the first: with it,
         a save whose answer was lost is tried again and saved once).
         """
-        version = yield from self.put_mask(study, mask)
+        version = yield from self.put_mask(study, mask, volume)
         path, again = f"/api/truth/{study}/{quote(structure, safe='')}", details.get("parent") is not None
         message = Request.of_json("POST", path, {**details, "mask": version}, seconds=300, repeatable=again)
         reply = yield message
         if _error_name(reply) in (UnknownMaskError.__name__, UnknownStudyError.__name__):  # the server was restarted
-            yield from self.put_mask(study, mask)
+            yield from self.put_mask(study, mask, volume)
             reply = yield message
         return check(reply).json()
 

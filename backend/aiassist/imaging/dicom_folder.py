@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
 from aiassist.errors import ImageError
-from aiassist.imaging.dicom_header import header_of, identified
+from aiassist.imaging.dicom_header import damage_said, header_of, identified
 from aiassist.imaging.dicom_series import DicomSeries
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
@@ -44,7 +44,7 @@ def read_dicom_folder(folder: Path) -> Volume:
             f"{folder} holds {len(series)} DICOM series ({', '.join(series[:3])}...); put each in a folder of its own."
         )
     ordered, geometry = _sort(folder, slices)
-    headers = tuple(header_of(header) for _, header in ordered)
+    headers = tuple(_header_of(path, header) for path, header in ordered)
     return Volume(_read_voxels(folder, ordered, geometry), geometry, DicomSeries(headers))
 
 
@@ -52,15 +52,19 @@ def _image_headers(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
     found = []
     for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
+            with damage_said(path):
+                header = pydicom.dcmread(path, stop_before_pixels=True)
+                if "Rows" in header and "ImagePositionPatient" in header:
+                    _check_needed(path, header)
+                    found.append((path, identified(header)))
         except InvalidDicomError:
             continue
-        except (EOFError, ValueError) as error:
-            raise ImageError(f"{path} is a damaged DICOM file; copy it again.") from error
-        if "Rows" in header and "ImagePositionPatient" in header:
-            _check_needed(path, header)
-            found.append((path, identified(header)))
     return found
+
+
+def _header_of(path: Path, header: pydicom.Dataset) -> dict:
+    with damage_said(path):
+        return header_of(header)
 
 
 def _check_needed(path: Path, header: pydicom.Dataset) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from aiassist.errors import ImageError
+from aiassist.errors import AIAssistError, ImageError
 
 #: Sequences within sequences are kept down to this depth.
 DEPTH = 8
@@ -34,13 +34,22 @@ def read_header(path: str | Path) -> dict:
     """
     path = Path(path)
     try:
-        with unheard():
+        with unheard(), damage_said(path):
             return header_of(pydicom.dcmread(path, stop_before_pixels=True))
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror}); import its series again.") from error
     except InvalidDicomError as error:
         raise ImageError(f"{path} is no DICOM file; import its series again.") from error
-    except (EOFError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+
+
+@contextmanager
+def damage_said(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in a damaged file becomes one `ImageError`; pydicom leaves open what that may be."""
+    try:
+        yield
+    except (AIAssistError, InvalidDicomError, OSError):
+        raise
+    except Exception as error:
         raise ImageError(f"{path} is a damaged DICOM file; copy it again.") from error
 
 
