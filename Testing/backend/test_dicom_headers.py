@@ -21,9 +21,11 @@ from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume, read_volu
 from aiassist.imaging.dicom_header import cleaned, read_header
 from aiassist.protocol.dicom_lines import LINE, line_of, series_from_lines
 from aiassist.protocol.messages import SERIES
+from aiassist.server.service import Service, Settings
 from aiassist.server.spool import Spool
-from aiassist.server.tokens import add_token
+from aiassist.server.tokens import Person, add_token
 
+ANN = Person("ann", "annotator")
 SHAPE = (7, 20, 16)
 SPACING = (0.8, 0.9, 2.5)
 ANGLE = np.radians(20)
@@ -331,6 +333,23 @@ def test_headers_outlive_the_voxels_file_by_a_day_for_who_still_has_the_study_op
     assert spool.series(studies[0]) is None
     spool.remove(studies[2])
     assert spool.series(studies[2]) is None
+
+
+def test_headers_that_went_with_the_voxels_file_are_taken_again(tmp_path):
+    volume, copy = series_of(tmp_path / "series", 13), series_of(tmp_path / "copy", 13)
+    service, study = Service(Settings(tmp_path / "studies")), volume.study_id
+    try:
+        service.open_volume(volume)
+        assert service.series_identity(study) == volume.dicom.identity
+        service.spool.remove(study)  # no room
+        assert service.series_identity(study) is None
+        service.open_volume(without(volume))
+        service.keep_series(ANN, study, lines(volume))
+        assert service.series(study) == volume.dicom
+        service.spool.drop_series(study)
+        assert service.keep_series(ANN, study, lines(copy)) == service.series_identity(study) == copy.dicom.identity
+    finally:
+        service.close()
 
 
 # The store

@@ -197,10 +197,13 @@ class GroundTruthStore:
 
     def series(self, study: str) -> DicomSeries | None:
         """The DICOM headers of a study, by id; None when it has none."""
+        path = self.series_file(study)
+        return None if path is None else DicomSeries.from_bytes(path.read_bytes())
+
+    def series_file(self, study: str) -> Path | None:
+        """Where the DICOM headers of a study lie, by id; None when it has none."""
         row = self._study_row(study)
-        if row.dicom is None:
-            return None
-        return DicomSeries.from_bytes((self.folder / row.dicom).read_bytes())
+        return None if row.dicom is None else self.folder / row.dicom
 
     def add_series(self, study: str, series: DicomSeries) -> None:
         """Keep DICOM headers of a study that has none; `SeriesError` when it has those of another series."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from aiassist.contour import ContourSession
@@ -63,7 +64,6 @@ class Service:
         self.studies = Studies(settings.memory, self._load)
         self.backend = backend or LocalBackend(device=settings.device, studies=self.studies, queue=settings.queue)
         self.backend.studies = self.studies
-        self._identities: dict[str, str] = {}
         self.jobs = Jobs(self.backend)
         self._saving, self._audit = threading.Lock(), threading.Lock()
 
@@ -139,7 +139,6 @@ class Service:
         with self.spool.lock(study):
             self.spool.remove(study)
             self.studies.close(study)
-            self._identities.pop(study, None)
         self.note(person, "forget study", study=study)
 
     # DICOM headers
@@ -151,12 +150,13 @@ class Service:
 
     def series_identity(self, study: str) -> str | None:
         """What tells the DICOM headers of a study from others; see `DicomSeries.identity`."""
-        if study not in self._identities:
-            series = self.series(study)
-            if series is None:
-                return None
-            self._identities[study] = series.identity
-        return self._identities[study]
+        known = self.store.series_file(study) if self.store.has(study) else None
+        path = known or self.spool.series_file(study)
+        try:
+            said = path.stat()
+            return _identity(path, said.st_mtime_ns, said.st_size)
+        except FileNotFoundError:
+            return None
 
     def keep_series(self, person: Person, study: str, data: bytes) -> str:
         """Keep the DICOM headers of a study that has none, as they travel; returns their identity.
@@ -180,7 +180,6 @@ class Service:
     def drop_series(self, person: Person, study: str) -> None:
         """Forget the DICOM headers of a study, so that others can be sent."""
         with self.spool.lock(study):
-            self._identities.pop(study, None)
             self.spool.drop_series(study)
             if self.store.has(study):
                 self.store.drop_series(study)
@@ -292,3 +291,9 @@ class Service:
                 sync(path)
         except OSError as error:  # what was done is done, and the store itself says by whom
             log.error("the audit log cannot be written (%s): %s", error.strerror, line)
+
+
+@lru_cache(1024)
+def _identity(path: Path, _changed: int, _size: int) -> str:
+    """The identity of the DICOM headers in a file, read again when the file was changed."""
+    return DicomSeries.from_bytes(path.read_bytes()).identity

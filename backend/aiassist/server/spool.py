@@ -124,21 +124,25 @@ class Spool:
         if volume.dicom is not None:
             self.keep_series(study, volume.dicom)
 
+    def series_file(self, study: str) -> Path:
+        """Where the DICOM headers of a study lie, if it has any."""
+        return self._path(study, "dicom")
+
     def series(self, study: str) -> DicomSeries | None:
         """The DICOM headers of a study; None when it came without."""
         try:
-            return DicomSeries.from_bytes(self._path(study, "dicom").read_bytes())
+            return DicomSeries.from_bytes(self.series_file(study).read_bytes())
         except FileNotFoundError:
             return None
 
     def keep_series(self, study: str, series: DicomSeries) -> None:
         """Keep the DICOM headers of a study. Call with the lock held."""
-        with whole_file(self._path(study, "dicom")) as temporary:
+        with whole_file(self.series_file(study)) as temporary:
             temporary.write_bytes(series.to_bytes())
 
     def drop_series(self, study: str) -> None:
         """Forget the DICOM headers of a study. Call with the lock held."""
-        self._path(study, "dicom").unlink(missing_ok=True)
+        self.series_file(study).unlink(missing_ok=True)
 
     def received(self, study: str) -> int | None:
         """Bytes that have arrived of an upload; None when none is under way."""
