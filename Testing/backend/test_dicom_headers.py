@@ -335,6 +335,31 @@ def test_headers_outlive_the_voxels_file_by_a_day_for_who_still_has_the_study_op
     assert spool.series(studies[2]) is None
 
 
+def test_an_image_added_to_the_ground_truth_takes_the_headers_that_were_sent_along(tmp_path):
+    volume, copy = series_of(tmp_path / "series", 14), series_of(tmp_path / "copy", 14)
+    service, study = Service(Settings(tmp_path / "studies")), volume.study_id
+    try:
+        service.open_volume(without(volume))
+        service.keep_series(ANN, study, lines(volume))
+        service.keep_study(copy, "torso")
+        service.spool.remove(study)
+        assert service.store.series(study) == volume.dicom
+    finally:
+        service.close()
+
+
+def test_headers_in_the_spool_join_an_image_that_was_added_without_when_a_label_is_saved(tmp_path):
+    volume = series_of(tmp_path / "series", 15)
+    service, study = Service(Settings(tmp_path / "studies")), volume.study_id
+    try:
+        service.open_volume(volume)
+        service.store.add_study(without(volume), "torso")
+        service.save(ANN, study, "spleen", {"mask": service.studies.remember(study, half(volume))})
+        assert service.store.series(study) == volume.dicom
+    finally:
+        service.close()
+
+
 def test_headers_that_went_with_the_voxels_file_are_taken_again(tmp_path):
     volume, copy = series_of(tmp_path / "series", 13), series_of(tmp_path / "copy", 13)
     service, study = Service(Settings(tmp_path / "studies")), volume.study_id

@@ -116,8 +116,17 @@ class Service:
 
     def keep_study(self, volume: Volume, name: str) -> str:
         """Add an image to the ground truth's studies; returns its id."""
-        self.store.add_study(volume, name or volume.study_id[:8])
+        with self.spool.lock(volume.study_id):
+            self._add_to_truth(volume, name, volume.dicom)
         return self.studies.open(volume)
+
+    def _add_to_truth(self, volume: Volume, name: str, dicom: DicomSeries | None = None) -> None:
+        """Add an image to the ground truth with the DICOM headers that came first. Call with the lock held.
+
+        `dicom` are those that come with it now, after all that were sent before.
+        """
+        study = volume.study_id
+        self.store.add_study(volume.with_dicom(self.spool.series(study) or dicom), name or study[:8])
 
     def find_study(self, name_or_id: str) -> str:
         """The id of a study that is here, by its id or its name; `UnknownStudyError` unless exactly one is."""
@@ -226,8 +235,9 @@ class Service:
             mask = self.studies.mask(study, details["mask"])
             with self.spool.lock(study):  # DICOM headers that come at the same time are not lost
                 if not self.store.has(study):
-                    volume = self.studies.volume(study).with_dicom(self.spool.series(study))
-                    self.store.add_study(volume, details.get("name") or study[:8])
+                    self._add_to_truth(self.studies.volume(study), details.get("name") or "")
+                elif self.store.series_file(study) is None and (series := self.spool.series(study)) is not None:
+                    self.store.add_series(study, series)  # `truth add` brought the image alone meanwhile
             prompts = details.get("prompts")
             version = self.store.add(
                 study,
