@@ -232,7 +232,7 @@ def test_headers_travel_once_and_come_back(server, tmp_path):
             assert backend.run(backend.conversations.series(study, volume.geometry)) == volume.dicom
         methods = [request.method for request in wire.sent]
         assert methods == [["HEAD", "PUT", "PATCH", "PUT", "GET"], ["HEAD", "GET"]][number]
-    assert audit(server, study) == [("ann", "keep series")]
+    assert audit(server, study) == [("ann", "keep series"), ("ann", "fetch series"), ("ann", "fetch series")]
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -254,6 +254,7 @@ def test_a_server_that_knows_the_voxels_only_receives_the_headers(server, backen
     (referenced,) = seg.ReferencedSeriesSequence
     assert referenced.SeriesInstanceUID == volume.dicom.series_uid
     assert (server.studies / "studies" / study / "dicom.json.gz").exists()
+    assert audit(server, study)[-1] == ("ann", "export")
 
 
 def test_headers_of_another_series_are_refused_until_an_admin_removes_the_first(server, backend, tmp_path):

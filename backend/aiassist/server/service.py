@@ -25,7 +25,7 @@ from aiassist.groundtruth.store import OTHER_SERIES, GroundTruthStore, LabelVers
 from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines
-from aiassist.protocol.messages import study_to_json
+from aiassist.protocol.messages import voxels_as_bytes
 from aiassist.server.jobs import Jobs
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.tokens import Person
@@ -65,6 +65,7 @@ class Service:
         self.backend = backend or LocalBackend(device=settings.device, studies=self.studies, queue=settings.queue)
         self.backend.studies = self.studies
         self.jobs = Jobs(self.backend)
+        self._fetching: set[tuple[str, str]] = set()
         self._saving, self._audit = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
@@ -137,11 +138,13 @@ class Service:
         except StoreError:
             raise UnknownStudyError(f"There is no one image {name_or_id[:80]!r} here; send it first.") from None
 
-    def describe(self, person: Person, study: str) -> dict:
-        """All of a study but its voxels, as JSON, for somebody who is about to fetch them."""
-        data = study_to_json(self.studies.volume(study))
-        self.note(person, "fetch study", study=study)
-        return data
+    def fetch_voxels(self, person: Person, study: str, start: int, size: int) -> bytes:
+        """A piece of a study's voxels; the first piece that somebody fetches is noted."""
+        piece = bytes(voxels_as_bytes(self.studies.volume(study))[start : start + size])
+        if start == 0 or (person.name, study) not in self._fetching:
+            self.note(person, "fetch study", study=study)
+            self._fetching.add((person.name, study))
+        return piece
 
     def forget_study(self, study: str, person: Person) -> None:
         """Remove an uploaded study; what the ground truth holds of it stays."""
@@ -156,6 +159,13 @@ class Service:
         """The DICOM headers that are kept of a study; None when there are none."""
         known = self.store.series(study) if self.store.has(study) else None
         return known or self.spool.series(study)
+
+    def fetch_series(self, person: Person, study: str) -> DicomSeries | None:
+        """The DICOM headers of a study for somebody; noted when there are some."""
+        series = self.series(study)
+        if series is not None:
+            self.note(person, "fetch series", study=study)
+        return series
 
     def series_identity(self, study: str) -> str | None:
         """What tells the DICOM headers of a study from others; see `DicomSeries.identity`."""
@@ -275,7 +285,7 @@ class Service:
         self.note(person, "restore", study=study, structure=version.structure, version=number, made=version.number)
         return version
 
-    def exported(self, study: str, ending: str, structures: list[str]) -> bytes:
+    def exported(self, person: Person, study: str, ending: str, structures: list[str]) -> bytes:
         """A file of the newest versions."""
         if not self.store.has(study):
             raise UnknownStudyError(f"There is no ground truth of the study {study} here.")
@@ -286,7 +296,9 @@ class Service:
         with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
             path = Path(folder) / f"labels{ending}"
             export(self.store, record, versions, path)
-            return path.read_bytes()
+            data = path.read_bytes()
+        self.note(person, "export", study=study, ending=ending)
+        return data
 
     # Who did what
 
