@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -25,6 +26,7 @@ from aiassist.server.service import Service, Settings
 from aiassist.server.spool import Spool
 from aiassist.server.tokens import Person, add_token
 
+DAMAGED = gzip.compress(json.dumps([{"00100020": {"vr": "LO", "Value": ["P-17"]}}] * 7).encode())
 ANN = Person("ann", "annotator")
 SHAPE = (7, 20, 16)
 SPACING = (0.8, 0.9, 2.5)
@@ -376,6 +378,37 @@ def test_headers_that_went_with_the_voxels_file_are_taken_again(tmp_path):
         assert service.keep_series(ANN, study, lines(copy)) == service.series_identity(study) == copy.dicom.identity
     finally:
         service.close()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x1f\x8b", DAMAGED[:-30], DAMAGED[:20] + bytes(40), gzip.compress(b"[1]")])
+def test_damaged_headers_of_an_upload_are_sent_again(tmp_path, damaged):
+    volume = series_of(tmp_path / "series", 16)
+    service, study = Service(Settings(tmp_path / "studies")), volume.study_id
+    try:
+        service.open_volume(volume)
+        service.spool.series_file(study).write_bytes(damaged)
+        assert service.series_identity(study) is None and service.series(study) is None
+        assert service.keep_series(ANN, study, lines(volume)) == service.series_identity(study)
+        assert service.series(study) == volume.dicom
+    finally:
+        service.close()
+
+
+def test_damaged_headers_of_the_ground_truth_are_said_and_its_image_opens_without(server, backend, tmp_path):
+    volume = series_of(tmp_path / "series", 17)
+    talk, study, token = backend.conversations, backend.open_study(volume), server.tokens["ann"]
+    backend.run(talk.save(study, "spleen", half(volume)))
+    path = server.studies / "studies" / study / "dicom.json.gz"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert SERIES not in server.ask("HEAD", f"/api/studies/{study}", token).headers
+    said = backend.run(talk.give_series(study, volume.dicom))
+    assert said.startswith("The DICOM headers of this study are damaged")
+    for address in (f"/api/studies/{study}/dicom", f"/api/truth/{study}/export?format=dcm"):
+        answer = server.ask("GET", address, token)
+        assert (answer.status_code, answer.json()["message"]) == (422, said)
+    backend.run(talk.save(study, "spleen", half(volume)))
+    with GroundTruthStore(server.studies) as store:
+        assert store.volume(study).dicom is None
 
 
 # The store

@@ -174,7 +174,7 @@ class Service:
         try:
             said = path.stat()
             return _identity(path, said.st_mtime_ns, said.st_size)
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreError):  # damaged ones are none: who sends others hears of it
             return None
 
     def keep_series(self, person: Person, study: str, data: bytes) -> str:

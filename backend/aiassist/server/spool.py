@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiassist.errors import UnknownStudyError, UploadError
+from aiassist.errors import StoreError, UnknownStudyError, UploadError
 from aiassist.files import whole_file
 from aiassist.imaging import DicomSeries, Volume
 from aiassist.imaging.volume import study_digest
@@ -144,10 +144,10 @@ class Spool:
         return self._path(study, "dicom")
 
     def series(self, study: str) -> DicomSeries | None:
-        """The DICOM headers of a study; None when it came without."""
+        """The DICOM headers of a study; None when it came without, or they are damaged: whoever has them sends them."""
         try:
             return DicomSeries.from_bytes(self.series_file(study).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreError):
             return None
 
     def keep_series(self, study: str, series: DicomSeries) -> None:
