@@ -91,6 +91,24 @@ def test_what_is_being_taken_up_again_is_not_evicted_meanwhile(tmp_path, monkeyp
     assert np.array_equal(spool.finish(volume.study_id).voxels, volume.voxels)
 
 
+def test_what_another_process_adds_while_an_upload_is_taken_up_is_not_hashed(tmp_path, monkeypatch):
+    volume = noise(24)
+    data = bytes(voxels_as_bytes(volume))
+    Spool(tmp_path, 10**9).begin(volume.study_id, study_to_json(volume)).append(0, [data[:500]])
+
+    def later(path, *more, **also):
+        with path.open("ab") as file:
+            file.write(b"other")
+        return memmap(path, *more, **also)
+
+    memmap, spool = np.memmap, Spool(tmp_path, 10**9)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "memmap", later)
+        upload = spool.begin(volume.study_id, study_to_json(volume))
+    assert upload.append(500, [data[500:]]) == len(data)
+    assert upload.found == volume.study_id
+
+
 def test_an_upload_whose_file_is_gone_is_asked_for_again(tmp_path):
     spool, volume = Spool(tmp_path, 10**9), noise(23)
     upload = spool.begin(volume.study_id, study_to_json(volume))

@@ -51,7 +51,7 @@ class Upload:
         #: Set when the study is whole, removed or begun anew; then nothing more can be added.
         self.over = False
         if size := part.stat().st_size:
-            digest.update(np.memmap(part, np.uint8, mode="r"))
+            digest.update(np.memmap(part, np.uint8, mode="r")[:size])  # another process may have added to it
         self._arrived = size, digest
 
     @property
