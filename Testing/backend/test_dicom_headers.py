@@ -414,6 +414,20 @@ def test_damaged_headers_of_the_ground_truth_are_said_and_its_image_opens_withou
 # The store
 
 
+def test_headers_are_kept_when_another_process_adds_the_same_image_without_at_the_same_time(tmp_path, monkeypatch):
+    volume = series_of(tmp_path / "series", 18)
+    with GroundTruthStore(tmp_path / "studies") as store:
+
+        def meanwhile(self, home, series, write=GroundTruthStore._write_series):
+            with GroundTruthStore(tmp_path / "studies") as other:
+                other.add_study(without(volume), "ct")
+            return write(self, home, series)
+
+        monkeypatch.setattr(GroundTruthStore, "_write_series", meanwhile)
+        assert store.add_study(volume, "ct").from_dicom
+        assert store.series(volume.study_id) == volume.dicom
+
+
 def test_a_study_added_without_headers_gets_those_of_the_next_time_and_keeps_them(tmp_path):
     volume, copy = series_of(tmp_path / "series", 9), series_of(tmp_path / "copy", 9)
     with GroundTruthStore(tmp_path / "studies") as store:

@@ -181,7 +181,9 @@ class GroundTruthStore:
             sync(folder)
         with self._session() as session:
             row = session.get(StudyRow, study)
-            if row is None:
+            if row is not None:  # another process added it meanwhile, perhaps without headers
+                row.dicom = row.dicom or dicom
+            else:
                 row = StudyRow(
                     id=study,
                     name=name,
