@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -26,9 +27,12 @@ from aiassist.imaging.dicom_header import cleaned, read_header
 from aiassist.protocol import Reply
 from aiassist.protocol.dicom_lines import LINE, line_of, series_from_lines
 from aiassist.protocol.messages import SERIES
+from aiassist.server.service import Service, Settings
 from aiassist.server.spool import Spool
-from aiassist.server.tokens import add_token
+from aiassist.server.tokens import Person, add_token
 
+DAMAGED = gzip.compress(json.dumps([{"00100020": {"vr": "LO", "Value": ["P-17"]}}] * 7).encode())
+ANN = Person("ann", "annotator")
 SHAPE = (7, 20, 16)
 SPACING = (0.8, 0.9, 2.5)
 ANGLE = np.radians(20)
@@ -260,7 +264,7 @@ def test_headers_travel_once_and_come_back(server, tmp_path):
             assert backend.run(backend.conversations.series(study, volume.geometry)) == volume.dicom
         methods = [request.method for request in wire.sent]
         assert methods == [["HEAD", "PUT", "PATCH", "PUT", "GET"], ["HEAD", "GET"]][number]
-    assert audit(server, study) == [("ann", "keep series")]
+    assert audit(server, study) == [("ann", "keep series"), ("ann", "fetch series"), ("ann", "fetch series")]
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -282,6 +286,7 @@ def test_a_server_that_knows_the_voxels_only_receives_the_headers(server, backen
     (referenced,) = seg.ReferencedSeriesSequence
     assert referenced.SeriesInstanceUID == volume.dicom.series_uid
     assert (server.studies / "studies" / study / "dicom.json.gz").exists()
+    assert audit(server, study)[-1] == ("ann", "export")
 
 
 def test_headers_of_another_series_are_refused_until_an_admin_removes_the_first(server, backend, tmp_path):
@@ -381,7 +386,94 @@ def test_headers_outlive_the_voxels_file_by_a_day_for_who_still_has_the_study_op
     assert spool.series(studies[2]) is None
 
 
+def test_an_image_added_to_the_ground_truth_takes_the_headers_that_were_sent_along(tmp_path):
+    volume, copy = series_of(tmp_path / "series", 14), series_of(tmp_path / "copy", 14)
+    service, study = Service(Settings(tmp_path / "studies")), volume.study_id
+    try:
+        service.open_volume(without(volume))
+        service.keep_series(ANN, study, lines(volume))
+        service.keep_study(copy, "torso")
+        service.spool.remove(study)
+        assert service.store.series(study) == volume.dicom
+    finally:
+        service.close()
+
+
+def test_headers_in_the_spool_join_an_image_that_was_added_without_when_a_label_is_saved(tmp_path):
+    volume = series_of(tmp_path / "series", 15)
+    service, study = Service(Settings(tmp_path / "studies")), volume.study_id
+    try:
+        service.open_volume(volume)
+        service.store.add_study(without(volume), "torso")
+        service.save(ANN, study, "spleen", {"mask": service.studies.remember(study, half(volume))})
+        assert service.store.series(study) == volume.dicom
+    finally:
+        service.close()
+
+
+def test_headers_that_went_with_the_voxels_file_are_taken_again(tmp_path):
+    volume, copy = series_of(tmp_path / "series", 13), series_of(tmp_path / "copy", 13)
+    service, study = Service(Settings(tmp_path / "studies")), volume.study_id
+    try:
+        service.open_volume(volume)
+        assert service.series_identity(study) == volume.dicom.identity
+        service.spool.remove(study)  # no room
+        assert service.series_identity(study) is None
+        service.open_volume(without(volume))
+        service.keep_series(ANN, study, lines(volume))
+        assert service.series(study) == volume.dicom
+        service.spool.drop_series(study)
+        assert service.keep_series(ANN, study, lines(copy)) == service.series_identity(study) == copy.dicom.identity
+    finally:
+        service.close()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x1f\x8b", DAMAGED[:-30], DAMAGED[:20] + bytes(40), gzip.compress(b"[1]")])
+def test_damaged_headers_of_an_upload_are_sent_again(tmp_path, damaged):
+    volume = series_of(tmp_path / "series", 16)
+    service, study = Service(Settings(tmp_path / "studies")), volume.study_id
+    try:
+        service.open_volume(volume)
+        service.spool.series_file(study).write_bytes(damaged)
+        assert service.series_identity(study) is None and service.series(study) is None
+        assert service.keep_series(ANN, study, lines(volume)) == service.series_identity(study)
+        assert service.series(study) == volume.dicom
+    finally:
+        service.close()
+
+
+def test_damaged_headers_of_the_ground_truth_are_said_and_its_image_opens_without(server, backend, tmp_path):
+    volume = series_of(tmp_path / "series", 17)
+    talk, study, token = backend.conversations, backend.open_study(volume), server.tokens["ann"]
+    backend.run(talk.save(study, "spleen", half(volume)))
+    path = server.studies / "studies" / study / "dicom.json.gz"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert SERIES not in server.ask("HEAD", f"/api/studies/{study}", token).headers
+    said = backend.run(talk.give_series(study, volume.dicom))
+    assert said.startswith("The DICOM headers of this study are damaged")
+    for address in (f"/api/studies/{study}/dicom", f"/api/truth/{study}/export?format=dcm"):
+        answer = server.ask("GET", address, token)
+        assert (answer.status_code, answer.json()["message"]) == (422, said)
+    backend.run(talk.save(study, "spleen", half(volume)))
+    with GroundTruthStore(server.studies) as store:
+        assert store.volume(study).dicom is None
+
+
 # The store
+
+
+def test_headers_are_kept_when_another_process_adds_the_same_image_without_at_the_same_time(tmp_path, monkeypatch):
+    volume = series_of(tmp_path / "series", 18)
+    with GroundTruthStore(tmp_path / "studies") as store:
+
+        def meanwhile(self, home, series, write=GroundTruthStore._write_series):
+            with GroundTruthStore(tmp_path / "studies") as other:
+                other.add_study(without(volume), "ct")
+            return write(self, home, series)
+
+        monkeypatch.setattr(GroundTruthStore, "_write_series", meanwhile)
+        assert store.add_study(volume, "ct").from_dicom
+        assert store.series(volume.study_id) == volume.dicom
 
 
 def test_a_study_added_without_headers_gets_those_of_the_next_time_and_keeps_them(tmp_path):

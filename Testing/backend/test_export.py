@@ -17,7 +17,17 @@ from aiassist.cli import main
 from aiassist.errors import AIAssistError, StoreError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.groundtruth.export import export
-from aiassist.imaging import Geometry, MaskPatch, Volume, describe_structure, read_labelmap, read_volume, write_volume
+from aiassist.imaging import (
+    DicomSeries,
+    Geometry,
+    MaskPatch,
+    Volume,
+    describe_structure,
+    read_labelmap,
+    read_volume,
+    write_volume,
+)
+from aiassist.imaging.dicom_seg import Segment, write_dicom_seg
 
 
 def box(start, stop, shape=SHAPE) -> np.ndarray:
@@ -277,6 +287,33 @@ def test_dicom_seg_keeps_overlapping_segments_whole(series, tmp_path):
     masks = masks_by_volume(export_seg(tmp_path), tmp_path)
     assert (masks[..., 0] == KIDNEY).all()
     assert (masks[..., 1] == LESION).all()
+
+
+def _changed(tmp_path, **change) -> None:
+    """Change all headers of the written series."""
+    for path in (tmp_path / "series").iterdir():
+        image = pydicom.dcmread(path)
+        for name, value in change.items():
+            setattr(image, name, value)
+        image.save_as(path)
+
+
+def test_dicom_seg_keeps_names_that_the_patients_character_set_lacks(series, tmp_path):
+    _changed(tmp_path, SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Änne")
+    add_label(tmp_path, "脾脏", KIDNEY)
+    seg = export_seg(tmp_path)
+    assert (str(seg.PatientName), seg.SegmentSequence[0].SegmentLabel) == ("Müller^Änne", "脾脏")
+
+
+def test_a_series_whose_values_cannot_be_written_is_refused_in_a_sentence(series, tmp_path, caplog, recwarn):
+    volume = read_volume(tmp_path / "series")
+    headers = [{**header, "001021C0": {"vr": "US", "Value": [2**40]}} for header in volume.dicom.headers]
+    segment = Segment(describe_structure("spleen"), MaskPatch.of_mask(KIDNEY), "spleen v1")
+    recwarn.clear()
+    caplog.clear()
+    with pytest.raises(StoreError, match=r"out.dcm: the series cannot carry a DICOM SEG \([^\n]+\); export"):
+        write_dicom_seg(tmp_path / "out.dcm", volume.with_dicom(DicomSeries(tuple(headers))), [segment])
+    assert not (tmp_path / "out.dcm").exists() and caplog.text == "" and not recwarn.list
 
 
 def test_dicom_seg_of_an_older_version(series, tmp_path):

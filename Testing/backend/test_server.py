@@ -220,7 +220,7 @@ def test_ground_truth_is_saved_read_restored_and_exported(server, backend, volum
     (tmp_path / "out.nii.gz").write_bytes(answer.content)
     assert np.array_equal(read_volume(tmp_path / "out.nii.gz").voxels != 0, whole)
     audit = [json.loads(line) for line in (server.studies / "audit.jsonl").read_text().splitlines()]
-    assert [a["what"] for a in audit if a.get("study") == study] == ["save", "save", "restore"]
+    assert [a["what"] for a in audit if a.get("study") == study] == ["save", "save", "restore", "export"]
 
 
 def test_a_save_whose_answer_was_lost_is_not_saved_twice(server, backend):

@@ -72,6 +72,54 @@ def test_what_arrives_is_not_evicted_and_the_limit_holds(tmp_path):
     assert spool.received(volumes[2].study_id) == 0 and volumes[1].study_id not in spool
 
 
+def test_what_is_being_taken_up_again_is_not_evicted_meanwhile(tmp_path, monkeypatch):
+    volume, other, third = noise(20), noise(21), noise(22)
+    data = bytes(voxels_as_bytes(volume))
+    Spool(tmp_path, 10**9).begin(volume.study_id, study_to_json(volume)).append(0, [data[:5000]])
+    Spool(tmp_path, 10**9).put(third)
+    spool = Spool(tmp_path, 2 * len(data) + 1000)
+
+    def hashed(self, study, *more, init=Upload.__init__):
+        if study == volume.study_id:  # while it is hashed, another study comes
+            spool.begin(other.study_id, study_to_json(other))
+        init(self, study, *more)
+
+    monkeypatch.setattr(Upload, "__init__", hashed)
+    upload = spool.begin(volume.study_id, study_to_json(volume))
+    assert third.study_id not in spool  # both were counted
+    assert upload.append(5000, [data[5000:]]) == len(data)
+    assert np.array_equal(spool.finish(volume.study_id).voxels, volume.voxels)
+
+
+def test_what_another_process_adds_while_an_upload_is_taken_up_is_not_hashed(tmp_path, monkeypatch):
+    volume = noise(24)
+    data = bytes(voxels_as_bytes(volume))
+    Spool(tmp_path, 10**9).begin(volume.study_id, study_to_json(volume)).append(0, [data[:500]])
+
+    def later(path, *more, **also):
+        with path.open("ab") as file:
+            file.write(b"other")
+        return memmap(path, *more, **also)
+
+    memmap, spool = np.memmap, Spool(tmp_path, 10**9)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "memmap", later)
+        upload = spool.begin(volume.study_id, study_to_json(volume))
+    assert upload.append(500, [data[500:]]) == len(data)
+    assert upload.found == volume.study_id
+
+
+def test_an_upload_whose_file_is_gone_is_asked_for_again(tmp_path):
+    spool, volume = Spool(tmp_path, 10**9), noise(23)
+    upload = spool.begin(volume.study_id, study_to_json(volume))
+    mark = upload.mark()
+    (tmp_path / f"{volume.study_id}.part").unlink()
+    with pytest.raises(UnknownStudyError, match="announce it first"):
+        upload.append(0, [b"abc"])
+    upload.rewind(mark)
+    assert spool.begin(volume.study_id, study_to_json(volume)).append(0, [b"abc"]) == 3
+
+
 def test_a_lost_header_beside_a_part_begins_the_upload_anew(tmp_path):
     volume = noise(7)
     Spool(tmp_path, 10**9).begin(volume.study_id, study_to_json(volume)).append(0, [b"abc"])

@@ -65,8 +65,11 @@ def test_a_study_is_fetched_as_it_is_and_is_not_sent_back(server, monkeypatch):
     assert np.array_equal(volume.voxels, wanted.voxels) and volume.voxels.dtype == wanted.voxels.dtype
     assert np.array_equal(volume.geometry.affine, wanted.geometry.affine)
     assert len(told) == -(-wanted.voxels.nbytes // 1000) and told == sorted(told) and told[-1] == 1
+    for start in (8, 8, 0):  # whoever leaves the beginning out is noted as well, once
+        assert server.ask("GET", f"/api/studies/{listed[1]['id']}/voxels?start={start}&size=8").status_code == 200
     entries = [json.loads(line) for line in (server.studies / "audit.jsonl").read_text().splitlines()]
-    assert [(e["who"], e["what"], e["study"]) for e in entries] == [("me", "fetch study", listed[0]["id"])]
+    fetched = [listed[0]["id"], listed[1]["id"], listed[1]["id"]]
+    assert [(e["who"], e["what"], e["study"]) for e in entries] == [("me", "fetch study", study) for study in fetched]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])

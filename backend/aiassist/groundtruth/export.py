@@ -46,7 +46,8 @@ def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[Label
     if path.name.lower().endswith(".dcm"):
         from aiassist.imaging.dicom_seg import write_dicom_seg
 
-        write_dicom_seg(path, store.volume(study.id), [_segment(v, store.mask(v)) for v in versions])
+        volume = store.image(study.id).with_dicom(store.series(study.id))
+        write_dicom_seg(path, volume, [_segment(v, store.mask(v)) for v in versions])
         return
     geometry = store.geometry(study.id)
     labelmap = np.zeros(geometry.shape, np.uint8 if len(versions) < 256 else np.uint16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import time
@@ -34,6 +35,8 @@ from aiassist.imaging import (
 from aiassist.imaging.nrrd_files import read_nrrd_geometry
 from aiassist.imaging.segmentation_file import write_segmentation
 from aiassist.prompts import Prompts
+
+log = logging.getLogger(__name__)
 
 INDEX = "index.sqlite"
 #: Unfinished files older than this, in seconds, were left by a crash and are removed.
@@ -178,7 +181,9 @@ class GroundTruthStore:
             sync(folder)
         with self._session() as session:
             row = session.get(StudyRow, study)
-            if row is None:
+            if row is not None:  # another process added it meanwhile, perhaps without headers
+                row.dicom = row.dicom or dicom
+            else:
                 row = StudyRow(
                     id=study,
                     name=name,
@@ -196,11 +201,17 @@ class GroundTruthStore:
         return self._relative(path)
 
     def series(self, study: str) -> DicomSeries | None:
-        """The DICOM headers of a study, by id; None when it has none."""
+        """The DICOM headers of a study, by id; None when it has none, `StoreError` when they are damaged."""
+        path = self.series_file(study)
+        try:
+            return None if path is None else DicomSeries.from_bytes(path.read_bytes())
+        except FileNotFoundError:
+            raise StoreError(f"The DICOM headers {path} are gone; restore them from a backup.") from None
+
+    def series_file(self, study: str) -> Path | None:
+        """Where the DICOM headers of a study lie, by id; None when it has none."""
         row = self._study_row(study)
-        if row.dicom is None:
-            return None
-        return DicomSeries.from_bytes((self.folder / row.dicom).read_bytes())
+        return None if row.dicom is None else self.folder / row.dicom
 
     def add_series(self, study: str, series: DicomSeries) -> None:
         """Keep DICOM headers of a study that has none; `SeriesError` when it has those of another series."""
@@ -277,9 +288,18 @@ class GroundTruthStore:
             raise NotStoredError(f"There is no study {study!r} in {self.folder}.")
         return row
 
+    def image(self, study: str) -> Volume:
+        """The image of a study, by id, without its DICOM headers."""
+        return read_volume(self.folder / self._study_row(study).image)
+
     def volume(self, study: str) -> Volume:
-        """The image of a study, by id, with its DICOM headers if it had any."""
-        return read_volume(self.folder / self._study_row(study).image).with_dicom(self.series(study))
+        """The image of a study, by id, with its DICOM headers if it has any that can be read."""
+        volume = self.image(study)
+        try:
+            return volume.with_dicom(self.series(study))
+        except StoreError:
+            log.warning("The DICOM headers of the study %s are damaged; it is used without.", study)
+            return volume
 
     # Label versions
 

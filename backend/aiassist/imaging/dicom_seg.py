@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,17 +67,19 @@ def write_dicom_seg(path: Path, volume: Volume, segments: Sequence[Segment]) -> 
         When highdicom is not installed.
     """
     check_came_from_dicom(path, volume)
+    file = io.BytesIO()  # pydicom would wrap the error of a full disk in one that does not say so
     try:
         with unheard():
-            segmentation = _segmentation(volume, segments)
+            _segmentation(volume, segments).save_as(file)
     except ImportError as error:
         raise MissingExtraError("highdicom", "dicom", "Writing DICOM SEG") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # ways to say that the slices lack something
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:  # the slices lack something
+        said = str(error).partition("\n")[0]  # pydicom adds where in its code
         raise StoreError(
-            f"{path.name}: the series cannot carry a DICOM SEG ({error}); export .seg.nrrd instead."
+            f"{path.name}: the series cannot carry a DICOM SEG ({said}); export .seg.nrrd instead."
         ) from error
     with whole_file(path) as temporary:
-        segmentation.save_as(temporary)
+        temporary.write_bytes(file.getbuffer())
 
 
 def _segmentation(volume: Volume, segments: Sequence[Segment]):
@@ -119,8 +122,10 @@ def check_came_from_dicom(path: Path, volume: Volume) -> None:
 
 
 def _sources(volume: Volume) -> list[pydicom.Dataset]:
-    """The slices' headers; identifiers that anonymisation emptied are replaced by made-up ones."""
+    """The slices' headers, in Unicode; identifiers that anonymisation emptied are replaced by made-up ones."""
     sources = [pydicom.Dataset.from_json(header) for header in volume.dicom.headers]
+    for source in sources:  # highdicom takes it over, and the patient's own may lack the segments' letters
+        source.SpecificCharacterSet = "ISO_IR 192"
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         if not sources[0].get(name):
             made = generate_uid(entropy_srcs=[volume.study_id, name])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from aiassist.errors import ImageError
+from aiassist.errors import ImageError, StoreError
 from aiassist.imaging.geometry import Geometry
 
 #: A slice lies where its header says to within this share of a voxel, or the header is another image's.
@@ -74,8 +75,17 @@ class DicomSeries:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> DicomSeries:
-        """Read what `to_bytes` wrote."""
-        return cls(tuple(json.loads(gzip.decompress(data))))
+        """Read what `to_bytes` wrote; `StoreError` when it is damaged."""
+        try:
+            headers = json.loads(gzip.decompress(data))
+        except (OSError, EOFError, zlib.error, ValueError):
+            headers = None
+        if not isinstance(headers, list) or not headers or not all(isinstance(header, dict) for header in headers):
+            raise StoreError(
+                "The DICOM headers of this study are damaged on the disk; restore them from a backup, or remove them "
+                "and send them again."
+            )
+        return cls(tuple(headers))
 
     @classmethod
     def matched(cls, headers: Sequence[Mapping], geometry: Geometry) -> DicomSeries:

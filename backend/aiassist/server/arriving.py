@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ class Upload:
         #: Set when the study is whole, removed or begun anew; then nothing more can be added.
         self.over = False
         if size := part.stat().st_size:
-            digest.update(np.memmap(part, np.uint8, mode="r"))
+            digest.update(np.memmap(part, np.uint8, mode="r")[:size])  # another process may have added to it
         self._arrived = size, digest
 
     @property
@@ -88,6 +89,8 @@ class Upload:
             hashing = _HASHING.submit(_update, digest, pieces)
             try:
                 self._write(received, pieces)
+            except FileNotFoundError:
+                raise UnknownStudyError(f"What arrived of the study {self.study} is gone; announce it first.") from None
             finally:
                 hashing.result()
             self._arrived = end, digest
@@ -113,7 +116,8 @@ class Upload:
         """Forget what came after a mark, unless the upload is over."""
         with self._lock:
             if not self.over:
-                os.truncate(self._part, mark[0])
+                with suppress(FileNotFoundError):
+                    os.truncate(self._part, mark[0])
                 self._arrived = mark
 
 

@@ -40,8 +40,8 @@ def dicom_routes(service: Service) -> APIRouter:
         responses={200: {"content": A_SERIES, "description": "The headers"}, **fails(404)},
         response_class=Response,
     )
-    async def read(study: Study) -> Response:
-        series = await thread(service.series, study)
+    async def read(study: Study, request: Request) -> Response:
+        series = await thread(service.fetch_series, person_of(request), study)
         if series is None:
             raise HTTPException(404, "There are no DICOM headers of this study here.")
         data = await thread(lambda: b"".join(map(line_of, series.headers)))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from aiassist.protocol.messages import PIECE, voxels_as_bytes
+from aiassist.protocol.messages import PIECE, study_to_json
 from aiassist.server.bodies import Study
 from aiassist.server.exchange import fails, person_of
 from aiassist.server.service import Service
@@ -27,8 +27,8 @@ def download_routes(service: Service) -> APIRouter:
     thread = asyncio.to_thread
 
     @routes.get("", summary="Shape, type and affine of a study's voxels", responses=fails(404))
-    async def describe(study: Study, request: Request) -> dict:
-        return await thread(service.describe, person_of(request), study)
+    async def describe(study: Study) -> dict:
+        return study_to_json(await thread(service.studies.volume, study))
 
     @routes.get(
         "/voxels",
@@ -39,14 +39,11 @@ def download_routes(service: Service) -> APIRouter:
     )
     async def voxels(
         study: Study,
+        request: Request,
         start: Annotated[int, Query(ge=0, le=2**62, description="First byte")] = 0,
         size: Annotated[int, Query(ge=1, le=PIECE, description="Bytes at most")] = PIECE,
     ) -> Response:
-        data = await thread(_piece, service, study, start, size)
+        data = await thread(service.fetch_voxels, person_of(request), study, start, size)
         return Response(data, media_type="application/octet-stream")
 
     return routes
-
-
-def _piece(service: Service, study: str, start: int, size: int) -> bytes:
-    return bytes(voxels_as_bytes(service.studies.volume(study))[start : start + size])

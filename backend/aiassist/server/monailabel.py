@@ -140,10 +140,11 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
         return {"image": study}
 
     @routes.get("/datastore/image", summary="An image as NRRD", response_class=Response, responses=fails(404))
-    async def get_image(image: Annotated[str, Query(max_length=200)]) -> Response:
+    async def get_image(request: Request, image: Annotated[str, Query(max_length=200)]) -> Response:
         study = await thread(service.find_study, image)
         volume = await thread(service.studies.volume, study)
         data, ending = await desk.file(study, volume.stored_voxels, {}, ".nrrd")
+        await thread(service.note, person_of(request), "fetch study", study=study)
         return _attached(data, f"{study}{ending}")
 
     @routes.put(
@@ -165,9 +166,9 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
         return {"image": study, "label": study, "tag": tag or "final", "saved": saved}
 
     @routes.get("/datastore/label", summary="The newest labels as NRRD", response_class=Response, responses=fails(404))
-    async def get_label(label: Annotated[str, Query(max_length=200)], tag: str = "final") -> Response:
+    async def get_label(request: Request, label: Annotated[str, Query(max_length=200)], tag: str = "final") -> Response:
         study = await thread(service.find_study, label)
-        return _attached(await thread(service.exported, study, ".nrrd", []), f"{study}.nrrd")
+        return _attached(await thread(service.exported, person_of(request), study, ".nrrd", []), f"{study}.nrrd")
 
 
 def _label_info(labels: dict) -> dict:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from aiassist.contour import ContourSession
@@ -24,7 +25,7 @@ from aiassist.groundtruth.store import OTHER_SERIES, GroundTruthStore, LabelVers
 from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines
-from aiassist.protocol.messages import study_to_json
+from aiassist.protocol.messages import voxels_as_bytes
 from aiassist.server.jobs import Jobs
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.tokens import Person
@@ -63,8 +64,8 @@ class Service:
         self.studies = Studies(settings.memory, self._load)
         self.backend = backend or LocalBackend(device=settings.device, studies=self.studies, queue=settings.queue)
         self.backend.studies = self.studies
-        self._identities: dict[str, str] = {}
         self.jobs = Jobs(self.backend)
+        self._fetching: set[tuple[str, str]] = set()
         self._saving, self._audit = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
@@ -116,8 +117,17 @@ class Service:
 
     def keep_study(self, volume: Volume, name: str) -> str:
         """Add an image to the ground truth's studies; returns its id."""
-        self.store.add_study(volume, name or volume.study_id[:8])
+        with self.spool.lock(volume.study_id):
+            self._add_to_truth(volume, name, volume.dicom)
         return self.studies.open(volume)
+
+    def _add_to_truth(self, volume: Volume, name: str, dicom: DicomSeries | None = None) -> None:
+        """Add an image to the ground truth with the DICOM headers that came first. Call with the lock held.
+
+        `dicom` are those that come with it now, after all that were sent before.
+        """
+        study = volume.study_id
+        self.store.add_study(volume.with_dicom(self.spool.series(study) or dicom), name or study[:8])
 
     def find_study(self, name_or_id: str) -> str:
         """The id of a study that is here, by its id or its name; `UnknownStudyError` unless exactly one is."""
@@ -128,18 +138,19 @@ class Service:
         except StoreError:
             raise UnknownStudyError(f"There is no one image {name_or_id[:80]!r} here; send it first.") from None
 
-    def describe(self, person: Person, study: str) -> dict:
-        """All of a study but its voxels, as JSON, for somebody who is about to fetch them."""
-        data = study_to_json(self.studies.volume(study))
-        self.note(person, "fetch study", study=study)
-        return data
+    def fetch_voxels(self, person: Person, study: str, start: int, size: int) -> bytes:
+        """A piece of a study's voxels; the first piece that somebody fetches is noted."""
+        piece = bytes(voxels_as_bytes(self.studies.volume(study))[start : start + size])
+        if start == 0 or (person.name, study) not in self._fetching:
+            self.note(person, "fetch study", study=study)
+            self._fetching.add((person.name, study))
+        return piece
 
     def forget_study(self, study: str, person: Person) -> None:
         """Remove an uploaded study; what the ground truth holds of it stays."""
         with self.spool.lock(study):
             self.spool.remove(study)
             self.studies.close(study)
-            self._identities.pop(study, None)
         self.note(person, "forget study", study=study)
 
     # DICOM headers
@@ -149,14 +160,22 @@ class Service:
         known = self.store.series(study) if self.store.has(study) else None
         return known or self.spool.series(study)
 
+    def fetch_series(self, person: Person, study: str) -> DicomSeries | None:
+        """The DICOM headers of a study for somebody; noted when there are some."""
+        series = self.series(study)
+        if series is not None:
+            self.note(person, "fetch series", study=study)
+        return series
+
     def series_identity(self, study: str) -> str | None:
         """What tells the DICOM headers of a study from others; see `DicomSeries.identity`."""
-        if study not in self._identities:
-            series = self.series(study)
-            if series is None:
-                return None
-            self._identities[study] = series.identity
-        return self._identities[study]
+        known = self.store.series_file(study) if self.store.has(study) else None
+        path = known or self.spool.series_file(study)
+        try:
+            said = path.stat()
+            return _identity(path, said.st_mtime_ns, said.st_size)
+        except (FileNotFoundError, StoreError):  # damaged ones are none: who sends others hears of it
+            return None
 
     def keep_series(self, person: Person, study: str, data: bytes) -> str:
         """Keep the DICOM headers of a study that has none, as they travel; returns their identity.
@@ -180,7 +199,6 @@ class Service:
     def drop_series(self, person: Person, study: str) -> None:
         """Forget the DICOM headers of a study, so that others can be sent."""
         with self.spool.lock(study):
-            self._identities.pop(study, None)
             self.spool.drop_series(study)
             if self.store.has(study):
                 self.store.drop_series(study)
@@ -227,8 +245,9 @@ class Service:
             mask = self.studies.mask(study, details["mask"])
             with self.spool.lock(study):  # DICOM headers that come at the same time are not lost
                 if not self.store.has(study):
-                    volume = self.studies.volume(study).with_dicom(self.spool.series(study))
-                    self.store.add_study(volume, details.get("name") or study[:8])
+                    self._add_to_truth(self.studies.volume(study), details.get("name") or "")
+                elif self.store.series_file(study) is None and (series := self.spool.series(study)) is not None:
+                    self.store.add_series(study, series)  # `truth add` brought the image alone meanwhile
             prompts = details.get("prompts")
             version = self.store.add(
                 study,
@@ -266,7 +285,7 @@ class Service:
         self.note(person, "restore", study=study, structure=version.structure, version=number, made=version.number)
         return version
 
-    def exported(self, study: str, ending: str, structures: list[str]) -> bytes:
+    def exported(self, person: Person, study: str, ending: str, structures: list[str]) -> bytes:
         """A file of the newest versions."""
         if not self.store.has(study):
             raise UnknownStudyError(f"There is no ground truth of the study {study} here.")
@@ -277,7 +296,9 @@ class Service:
         with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
             path = Path(folder) / f"labels{ending}"
             export(self.store, record, versions, path)
-            return path.read_bytes()
+            data = path.read_bytes()
+        self.note(person, "export", study=study, ending=ending)
+        return data
 
     # Who did what
 
@@ -292,3 +313,9 @@ class Service:
                 sync(path)
         except OSError as error:  # what was done is done, and the store itself says by whom
             log.error("the audit log cannot be written (%s): %s", error.strerror, line)
+
+
+@lru_cache(1024)
+def _identity(path: Path, _changed: int, _size: int) -> str:
+    """The identity of the DICOM headers in a file, read again when the file was changed."""
+    return DicomSeries.from_bytes(path.read_bytes()).identity

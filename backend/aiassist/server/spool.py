@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiassist.errors import UnknownStudyError, UploadError
+from aiassist.errors import StoreError, UnknownStudyError, UploadError
 from aiassist.files import whole_file
 from aiassist.imaging import DicomSeries, Volume
 from aiassist.imaging.volume import study_digest
@@ -46,6 +46,7 @@ class Spool:
         self.folder, self.limit = Path(folder), limit
         self.folder.mkdir(parents=True, exist_ok=True)
         self._uploads: dict[str, Upload] = {}
+        self._due: dict[str, int] = {}  # bytes that are kept free for what arrives
         self._trusted: set[str] = set()
         self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
@@ -67,13 +68,17 @@ class Spool:
         if due > self.limit:
             raise UploadError(f"The study has {due:,} bytes; this server keeps {self.limit:,} at most.")
         part = self._path(study, "part")
-        if not part.exists() or not self._begun_as(study, data):
+        try:
+            self._make_room(study, due)  # from here on no other study's need evicts it
+            if not part.exists() or not self._begun_as(study, data):
+                self._stop(study)
+                self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
+                part.write_bytes(b"")
+            if study not in self._uploads:
+                self._uploads[study] = Upload(study, part, due, digest, self.lock(study))
+        except BaseException:
             self._end(study)
-            self._make_room(due)
-            self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
-            part.write_bytes(b"")
-        if study not in self._uploads:
-            self._uploads[study] = Upload(study, part, due, digest, self.lock(study))
+            raise
         return self._uploads[study]
 
     def _begun_as(self, study: str, data: Mapping) -> bool:
@@ -89,10 +94,16 @@ class Spool:
             raise UnknownStudyError(f"No upload of the study {study} is under way; announce it first.")
         return upload
 
-    def _end(self, study: str) -> None:
+    def _stop(self, study: str) -> None:
+        """Let nothing be added to an upload any more."""
         upload = self._uploads.pop(study, None)
         if upload is not None:
             upload.over = True
+
+    def _end(self, study: str) -> None:
+        """Stop an upload and give back the room that is kept for it."""
+        self._stop(study)
+        self._due.pop(study, None)
 
     def finish(self, study: str) -> Volume | None:
         """The volume, when all of it has arrived; None before. Call with the lock held.
@@ -105,40 +116,48 @@ class Spool:
         if upload.found != study:
             self.remove(study)
             raise UploadError(f"What arrived is the study {upload.found}, not {study}; send it again.")
-        self._end(study)
         self._path(study, "part").replace(self._path(study, "raw"))
         self._trusted.add(study)
-        return self.load(study)
+        volume = self.load(study)
+        self._end(study)
+        return volume
 
     def put(self, volume: Volume) -> None:
         """Keep a volume that came some other way. Call with the lock held."""
         study, data = volume.study_id, study_to_json(volume)
         self.remove(study)
-        self._make_room(study_bytes(data))
-        self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
-        part = self._path(study, "part")
-        with part.open("wb") as file:
-            file.write(voxels_as_bytes(volume))
-        part.replace(self._path(study, "raw"))
-        self._trusted.add(study)
+        try:
+            self._make_room(study, study_bytes(data))
+            self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
+            part = self._path(study, "part")
+            with part.open("wb") as file:
+                file.write(voxels_as_bytes(volume))
+            part.replace(self._path(study, "raw"))
+            self._trusted.add(study)
+        finally:
+            self._end(study)
         if volume.dicom is not None:
             self.keep_series(study, volume.dicom)
 
+    def series_file(self, study: str) -> Path:
+        """Where the DICOM headers of a study lie, if it has any."""
+        return self._path(study, "dicom")
+
     def series(self, study: str) -> DicomSeries | None:
-        """The DICOM headers of a study; None when it came without."""
+        """The DICOM headers of a study; None when it came without, or they are damaged: whoever has them sends them."""
         try:
-            return DicomSeries.from_bytes(self._path(study, "dicom").read_bytes())
-        except FileNotFoundError:
+            return DicomSeries.from_bytes(self.series_file(study).read_bytes())
+        except (FileNotFoundError, StoreError):
             return None
 
     def keep_series(self, study: str, series: DicomSeries) -> None:
         """Keep the DICOM headers of a study. Call with the lock held."""
-        with whole_file(self._path(study, "dicom")) as temporary:
+        with whole_file(self.series_file(study)) as temporary:
             temporary.write_bytes(series.to_bytes())
 
     def drop_series(self, study: str) -> None:
         """Forget the DICOM headers of a study. Call with the lock held."""
-        self._path(study, "dicom").unlink(missing_ok=True)
+        self.series_file(study).unlink(missing_ok=True)
 
     def received(self, study: str) -> int | None:
         """Bytes that have arrived of an upload; None when none is under way."""
@@ -174,17 +193,18 @@ class Spool:
             with suppress(FileNotFoundError, PermissionError):  # Windows keeps a file that is still mapped
                 self._path(study, kind).unlink()
 
-    def _make_room(self, need: int) -> None:
-        """Remove what was used longest ago, but nothing that is arriving, until there is room for `need` bytes."""
+    def _make_room(self, study: str, due: int) -> None:
+        """Keep `due` bytes for a study that arrives: what was used longest ago goes, but nothing that is arriving."""
         with self._lock:
+            self._due[study] = due
             files = [(entry.stat(), Path(entry.path)) for entry in self._entries()]
-            held = need + sum(upload.due for upload in self._uploads.values())
-            held += sum(stat.st_size for stat, path in files if path.stem not in self._uploads)
-            for _, path in sorted(files, key=lambda one: one[0].st_mtime):
+            held = sum(self._due.values())
+            held += sum(stat.st_size for stat, path in files if path.stem not in self._due)
+            for stat, path in sorted(files, key=lambda one: one[0].st_mtime):
                 if held <= self.limit:
                     break
-                if path.suffix in (".raw", ".part") and path.stem not in self._uploads:
-                    held -= path.stat().st_size
+                if path.suffix in (".raw", ".part") and path.stem not in self._due:
+                    held -= stat.st_size
                     self._remove_voxels(path.stem)
             self._sweep(files)
 

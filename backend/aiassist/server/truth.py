@@ -40,10 +40,11 @@ def truth_routes(service: Service) -> APIRouter:
     )
     async def exported(
         study: Study,
+        request: Request,
         format: Literal["seg.nrrd", "nii.gz", "nrrd", "dcm"] = "seg.nrrd",
         structure: Annotated[list[str] | None, Query(max_length=1000)] = None,
     ) -> Response:
-        data = await thread(service.exported, study, f".{format}", structure or [])
+        data = await thread(service.exported, person_of(request), study, f".{format}", structure or [])
         name = f'attachment; filename="{study[:8]}-labels.{format}"'
         return Response(data, media_type="application/octet-stream", headers={"content-disposition": name})
 
