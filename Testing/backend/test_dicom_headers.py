@@ -449,7 +449,7 @@ def test_damaged_headers_of_the_ground_truth_are_said_and_its_image_opens_withou
     path = server.studies / "studies" / study / "dicom.json.gz"
     path.write_bytes(path.read_bytes()[:-30])
     assert SERIES not in server.ask("HEAD", f"/api/studies/{study}", token).headers
-    said = backend.run(talk.give_series(study, volume.dicom))
+    said = backend.run(talk.give_series(volume, "ct"))
     assert said.startswith("The DICOM headers of this study are damaged")
     for address in (f"/api/studies/{study}/dicom", f"/api/truth/{study}/export?format=dcm"):
         answer = server.ask("GET", address, token)
