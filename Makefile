@@ -11,8 +11,9 @@ DEMO_OUT ?= demo-output
 demo: $(VENV)/.demo
 	$(BIN)/aiassist demo --output $(DEMO_OUT)
 
+# In two processes, file by file: much of the time goes into waiting for processes that the tests start.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -m "heavy or not heavy"
