@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from groundtruth_helpers import store_with_study
 from hypothesis import HealthCheck, settings
 from server_helpers import Server
 
@@ -134,3 +135,16 @@ def spleen(labelmap):
 def prompts(spleen):
     """Six points on the spleen."""
     return Prompts(extreme_points=extreme_points(spleen, np.random.default_rng(0)))
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store of ground truth with one study called torso."""
+    with store_with_study(tmp_path / "studies")[0] as made:
+        yield made
+
+
+@pytest.fixture
+def study(store):
+    """The id of that study."""
+    return store.study("torso").id

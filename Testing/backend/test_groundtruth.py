@@ -12,7 +12,6 @@ from groundtruth_helpers import (
     random_mask,
     random_patch,
     random_volume,
-    store_with_study,
     unfinished_files,
 )
 from hypothesis import HealthCheck, given, settings
@@ -22,18 +21,6 @@ from aiassist.errors import StoreError
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts, Scribble
-
-
-@pytest.fixture
-def store(tmp_path):
-    with store_with_study(tmp_path / "studies")[0] as made:
-        yield made
-
-
-@pytest.fixture
-def study(store):
-    return store.study("torso").id
-
 
 # Versions
 

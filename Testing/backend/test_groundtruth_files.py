@@ -26,18 +26,6 @@ from aiassist.groundtruth import GroundTruthStore
 from aiassist.groundtruth.store import INDEX, STALE
 from aiassist.imaging import Geometry, MaskPatch, read_volume
 
-
-@pytest.fixture
-def store(tmp_path):
-    with store_with_study(tmp_path / "studies")[0] as made:
-        yield made
-
-
-@pytest.fixture
-def study(store):
-    return store.study("torso").id
-
-
 # The files
 
 

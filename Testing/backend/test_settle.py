@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aiassist.segmenters.settle import settle
+from aiassist.segmenters.settle import Borders
 
 SIZE = 24
 
@@ -33,14 +33,14 @@ def test_a_mask_that_ends_too_early_and_one_too_late_end_at_the_grey_border():
     grey = np.where(body, 1.0, 0.0).astype(np.float32)
     for radius in (7, 9):
         before = ball(radius)
-        after = settle(unsure(radius), grey, everywhere()) > 0
+        after = Borders(grey, everywhere()).settle(unsure(radius)) > 0
         assert (before != body).sum() > 400
         assert (after != body).sum() < 0.1 * (before != body).sum()
 
 
 def test_without_a_grey_border_the_mask_stays_within_a_cell():
     grey = np.zeros((SIZE,) * 3, np.float32)
-    after = settle(unsure(8), grey, everywhere()) > 0
+    after = Borders(grey, everywhere()).settle(unsure(8)) > 0
     assert not (after & ~ball(9)).any()
     assert not (ball(7) & ~after).any()
 
@@ -48,7 +48,7 @@ def test_without_a_grey_border_the_mask_stays_within_a_cell():
 def test_a_sure_answer_outweighs_its_neighbours():
     logits = unsure(8)
     logits[12, 12, 12] = -20
-    assert settle(logits, np.zeros((SIZE,) * 3, np.float32), everywhere())[12, 12, 12] < 0
+    assert Borders(np.zeros((SIZE,) * 3, np.float32), everywhere()).settle(logits)[12, 12, 12] < 0
 
 
 def test_cells_beyond_the_volume_have_no_say_and_keep_theirs():
@@ -57,13 +57,13 @@ def test_cells_beyond_the_volume_have_no_say_and_keep_theirs():
     grey = np.where(ball(8), 1.0, 0.0).astype(np.float32)
     logits = unsure(7)
     wild = np.where(valid, logits, 50.0).astype(np.float32)
-    settled = settle(logits, grey, valid)
-    assert np.allclose(settle(wild, grey, valid)[valid], settled[valid], atol=1e-4)
+    settled = Borders(grey, valid).settle(logits)
+    assert np.allclose(Borders(grey, valid).settle(wild)[valid], settled[valid], atol=1e-4)
     assert np.array_equal(settled[~valid], logits[~valid])
-    assert np.array_equal(settle(logits, grey, ~everywhere()), logits)
+    assert np.array_equal(Borders(grey, ~everywhere()).settle(logits), logits)
 
 
 def test_neither_scale_nor_offset_of_the_grey_levels_matters():
     grey = np.where(ball(8), 1.0, 0.0).astype(np.float32)
-    once = settle(unsure(9), grey, everywhere())
-    assert np.allclose(settle(unsure(9), 300 * grey - 70, everywhere()), once, atol=1e-2)
+    once = Borders(grey, everywhere()).settle(unsure(9))
+    assert np.allclose(Borders(300 * grey - 70, everywhere()).settle(unsure(9)), once, atol=1e-2)

@@ -31,7 +31,7 @@ from aiassist.segmenters.network_input import (
 )
 from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.promptable import PromptableNetwork
-from aiassist.segmenters.settle import settle
+from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.torch_runner import TorchRunner, load_network
 from aiassist.synthesis.example import STARTS, deepest, example
 from aiassist.synthesis.export import export_onnx
@@ -128,9 +128,8 @@ def test_a_click_shows_the_network_what_training_would():
     expected = channels(volume.voxels, cube, Marks.of(prompts, cube), None, guess)
     first, second = watcher.shown
     assert np.abs(first - expected).max() < 1e-4
-    answer = settle(
-        8 * expected[CHANNELS.index("guess of the classical segmenter")], expected[WIDE], expected[INSIDE] > 0
-    )
+    guess = expected[CHANNELS.index("guess of the classical segmenter")]
+    answer = Borders(expected[WIDE], expected[INSIDE] > 0).settle(8 * guess)
     show_prior(expected, (answer > 0).astype(np.float32))
     assert np.abs(second - expected).max() < 1e-3
 

@@ -286,6 +286,7 @@ def test_what_stands_against_a_dicom_seg_is_one_sentence(panel, ct, tmp_path, ch
 def test_nothing_but_empty_segments_is_said(panel, ct, tmp_path):
     panel.exporting.export_to(tmp_path / "labels.dcm")
     wait(lambda: panel.ui.saveLabel.text == "All segments are empty; annotate something before you export.")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_headers_that_the_backend_keeps_serve_an_image_that_came_without(panel, homes, case, tmp_path):

@@ -9,9 +9,8 @@ from PySide6.QtCore import Signal, Slot
 from shell.stand_ins import stand_in
 
 
-@stand_in(slicer)
-class qMRMLWidget(QtWidgets.QWidget):
-    """A widget with a scene."""
+class _WithScene(QtWidgets.QWidget):
+    """A widget that is given a scene."""
 
     mrmlSceneChanged = Signal(object)
 
@@ -21,6 +20,11 @@ class qMRMLWidget(QtWidgets.QWidget):
         if scene is not self.__dict__.get("_scene"):
             self._scene = scene
             self.mrmlSceneChanged.emit(scene)
+
+
+@stand_in(slicer)
+class qMRMLWidget(_WithScene):
+    """A widget with a scene."""
 
     def mrmlScene(self) -> slicer.vtkMRMLScene | None:
         """The scene."""
@@ -28,14 +32,5 @@ class qMRMLWidget(QtWidgets.QWidget):
 
 
 @stand_in(slicer)
-class qSlicerWidget(QtWidgets.QWidget):
+class qSlicerWidget(_WithScene):
     """A widget with a scene that Python cannot ask for."""
-
-    mrmlSceneChanged = Signal(object)
-
-    @Slot(object)
-    def setMRMLScene(self, scene: slicer.vtkMRMLScene | None) -> None:
-        """Set the scene, and say so to what is connected."""
-        if scene is not self.__dict__.get("_scene"):
-            self._scene = scene
-            self.mrmlSceneChanged.emit(scene)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
@@ -25,7 +25,7 @@ from aiassist.segmenters.network_input import (
     sample_guess,
     show_prior,
 )
-from aiassist.segmenters.settle import settle
+from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks
 
 #: A correction looks at this share of the structure's box around the click.
@@ -91,29 +91,26 @@ class PromptableNetwork:
         sampled = None if guess is None else sample_guess(cube, *guess)
         seen = channels(finite(volume.voxels[region.slices][few]), thin, marks, prior, sampled)
         yield Step("pass", 0.4)
-        logits = self._answer(seen)
+        borders = Borders(seen[WIDE], seen[INSIDE] > 0)
+        logits = borders.settle(self.runner(seen))
         if guess is not None:
-            logits = _without_stray((yield from self._look_again(seen, logits)), marks)
+            logits = _without_stray((yield from self._look_again(seen, logits, borders)), marks)
         yield Step("paste", 0.8)
         return MaskPatch(region, local.positive(logits))
 
-    def _look_again(self, seen: np.ndarray, logits: np.ndarray) -> Generator[Step, None, np.ndarray]:
+    def _look_again(self, seen: np.ndarray, logits: np.ndarray, borders: Borders):
         """Show the network its own answer until it stays: in long structures each pass follows them farther."""
         inside = seen[INSIDE] > 0
+        answer = (logits > 0) & inside
         for number in range(1, PASSES):
             yield Step("prior", 0.4 + 0.1 * number)
-            before = (logits > 0) & inside
-            show_prior(seen, before.astype(np.float32))
+            show_prior(seen, answer.astype(np.float32))
             yield Step("pass", 0.4 + 0.1 * number)
-            logits = self._answer(seen)
-            after = (logits > 0) & inside
-            if 2 * (before & after).sum() >= STEADY * (before.sum() + after.sum()):
+            logits = borders.settle(self.runner(seen))
+            before, answer = answer, (logits > 0) & inside
+            if 2 * (before & answer).sum() >= STEADY * (before.sum() + answer.sum()):
                 break
         return logits
-
-    def _answer(self, seen: np.ndarray) -> np.ndarray:
-        """The network's logits, settled on the borders of the grey levels."""
-        return settle(self.runner(seen), seen[WIDE], seen[INSIDE] > 0)
 
     def _zoom(self, volume: Volume, prompts: Prompts) -> Look:
         """Corrections by a pass over a smaller box around the click."""

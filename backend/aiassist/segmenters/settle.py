@@ -27,35 +27,36 @@ NEIGHBOURS = [
 ]
 
 
-def settle(logits: np.ndarray, grey: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The logits (k, j, i), moved to the borders of the grey levels.
+class Borders:
+    """Where the grey levels of a grid of cells change, to settle any number of answers on.
 
     Parameters
     ----------
-    logits : numpy.ndarray
-        Float32 (k, j, i); above zero is inside.
     grey : numpy.ndarray
-        Grey level of each cell, float32.
+        Grey level (k, j, i) of each cell, float32.
     valid : numpy.ndarray
         Which cells lie in the volume; the others keep their logits and have no say.
     """
-    if not valid.any():
-        return logits
-    links = _links(grey, valid)
-    total = np.full(logits.shape, 1e-3, np.float32)
-    for here, there, weight in links:
-        total[here] += weight
-        total[there] += weight
-    share = np.where(valid, np.float32(STRENGTH) / total, 0)
-    settled = logits
-    for _ in range(ROUNDS):
-        belief = np.tanh(settled / 2)
-        agreement = np.zeros_like(logits)
-        for here, there, weight in links:
-            agreement[here] += weight * belief[there]
-            agreement[there] += weight * belief[here]
-        settled = logits + share * agreement
-    return settled
+
+    def __init__(self, grey: np.ndarray, valid: np.ndarray):
+        self._links = _links(grey, valid) if valid.any() else []
+        total = np.full(grey.shape, 1e-3, np.float32)
+        for here, there, weight in self._links:
+            total[here] += weight
+            total[there] += weight
+        self._share = np.where(valid, np.float32(STRENGTH) / total, 0)
+
+    def settle(self, logits: np.ndarray) -> np.ndarray:
+        """The logits (k, j, i), float32 and above zero inside, moved to the borders."""
+        settled = logits
+        for _ in range(ROUNDS):
+            belief = np.tanh(settled / 2)
+            agreement = np.zeros_like(logits)
+            for here, there, weight in self._links:
+                agreement[here] += weight * belief[there]
+                agreement[there] += weight * belief[here]
+            settled = logits + self._share * agreement
+        return settled
 
 
 def _links(grey: np.ndarray, valid: np.ndarray):
