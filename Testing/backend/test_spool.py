@@ -11,7 +11,7 @@ from server_helpers import noise
 from aiassist.errors import UnknownStudyError
 from aiassist.protocol.messages import study_to_json, voxels_as_bytes
 from aiassist.server.arriving import Upload
-from aiassist.server.spool import Spool
+from aiassist.server.spool import ABANDONED, Spool
 
 
 def test_an_upload_begun_anew_is_not_rewound(tmp_path):
@@ -70,6 +70,21 @@ def test_what_arrives_is_not_evicted_and_the_limit_holds(tmp_path):
     assert volumes[0].study_id not in spool and volumes[1].study_id in spool
     spool.begin(volumes[3].study_id, study_to_json(volumes[3]))
     assert spool.received(volumes[2].study_id) == 0 and volumes[1].study_id not in spool
+
+
+def test_an_upload_that_nobody_goes_on_with_makes_room_after_an_hour(tmp_path, monkeypatch):
+    volumes = [noise(seed) for seed in range(30, 33)]
+    size = volumes[0].voxels.nbytes
+    spool = Spool(tmp_path, size + 500)
+    left = spool.begin(volumes[0].study_id, study_to_json(volumes[0]))
+    left.append(0, [bytes(1000)])
+    spool.begin(volumes[1].study_id, study_to_json(volumes[1]))
+    assert spool.received(volumes[0].study_id) == 1000
+    monkeypatch.setattr(Upload, "silence", 2 * ABANDONED)
+    spool.begin(volumes[2].study_id, study_to_json(volumes[2]))
+    assert spool.received(volumes[0].study_id) is None and left.over
+    with pytest.raises(UnknownStudyError, match="announce it first"):
+        left.append(1000, [bytes(1000)])
 
 
 def test_what_is_being_taken_up_again_is_not_evicted_meanwhile(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -53,6 +54,16 @@ class Upload:
         if size := part.stat().st_size:
             digest.update(np.memmap(part, np.uint8, mode="r")[:size])  # another process may have added to it
         self._arrived = size, digest
+        self.hear()
+
+    def hear(self) -> None:
+        """Somebody speaks of the upload."""
+        self._heard = time.monotonic()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since somebody spoke of it."""
+        return time.monotonic() - self._heard
 
     @property
     def received(self) -> int:
@@ -77,6 +88,7 @@ class Upload:
             When they go beyond the end.
         """
         with self._lock:
+            self.hear()
             received, digest = self._arrived
             if self.over:
                 raise UnknownStudyError(f"No upload of the study {self.study} is under way; announce it first.")

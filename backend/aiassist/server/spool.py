@@ -24,6 +24,8 @@ from aiassist.server.arriving import Upload
 STUDY_ID = re.compile(r"[0-9a-f]{32}")
 #: Seconds after which the DICOM headers of a study that is not here any more are removed.
 STALE = 24 * 3600
+#: Seconds of silence after which no room is kept for an upload any more; who goes on then announces it again.
+ABANDONED = 3600
 
 
 class Spool:
@@ -68,6 +70,8 @@ class Spool:
         if due > self.limit:
             raise UploadError(f"The study has {due:,} bytes; this server keeps {self.limit:,} at most.")
         part = self._path(study, "part")
+        if study in self._uploads:
+            self._uploads[study].hear()
         try:
             self._make_room(study, due)  # from here on no other study's need evicts it
             if not part.exists() or not self._begun_as(study, data):
@@ -196,6 +200,8 @@ class Spool:
     def _make_room(self, study: str, due: int) -> None:
         """Keep `due` bytes for a study that arrives: what was used longest ago goes, but nothing that is arriving."""
         with self._lock:
+            for other in [one for one, upload in self._uploads.items() if upload.silence > ABANDONED]:
+                self._end(other)
             self._due[study] = due
             files = [(entry.stat(), Path(entry.path)) for entry in self._entries()]
             held = sum(self._due.values())
