@@ -5,9 +5,10 @@ from __future__ import annotations
 import slicer
 
 from aiassist.imaging import MaskPatch
-from AIAssistLib.segments import segment_of, write_plainly
+from AIAssistLib.segments import ijk_to_segmentation, oriented_image, segment_of
 
 _SEGMENT = "preview"
+_LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 #: How a preview is drawn: opacity of its fill and of its outline.
 LOOKS = {"fill": (0.35, 1.0), "outline": (0.0, 1.0), "hidden": (0.0, 0.0)}
 
@@ -41,8 +42,10 @@ class Preview:
         node = self.node or self._made()
         self._dim(segmentation_node, segment_id)
         node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
-        node.GetSegmentation().GetSegment(_SEGMENT).SetColor(*colour)
-        write_plainly(mask, volume_node, node, _SEGMENT)
+        segment = node.GetSegmentation().GetSegment(_SEGMENT)
+        segment.SetColor(*colour)
+        # Slicer's way of writing a labelmap merges, resamples and shrinks: three times as long, for one segment alone.
+        segment.AddRepresentation(_LABELMAP, oriented_image(mask, ijk_to_segmentation(volume_node, node)))
         self.mask = mask
 
     def _made(self):
@@ -52,9 +55,7 @@ class Preview:
         node.SetHideFromEditors(True)
         node.SetSaveWithScene(False)
         node = self._scene.AddNode(node)
-        node.GetSegmentation().SetSourceRepresentationName(
-            slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-        )
+        node.GetSegmentation().SetSourceRepresentationName(_LABELMAP)
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetSaveWithScene(False)
         node.GetSegmentation().AddEmptySegment(_SEGMENT, _SEGMENT)

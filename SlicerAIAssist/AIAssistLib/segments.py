@@ -21,7 +21,9 @@ def segment_of(segmentation_node, segment_id: str):
 
 
 def oriented_image(patch: MaskPatch, ijk_to_local: np.ndarray) -> slicer.vtkOrientedImageData:
-    """A labelmap of 0 and 1 of the patch's region, at its place in the volume's grid."""
+    """A labelmap of 0 and 1 of the patch's region, at its place in the volume's grid; one voxel when it is empty."""
+    if patch.region.is_empty:
+        patch = MaskPatch(Region((0, 0, 0), (1, 1, 1)), np.zeros((1, 1, 1), bool))
     image = slicer.vtkOrientedImageData()
     (k0, j0, i0), (k1, j1, i1) = patch.region.start, patch.region.stop
     image.SetExtent(i0, i1 - 1, j0, j1 - 1, k0, k1 - 1)
@@ -141,8 +143,6 @@ class SegmentWriter:
 
 def write_plainly(patch: MaskPatch, volume_node, segmentation_node, segment_id: str) -> None:
     """Replace a segment's mask, past all masking; for segments that nobody else draws in."""
-    if patch.region.is_empty:
-        patch = MaskPatch(Region((0, 0, 0), (1, 1, 1)), np.zeros((1, 1, 1), bool))
     image = oriented_image(patch, ijk_to_segmentation(volume_node, segmentation_node))
     done = slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
         image, segmentation_node, segment_id, slicer.vtkSlicerSegmentationsModuleLogic.MODE_REPLACE
