@@ -18,6 +18,8 @@ from aiassist.segmenters.geodesic import solve
 from aiassist.segmenters.network_input import (
     CHANNELS,
     CLICKS,
+    EVIDENCE,
+    GREY,
     GUESS_CELLS,
     INSIDE,
     SIZES,
@@ -28,6 +30,7 @@ from aiassist.segmenters.network_input import (
     channels,
     sample_guess,
     show_prior,
+    window,
 )
 from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.promptable import PromptableNetwork
@@ -124,8 +127,10 @@ def test_a_click_shows_the_network_what_training_would():
     prompts = Prompts(extreme_points=points)
     low, high = (corner[::-1] for corner in prompts.box_ijk(volume.geometry))
     cube = Cube.around(low, high, volume.shape, volume.geometry.spacing_kji, watcher.cells)
-    guess = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS)))
-    expected = channels(volume.voxels, cube, Marks.of(prompts, cube), None, guess)
+    (cells, valid), marks = cube.sample(volume.voxels), Marks.of(prompts, cube)
+    limits = window(cells, valid, marks)
+    guess = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS, limits)))
+    expected = channels(np.clip(cells, *limits), valid, cube, marks, None, guess)
     first, second = watcher.shown
     assert np.abs(first - expected).max() < 1e-4
     guess = expected[CHANNELS.index("guess of the classical segmenter")]
@@ -179,7 +184,7 @@ def block():
 
 def test_local_grey_is_near_zero_inside_and_evidence_is_high():
     voxels, cube, marks = block()
-    seen = channels(voxels, cube, marks)
+    seen = channels(*cube.sample(voxels), cube, marks)
     inside = (slice(8, 24),) * 3
     assert abs(seen[0][inside]).mean() < 0.55 < 0.9 < abs(seen[0][:2]).mean()
     assert seen[2][inside].mean() > 0.6 > -0.1 > seen[2][:2].mean()
@@ -189,8 +194,39 @@ def test_with_a_prior_its_grey_levels_are_the_evidence_but_not_around_clicks_tha
     voxels, cube, _ = block()
     prior = np.zeros_like(voxels)
     prior[10:30, 10:30, 10:20] = 1  # half the block
-    seen = channels(voxels, cube, Marks(positive=cube.to_cells([[20, 20, 25]])), prior)
+    marks = Marks(positive=cube.to_cells([[20, 20, 25]]))
+    seen = channels(*cube.sample(voxels), cube, marks, cube.sample(prior)[0])
     assert seen[2][8:24, 8:24, 8:24].mean() > 0.3 > -0.5 > seen[2][:2].mean()
+
+
+def test_the_window_holds_the_organ_and_its_neighbours_but_not_the_air():
+    voxels, cube, marks = block()
+    voxels[:, :5], voxels[:, 35:] = -1000, 3000  # air and metal
+    low, high = window(*cube.sample(voxels), marks)
+    assert -100 < low < -3 and 13 < high < 120
+    prior = np.zeros_like(voxels)
+    prior[10:30, 10:30, 10:30] = 1
+    low, high = window(*cube.sample(voxels), Marks(), cube.sample(prior)[0])
+    assert -100 < low < -3 and 13 < high < 120
+
+
+def test_air_in_the_crop_does_not_use_up_the_scale():
+    voxels, cube, marks = block()
+    cells, valid = cube.sample(voxels)
+    plain = channels(np.clip(cells, *window(cells, valid, marks)), valid, cube, marks)
+    voxels[:, :8] = -1000
+    cells, valid = cube.sample(voxels)
+    airy = channels(np.clip(cells, *window(cells, valid, marks)), valid, cube, marks)
+    inside, beside = (slice(8, 24),) * 3, (slice(8, 24), slice(8, 24), slice(0, 3))
+    for seen in (plain, airy):
+        assert abs(abs(seen[GREY][inside]).mean() - abs(seen[GREY][beside]).mean()) > 0.4
+        assert seen[EVIDENCE][inside].mean() - seen[EVIDENCE][beside].mean() > 0.7
+
+
+def test_a_volume_of_one_grey_level_stays_as_it_is():
+    _, cube, marks = block()
+    cells, valid = cube.sample(np.full((40, 40, 40), 7, np.float32))
+    assert np.array_equal(np.clip(cells, *window(cells, valid, marks))[valid], cells[valid])
 
 
 # Training

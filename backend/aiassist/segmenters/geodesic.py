@@ -71,7 +71,7 @@ class Geodesic:
 
 
 def solve(
-    volume: Volume, prompts: Prompts, cells: int = CELLS
+    volume: Volume, prompts: Prompts, cells: int = CELLS, window: tuple[float, float] = (-np.inf, np.inf)
 ) -> Generator[Step, None, tuple[WorkingGrid, np.ndarray]]:
     """Probability of being inside, on a working grid over the prompts' box; yields steps.
 
@@ -81,6 +81,8 @@ def solve(
     prompts : Prompts
     cells : int
         Along a side of the prompts' box at most.
+    window : tuple of float
+        Grey values beyond these are cut off.
 
     Returns
     -------
@@ -89,7 +91,7 @@ def solve(
         Float (k, j, i) of the grid's cells; above one half is the segmenter's answer.
     """
     yield Step("crop", 0.0)
-    scene = _Scene.of(volume, prompts, cells)
+    scene = _Scene.of(volume, prompts, cells, window)
     yield Step("pass", 0.1)
     seeds = scene.seeds(prompts)
     yield Step("pass", 0.4)
@@ -113,13 +115,13 @@ class _Scene:
     expected: np.ndarray
 
     @classmethod
-    def of(cls, volume: Volume, prompts: Prompts, cells: int) -> _Scene:
+    def of(cls, volume: Volume, prompts: Prompts, cells: int, window: tuple[float, float]) -> _Scene:
         low, high = prompts.box_ijk(volume.geometry)
         grid = WorkingGrid.around(low, high, volume.geometry, cells, MARGIN)
         radius, allowed = grid.ellipsoid(low, high)
         if not len(prompts.outline_points):
             allowed = np.ones(grid.shape, bool)
-        grey = grid.sample(volume)
+        grey = np.clip(grid.sample(volume), *window)
         near = grey[radius < 1.3]
         levels = grey_levels(grey, near if near.size else grey)
         expected = OCCUPANCY / (1 + np.exp(6 * (radius - 1.0)))

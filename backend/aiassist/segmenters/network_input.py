@@ -31,6 +31,8 @@ DOUBT = 0.03
 NEAR = 0.3
 #: Weight of the grey levels at all clicks, where those of the prior mask weigh one.
 CLICKED = 0.4
+#: A window holds grey levels up to this many times as far from the structure's as what lies around it.
+REACH = 4.0
 #: Bins of the grey-level histograms, and how they are smoothed.
 BINS = 48
 _SMOOTH = np.exp(-0.5 * ((np.arange(BINS)[:, np.newaxis] - np.arange(BINS)) / 1.6) ** 2).astype(np.float32)
@@ -176,21 +178,22 @@ class Cube:
         return np.maximum(1 - np.abs(places[:, np.newaxis] - np.arange(self.cells)), 0).astype(np.float32)
 
 
-def channels(voxels: np.ndarray, cube: Cube, marks: Marks, prior=None, guess=None) -> np.ndarray:
+def channels(cells: np.ndarray, valid: np.ndarray, cube: Cube, marks: Marks, prior=None, guess=None) -> np.ndarray:
     """The network's input (channels, c, c, c), float32; see `CHANNELS`.
 
     Parameters
     ----------
-    voxels : numpy.ndarray
-        Finite grey values, float32, of the volume that the cube speaks of.
+    cells : numpy.ndarray
+        Grey values (c, c, c), cut off at their `window`.
+    valid : numpy.ndarray
+        Which cells lie inside the volume.
     cube : Cube
     marks : Marks
     prior : numpy.ndarray, optional
-        The prior mask on the voxels, 0 or 1 as float32.
+        Share (c, c, c) of each cell that the prior mask covers.
     guess : numpy.ndarray, optional
         Probability (c, c, c) of each cell by the classical segmenter.
     """
-    cells, valid = cube.sample(voxels)
     inside = valid.astype(np.float32)
     grey, evidence = prompted_grey(cells, valid, marks) if prior is None else (cells, cells)
     size = np.log2(cube.cell * cube.spacing)
@@ -211,7 +214,7 @@ def channels(voxels: np.ndarray, cube: Cube, marks: Marks, prior=None, guess=Non
     stack[:4] = [channel * inside for channel in stack[:4]]
     seen = np.stack(stack).astype(np.float32)
     if prior is not None:
-        show_prior(seen, cube.sample(prior)[0])
+        show_prior(seen, prior)
     return seen
 
 
@@ -237,6 +240,29 @@ def sample_guess(cube: Cube, grid: WorkingGrid, probability: np.ndarray) -> np.n
     return np.where(valid, cells, 0)
 
 
+def window(cells: np.ndarray, valid: np.ndarray, marks: Marks, prior=None) -> tuple[float, float]:
+    """The grey values worth telling apart: those about as far from the structure's as its surroundings are.
+
+    Air around the patient, or metal in it, would else take up most of the scale on which organs differ.
+
+    Parameters
+    ----------
+    cells, valid, marks, prior
+        As for `channels`; grey values before they are cut off.
+    """
+    radius = _radius(len(cells))
+    around = valid & (radius > 1) & (radius < 1.5) if prior is None else valid & (prior < 0.5)
+    if prior is not None and (known := valid & (prior > 0.5)).any():
+        level = np.median(cells[known])
+    else:
+        _, ratio, (low, width) = _likeness(cells, valid, marks)
+        level = low + (np.argmax(ratio) + 0.5) / BINS * width
+    if not around.any():
+        return -np.inf, np.inf
+    reach = REACH * np.median(np.abs(cells[around] - level))
+    return level - reach, level + reach
+
+
 def wide_grey(cells: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Grey levels mapped from the crop's .5 and 99.5 percentiles to -1 and 1."""
     low, high = _quantiles(cells[valid], (0.005, 0.995))
@@ -256,12 +282,9 @@ def prompted_grey(cells: np.ndarray, valid: np.ndarray, marks: Marks) -> tuple[n
     evidence : numpy.ndarray
         From -1 (found around the structure only) to 1 (the likeliest level).
     """
-    levels, bins = _levels(cells, valid)
-    ratio = np.log(_common_greys(bins, valid, marks)) - 0.65 * np.log(
-        _histogram(bins, valid & (_radius(len(cells)) > 1))
-    )
+    bins, ratio, scale = _likeness(cells, valid, marks)
     best = np.argmax(ratio)
-    return _around(levels, valid, best), np.clip(1 + (ratio - ratio[best]) / 3, -1, 1)[bins]
+    return _around(_levels(cells, scale), valid, best), np.clip(1 + (ratio - ratio[best]) / 3, -1, 1)[bins]
 
 
 def prior_grey(
@@ -272,7 +295,8 @@ def prior_grey(
     `positive` and `negative` are the marks of clicks. Around them the mask is not believed; what lies
     right at them counts for the side that they say, whatever the mask holds.
     """
-    levels, bins = _levels(cells, valid)
+    levels = _levels(cells, _scale(cells, valid))
+    bins = _binned(levels)
     inside = _histogram(bins, _with_clicks(prior * (valid & (negative <= DOUBT)), positive * valid))
     outside = _histogram(bins, _with_clicks((1 - prior) * (valid & (positive <= DOUBT)), negative * valid))
     evidence = (np.log(inside) - np.log(outside)) / 3
@@ -286,13 +310,29 @@ def _with_clicks(weight: np.ndarray, marks: np.ndarray) -> np.ndarray:
     return weight + marks * (CLICKED * (others or total) / total) if total > 0 else weight
 
 
-def _levels(cells: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Grey values from 0 to 1 over what is found near the prompts' box, and their bins."""
+def _likeness(cells: np.ndarray, valid: np.ndarray, marks: Marks):
+    """The bin of each cell, how like the structure each bin is by the prompts (log), and the bins' scale."""
+    scale = _scale(cells, valid)
+    bins = _binned(_levels(cells, scale))
+    around = _histogram(bins, valid & (_radius(len(cells)) > 1))
+    return bins, np.log(_common_greys(bins, valid, marks)) - 0.65 * np.log(around), scale
+
+
+def _scale(cells: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
+    """The grey value of level 0, and how far that of level 1 is, by what is found near the prompts' box."""
     near = cells[valid & (_radius(len(cells)) < 1.3)]
     low, high = _quantiles(near if near.size else cells, (0.02, 0.98))
     spread = 0.15 * (high - low) + 1e-6 + 1e-6 * abs(high)
-    levels = np.clip((cells - low + spread) / (high - low + 2 * spread), 0, 1)
-    return levels, np.minimum((levels * BINS).astype(np.intp), BINS - 1)
+    return low - spread, high - low + 2 * spread
+
+
+def _levels(cells: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """Grey values from 0 to 1."""
+    return np.clip((cells - scale[0]) / scale[1], 0, 1)
+
+
+def _binned(levels: np.ndarray) -> np.ndarray:
+    return np.minimum((levels * BINS).astype(np.intp), BINS - 1)
 
 
 def _around(levels: np.ndarray, valid: np.ndarray, best: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from aiassist.segmenters.network_input import (
     channels,
     sample_guess,
     show_prior,
+    window,
 )
 from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks
@@ -68,32 +69,37 @@ class PromptableNetwork:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
         if prompts.prior is not None and prompts.has_clicks:
             return (yield from correct(volume, prompts, self._zoom(volume, prompts)))
-        yield Step("guess", 0.0)
-        guess = run(solve(volume, prompts, GUESS_CELLS))
         low, high = prompts.box_ijk(volume.geometry)
-        found = yield from self._look(volume, prompts, low, high, guess)
+        found = yield from self._look(volume, prompts, low, high, first=True)
         region = region_with_clicks(found.region, prompts)
         mask = found.mask if region == found.region else found.within(region)
         force_clicks(mask, region, prompts)
         return MaskPatch(region, mask)
 
-    def _look(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, guess=None):
-        """One pass over a box: the mask of its region. A first look, with a guess, drops stray pieces."""
-        yield Step("crop", 0.3)
+    def _look(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, first: bool = False):
+        """Look at a box: the mask of its region. A first look makes a guess, and drops stray pieces in the end."""
+        yield Step("crop", 0.0)
         geometry = volume.geometry
         cube = Cube.around(low_ijk[::-1], high_ijk[::-1], volume.shape, geometry.spacing_kji, self.runner.cells)
         region = Region(tuple(np.floor(cube.low).astype(int)), tuple(np.ceil(cube.high).astype(int) + 1))
         region = region.clip(volume.shape)
         local = replace(cube, low=cube.low - region.start, high=cube.high - region.start, shape=region.shape)
         thin, few = local.thinned()
-        prior = None if prompts.prior is None else prompts.prior.within(region)[few].astype(np.float32)
+        prior = None
+        if prompts.prior is not None:
+            prior = thin.sample(prompts.prior.within(region)[few].astype(np.float32))[0]
         marks = Marks.of(prompts, cube)
-        sampled = None if guess is None else sample_guess(cube, *guess)
-        seen = channels(finite(volume.voxels[region.slices][few]), thin, marks, prior, sampled)
+        cells, valid = thin.sample(finite(volume.voxels[region.slices][few]))
+        limits = window(cells, valid, marks, prior)
+        guess = None
+        if first:
+            yield Step("guess", 0.1)
+            guess = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS, limits)))
+        seen = channels(np.clip(cells, *limits), valid, thin, marks, prior, guess)
         yield Step("pass", 0.4)
         borders = Borders(seen[WIDE], seen[INSIDE] > 0)
         logits = borders.settle(self.runner(seen))
-        if guess is not None:
+        if first:
             logits = _without_stray((yield from self._look_again(seen, logits, borders)), marks)
         yield Step("paste", 0.8)
         return MaskPatch(region, local.positive(logits))

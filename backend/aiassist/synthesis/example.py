@@ -20,6 +20,7 @@ from aiassist.segmenters.network_input import (
     blobs,
     channels,
     sample_guess,
+    window,
 )
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.scanner import Scan, scan
@@ -62,13 +63,18 @@ def _present(draw: Draw, scanned: Scan, cells: int) -> Example | None:
     if kind == "prior":
         prompts = replace(prompts, prior=_patch(_prior(draw, scanned, volume, points)))
     cube = Cube.around(low, high, volume.shape, scanned.spacing, cells)
-    guess = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS)))
-    return _finish(scanned, cube, volume, prompts, guess, kind)
+    return _finish(scanned, cube, volume, prompts, kind)
 
 
-def _finish(scanned: Scan, cube: Cube, volume: Volume, prompts: Prompts, guess, kind: str) -> Example:
-    prior = None if prompts.prior is None else prompts.prior.mask.astype(np.float32)
-    seen = channels(volume.voxels, cube, Marks.of(prompts, cube), prior, guess)
+def _finish(scanned: Scan, cube: Cube, volume: Volume, prompts: Prompts, kind: str) -> Example:
+    prior = None if prompts.prior is None else cube.sample(prompts.prior.mask.astype(np.float32))[0]
+    marks = Marks.of(prompts, cube)
+    cells, valid = cube.sample(volume.voxels)
+    limits = window(cells, valid, marks, prior)
+    guess = None
+    if kind != "correction":
+        guess = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS, limits)))
+    seen = channels(np.clip(cells, *limits), valid, cube, marks, prior, guess)
     truth, valid = cube.sample(scanned.truth.cpu().numpy().astype(np.float32))
     seen, truth, valid = (torch.from_numpy(a) for a in (seen, truth, valid))
     return Example(seen, truth, valid, kind, scanned.family)
@@ -80,15 +86,15 @@ def _patch(mask: torch.Tensor) -> MaskPatch:
 
 
 def _extreme_points(draw: Draw, inside: np.ndarray, shape) -> np.ndarray:
-    """Six voxels (6, 3) of the truth, ``(k, j, i)``, where it ends along each axis; two in three jittered."""
+    """Six voxels (6, 3) of the truth, ``(k, j, i)``, where it ends along each axis; four in five jittered."""
     points = []
     for axis in range(3):
         for end in (inside[:, axis].min(), inside[:, axis].max()):
             candidates = inside[inside[:, axis] == end]
             points.append(candidates[draw.integer(0, len(candidates) - 1)])
     points = np.array(points, dtype=float)
-    if draw.chance(0.66):
-        amount = draw.uniform(0.2, 1.2) * np.maximum(1.0, 0.03 * np.ptp(inside, axis=0))
+    if draw.chance(0.8):
+        amount = draw.uniform(0.2, 1.5) * np.maximum(1.0, 0.03 * np.ptp(inside, axis=0))
         points = points + torch.randn(6, 3, generator=draw.generator).numpy() * amount
     return np.clip(points, 0, np.array(shape) - 1)
 
@@ -155,7 +161,7 @@ def _correction(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray, c
     cube = Cube.around(click - half, click + half, volume.shape, scanned.spacing, cells)
     positive, negative = (np.reshape(clicks[side], (-1, 3))[:, ::-1] for side in (True, False))
     prompts = Prompts(extreme_points=points[:, ::-1], positive=positive, negative=negative, prior=_patch(prior))
-    return _finish(scanned, cube, volume, prompts, None, "correction")
+    return _finish(scanned, cube, volume, prompts, "correction")
 
 
 def _prior(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray) -> torch.Tensor:
