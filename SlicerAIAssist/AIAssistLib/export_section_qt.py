@@ -8,7 +8,6 @@ import qt
 from slicer.i18n import tr as _
 
 from aiassist.imaging import Volume
-from AIAssistLib.dicom_export import export_dicom
 from AIAssistLib.dicom_headers import with_series
 from AIAssistLib.export import export
 from AIAssistLib.section_qt import Section
@@ -67,6 +66,8 @@ class ExportSection(Section):
         self.tell(_("Written: {path}").format(path=path))
 
     def _export_dicom(self, path: Path, image: Volume | None) -> None:
+        from AIAssistLib.dicom_export import export_dicom  # it needs pydicom's dictionaries, which take their time
+
         volume, segmentation = self.panel.structures.nodes()
         reading = with_series(self.assistant, volume) if image is None else None
         self.tell(_("Writing {path}").format(path=path))

@@ -11,7 +11,6 @@ from slicer.i18n import tr as _
 from aiassist.errors import AIAssistError, ImageError
 from aiassist.imaging import describe_structure
 from AIAssistLib.console import new_segmentation
-from AIAssistLib.lesions import measure, write_csv
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.structures import new_segment
 from AIAssistLib.templates import Structure, Template, read_templates
@@ -133,6 +132,8 @@ class StructuresSection(Section):
         self.attempt(self._measure)
 
     def _measure(self) -> None:
+        from AIAssistLib.lesions import measure  # it needs scipy, which takes most of a second to import
+
         volume, segmentation = self.nodes()
         self._rows = measure(segmentation, volume)
         titles = [_("Structure"), _("ml"), _("Diameter (mm)"), _("Mean grey")]
@@ -145,6 +146,8 @@ class StructuresSection(Section):
         slicer.modules.markups.logic().JumpSlicesToLocation(*self._rows[row].middle, True)
 
     def _save_csv(self) -> None:
+        from AIAssistLib.lesions import write_csv
+
         path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save the table"), "lesions.csv", "CSV (*.csv)")
         if path:
             self.attempt(write_csv, self._rows, Path(path))
