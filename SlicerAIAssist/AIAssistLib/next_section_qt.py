@@ -80,8 +80,7 @@ class NextSection(Section):
 
     def _seen(self, listed: list[Study]) -> None:
         self._studies = listed
-        states = {True: _("done"), False: _("to do")}
-        rows = [[study.name, states[study.is_done], str(study.structures)] for study in listed]
+        rows = [[study.name, _state(study), str(study.structures)] for study in listed]
         fill_table(self.ui.studiesTable, [_("Image"), _("State"), _("Structures")], rows)
 
     def scene_closes(self) -> None:
@@ -100,7 +99,10 @@ class NextSection(Section):
             if following is not None:
                 self.attempt(self._fetch, following)
             else:
-                self.tell(_("No other image is to do here; {count} are kept.").format(count=len(listed)))
+                others = sum(bool(study.colleague) and not study.is_done for study in listed)
+                nothing = _("No other image is to do here; {count} are kept.")
+                with_others = _("No other image is to do here; {count} are kept, and colleagues work on {others}.")
+                self.tell((with_others if others else nothing).format(count=len(listed), others=others))
 
         self.talk(studies(self.assistant.conversations), seen)
 
@@ -157,3 +159,10 @@ class NextSection(Section):
         self.ui.cancelNextButton.setVisible(running)
         for button in (self.ui.nextButton, self.ui.saveNextButton):
             button.setEnabled(not running and self.ui.saveButton.enabled)  # as long as nothing is being saved
+
+
+def _state(study: Study) -> str:
+    """What the table says of a study."""
+    if study.is_done:
+        return _("done")
+    return _("with {name}").format(name=study.colleague) if study.colleague else _("to do")

@@ -13,26 +13,30 @@ from AIAssistLib.talks import Conversation
 
 @dataclass(frozen=True)
 class Study:
-    """A study that the backend keeps: its id, its name, how many structures have labels, and whether they are done."""
+    """A study that the backend keeps: its id, its name, how many structures have labels, and whether they are done.
+
+    ``colleague`` is who else works on it, or nothing.
+    """
 
     id: str
     name: str
     structures: int
     is_done: bool
+    colleague: str = ""
 
 
 def studies(conversations) -> Conversation[list[Study]]:
     """All studies, oldest first."""
     listed = yield from conversations.truth()
-    return [Study(s["id"], s["name"], s["structures"], s["state"] == "done") for s in listed]
+    return [Study(s["id"], s["name"], s["structures"], s["state"] == "done", s.get("with") or "") for s in listed]
 
 
 def to_do_after(listed: list[Study], current: str | None) -> Study | None:
-    """The first study after the current one that is not done, beginning anew at the end; None without another."""
+    """The first study after the current one that is not done and nobody else's, beginning anew at the end; or None."""
     ids = [study.id for study in listed]
     first = ids.index(current) + 1 if current in ids else 0
     turned = listed[first:] + listed[:first]
-    return next((study for study in turned if not study.is_done and study.id != current), None)
+    return next((study for study in turned if not (study.is_done or study.colleague or study.id == current)), None)
 
 
 def fetched(conversations, study: Study, progress: Callable[[float], None]) -> Conversation[object]:

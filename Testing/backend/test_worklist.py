@@ -16,6 +16,8 @@ from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import Geometry, Volume
 from aiassist.protocol import Reply
 from aiassist.protocol.messages import PIECE, study_to_json, voxels_as_bytes
+from aiassist.server.taken import Taken
+from aiassist.server.tokens import add_token
 
 OBLIQUE = np.array([[0.6, -0.64, 0, 11.5], [0.8, 0.48, 0, -7], [0, 0, -2.5, 3], [0, 0, 0, 1]])
 
@@ -40,6 +42,40 @@ def test_the_list_says_what_is_to_do(server):
         ("ct 1", "done", 1),
         ("ct 2", "todo", 1),
     ]
+
+
+def test_an_image_that_somebody_fetched_is_theirs_until_they_take_up_another(tmp_path, monkeypatch):
+    with GroundTruthStore(tmp_path / "studies") as store:
+        ids = [store.add_study(random_volume(seed), f"ct {seed}").id for seed in range(3)]
+    file = tmp_path / "tokens.txt"
+    tokens = {name: add_token(file, name, "annotator") for name in ("ann", "bob")}
+    with Server(tmp_path / "studies", "--token-file", str(file)) as server:
+
+        def fetch(name, study):
+            assert server.ask("GET", f"/api/studies/{study}/voxels?size=8", tokens[name]).status_code == 200
+
+        def seen_by(name):
+            return [s["with"] for s in server.ask("GET", "/api/truth", tokens[name]).json()["studies"]]
+
+        assert seen_by("ann") == seen_by("bob") == [None, None, None]
+        fetch("ann", ids[0])
+        fetch("bob", ids[1])
+        assert seen_by("ann") == [None, "bob", None] and seen_by("bob") == ["ann", None, None]
+        fetch("ann", ids[2])
+        assert seen_by("bob") == [None, None, "ann"]
+        with server.backend(tokens["bob"]) as backend:
+            study = backend.open_study(random_volume(0))
+            version = backend.run(backend.conversations.put_mask(study, random_patch(0)))
+        saved = server.ask("POST", f"/api/truth/{study}/spleen", tokens["bob"], json={"mask": version})
+        assert saved.status_code == 200 and seen_by("ann") == ["bob", None, None]
+
+
+def test_after_hours_of_silence_an_image_is_anybodys(monkeypatch):
+    taken = Taken()
+    taken.take("ann", "a")
+    assert taken.by_others("bob") == {"a": "ann"} and taken.by_others("ann") == {}
+    monkeypatch.setattr("aiassist.server.taken.PATIENCE", 0)
+    assert taken.by_others("bob") == {}
 
 
 def test_one_structure_that_is_not_handed_in_leaves_a_study_to_do(tmp_path):

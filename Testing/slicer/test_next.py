@@ -237,3 +237,5 @@ def test_the_order_begins_anew_after_the_last_and_leaves_out_what_is_done():
     order = {current: to_do_after(listed, current).id for current in (None, "a", "b", "c", "elsewhere")}
     assert order == {None: "a", "a": "c", "b": "c", "c": "a", "elsewhere": "a"}
     assert to_do_after(listed[:2], "a") is None and to_do_after([], None) is None
+    with_ann = [*listed[:2], Study("c", "c", 0, False, "ann")]
+    assert to_do_after(with_ann, "a") is None and to_do_after(with_ann, None).id == "a"

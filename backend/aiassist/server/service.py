@@ -28,6 +28,7 @@ from aiassist.protocol.dicom_lines import series_from_lines
 from aiassist.protocol.messages import voxels_as_bytes
 from aiassist.server.jobs import Jobs
 from aiassist.server.spool import STUDY_ID, Spool
+from aiassist.server.taken import Taken
 from aiassist.server.tokens import Person
 
 log = logging.getLogger("aiassist.server")
@@ -66,6 +67,7 @@ class Service:
         self.backend.studies = self.studies
         self.jobs = Jobs(self.backend)
         self._fetching: set[tuple[str, str]] = set()
+        self._taken = Taken()
         self._saving, self._audit = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
@@ -144,7 +146,13 @@ class Service:
         if start == 0 or (person.name, study) not in self._fetching:
             self.note(person, "fetch study", study=study)
             self._fetching.add((person.name, study))
+            self._taken.take(person.name, study)
         return piece
+
+    def worklist(self, person: Person) -> list[dict]:
+        """The studies of the ground truth, see `GroundTruthStore.worklist`; ``with`` names who else works on one."""
+        others = self._taken.by_others(person.name)
+        return [{**one, "with": others.get(one["id"])} for one in self.store.worklist()]
 
     def forget_study(self, study: str, person: Person) -> None:
         """Remove an uploaded study; what the ground truth holds of it stays."""
@@ -260,6 +268,7 @@ class Service:
                 parent=details.get("parent") or None,
                 comment=details.get("comment") or "",
             )
+        self._taken.take(person.name, study)
         self.note(person, "save", study=study, structure=version.structure, version=version.number)
         return version
 

@@ -22,11 +22,12 @@ def truth_routes(service: Service) -> APIRouter:
         "/truth",
         summary="The studies that are kept, oldest first",
         description="`state` is `done` when a study has labels and the newest version of each is submitted or "
-        "approved, else `todo`. `structures` is how many have a label.",
+        "approved, else `todo`. `structures` is how many have a label. `with` names somebody else who fetched the "
+        "study or saved labels of it within the last hours, and took up no other since.",
         responses=fails(),
     )
-    async def studies() -> dict:
-        return {"studies": await thread(service.store.worklist)}
+    async def studies(request: Request) -> dict:
+        return {"studies": await thread(service.worklist, person_of(request))}
 
     @routes.get("/truth/{study}", summary="All label versions of a study", responses=fails())
     async def history(study: Study) -> dict:
