@@ -12,7 +12,8 @@ from aiassist.prompts import Prompts
 class Answer:
     """The mask after so many clicks; its version is None while the backend does not know it.
 
-    ``prompts`` and ``model`` made it; None and empty for what the segment held before.
+    ``prompts`` and ``model`` made it; None and empty for what the segment held before. ``change`` is what it changed
+    of the mask that it corrects.
     """
 
     clicks: int
@@ -20,6 +21,12 @@ class Answer:
     version: str | None = None
     prompts: Prompts | None = None
     model: str = ""
+    change: MaskPatch | None = None
+
+
+def change(patch: MaskPatch, before: MaskPatch) -> MaskPatch:
+    """The voxels of a patch that differ from the mask before it."""
+    return MaskPatch(patch.region, patch.mask ^ before.within(patch.region))
 
 
 class Answers:

@@ -16,7 +16,7 @@ from aiassist.engine.backend import AnnotateRequest, Annotation
 from aiassist.errors import AIAssistError, Cancelled, PromptError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
-from AIAssistLib.answers import Answer, Answers
+from AIAssistLib.answers import Answer, Answers, change
 from AIAssistLib.geometry import transform, world_to_ijk
 from AIAssistLib.marks import BOX, EXTREME, LINE, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
@@ -188,7 +188,7 @@ class PointsSession:
         if last is not None and last.clicks == self._clicks() and roles[-1] not in ENOUGH:
             self.cancel()
             self._show(last)
-            self._say(self._describe(last.mask))
+            self._say(self._describe(last))
         elif self._can_ask():
             self.ask()
         else:
@@ -305,7 +305,8 @@ class PointsSession:
             annotation = yield from conversations.annotate(request, uuid.uuid4().hex)
             whole = annotation.patch.over(base.mask if base is not None else None)
             model = f"{annotation.model} {annotation.model_version}"
-            answer = Answer(clicks, whole, annotation.version, asked, model)
+            changed = change(annotation.patch, base.mask) if base is not None else None
+            answer = Answer(clicks, whole, annotation.version, asked, model, changed)
             return _Outcome(volume, annotation, answer, time.perf_counter() - began)
 
         return talk()
@@ -322,20 +323,26 @@ class PointsSession:
         self._answers.add(outcome.answer)
         self._show(outcome.answer)
         self._assistant.answered(outcome.annotation, outcome.seconds)
-        self._say(self._describe(outcome.answer.mask))
+        self._say(self._describe(outcome.answer))
         if again:
             self.ask()
 
     def _show(self, answer: Answer) -> None:
         target = self._require()
-        self.preview.show(answer.mask, target.volume_node, target.segmentation_node, target.segment_id)
+        self.preview.show(answer.mask, target.volume_node, target.segmentation_node, target.segment_id, answer.change)
         self._shown = answer
         self._keep_draft(answer.prompts)
 
-    def _describe(self, mask: MaskPatch) -> str:
+    def _describe(self, answer: Answer) -> str:
+        """The volume of a mask; of a correction also what came and what went."""
         affine = self._assistant.studies.of(self.target.volume_node).geometry.affine
-        millilitres = np.count_nonzero(mask.mask) * abs(np.linalg.det(affine[:3, :3])) / 1000
-        return f"{millilitres:.0f} ml" if millilitres >= 100 else f"{millilitres:.2g} ml"
+        voxel = abs(np.linalg.det(affine[:3, :3])) / 1000
+        text = f"{_round(np.count_nonzero(answer.mask.mask) * voxel)} ml"
+        if answer.change is None:
+            return text
+        differs, now = answer.change.mask, answer.mask.within(answer.change.region)
+        came, went = np.count_nonzero(differs & now), np.count_nonzero(differs & ~now)
+        return f"{text} (+{_round(came * voxel)}, -{_round(went * voxel)})"
 
     def _fail(self, error: Exception) -> None:
         self._again = False
@@ -391,6 +398,10 @@ class PointsSession:
             self.cancel()
             raise PromptError("The volume or the segmentation was deleted; choose others.")
         return self.target
+
+
+def _round(millilitres: float) -> str:
+    return f"{millilitres:.0f}" if millilitres >= 100 else f"{millilitres:.2g}"
 
 
 class _Ours:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import slicer
 
 from aiassist.imaging import MaskPatch
 from AIAssistLib.segments import ijk_to_segmentation, oriented_image, segment_of
 
-_SEGMENT = "preview"
+_SEGMENT, _CHANGE = "preview", "change"
+#: Colour of what a correction changed.
+_YELLOW = (1.0, 0.85, 0.1)
 _LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 #: How a preview is drawn: opacity of its fill and of its outline.
 LOOKS = {"fill": (0.35, 1.0), "outline": (0.0, 1.0), "hidden": (0.0, 0.0)}
@@ -33,8 +36,12 @@ class Preview:
         """The segmentation node while something is shown, else None."""
         return self._scene.GetNodeByID(self._id) if self._id else None
 
-    def show(self, mask: MaskPatch, volume_node, segmentation_node, segment_id: str) -> None:
+    def show(
+        self, mask: MaskPatch, volume_node, segmentation_node, segment_id: str, change: MaskPatch | None = None
+    ) -> None:
         """Show a mask over a volume in the colour of a segment, of which only the outline is drawn meanwhile.
+
+        What has just changed of the mask is drawn over it, so that nobody has to look for it.
 
         `StudyError` when the segment was deleted.
         """
@@ -42,10 +49,13 @@ class Preview:
         node = self.node or self._made()
         self._dim(segmentation_node, segment_id)
         node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
-        segment = node.GetSegmentation().GetSegment(_SEGMENT)
-        segment.SetColor(*colour)
-        # Slicer's way of writing a labelmap merges, resamples and shrinks: three times as long, for one segment alone.
-        segment.AddRepresentation(_LABELMAP, oriented_image(mask, ijk_to_segmentation(volume_node, node)))
+        node.GetSegmentation().GetSegment(_SEGMENT).SetColor(*colour)
+        to_segmentation = ijk_to_segmentation(volume_node, node)
+        _fill(node, _SEGMENT, mask, to_segmentation)
+        node.GetSegmentation().RemoveSegment(_CHANGE)
+        if change is not None and change.mask.any():
+            node.GetSegmentation().AddEmptySegment(_CHANGE, _CHANGE, _YELLOW)
+            _fill(node, _CHANGE, change, to_segmentation)
         self.mask = mask
 
     def _made(self):
@@ -100,3 +110,13 @@ class Preview:
         if self.node is not None:
             self._scene.RemoveNode(self.node)
         self._id = None
+
+
+def _fill(node, segment_id: str, patch: MaskPatch, to_segmentation: np.ndarray) -> None:
+    """Give a segment a labelmap of its own.
+
+    Slicer's way of writing one merges, resamples and shrinks: three times as long, and nothing here needs it.
+    """
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    segment.SetLabelValue(1)
+    segment.AddRepresentation(_LABELMAP, oriented_image(patch, to_segmentation))

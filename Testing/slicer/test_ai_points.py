@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 import slicer
 
+from AIAssistLib.segments import read_mask
 from AIAssistLib.tags import MODEL, PROMPTS, tag_of
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 from homes import NAMES
@@ -68,6 +70,10 @@ def test_clicks_correct_and_taking_one_back_brings_back_what_was_before(points, 
     second = points.session.preview.mask
     assert second.version != first.version
     assert second.to_mask(case.labels.shape)[tuple(missed[len(missed) // 2])]
+    assert np.array_equal(
+        shown_change(points, case), first.to_mask(case.labels.shape) ^ second.to_mask(case.labels.shape)
+    )
+    assert re.fullmatch(r"[\d.]+ ml \(\+[\d.]+, -0\)", points.ui.statusLabel.text)
     inside = np.argwhere(second.to_mask(case.labels.shape) & ~case.mask("liver"))
     wrong = inside[len(inside) // 2]
     view.click(view.xy(case.world(wrong[::-1])[0]), control=True)
@@ -78,6 +84,16 @@ def test_clicks_correct_and_taking_one_back_brings_back_what_was_before(points, 
     assert points.session.preview.mask.version == second.version
     points.ui.takeBackButton.click()
     assert points.session.preview.mask.version == first.version
+    assert not shown_change(points, case).any()
+    assert re.fullmatch(r"[\d.]+ ml", points.ui.statusLabel.text)
+
+
+def shown_change(points, case) -> np.ndarray:
+    """The voxels that the preview draws as changed."""
+    node = points.session.preview.node
+    if node.GetSegmentation().GetSegment("change") is None:
+        return np.zeros(case.labels.shape, bool)
+    return read_mask(node, "change", case.node).to_mask(case.labels.shape)
 
 
 @pytest.mark.parametrize(("button", "role"), [("boxButton", "box"), ("lineButton", "line")])
