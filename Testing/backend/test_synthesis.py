@@ -14,7 +14,10 @@ from aiassist.errors import ModelError
 from aiassist.imaging import Geometry, MaskPatch, Volume, write_volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Promptable, run
+from aiassist.segmenters.cube import Cube
 from aiassist.segmenters.geodesic import solve
+from aiassist.segmenters.grey_channels import window
+from aiassist.segmenters.marks import Marks, blobs
 from aiassist.segmenters.network_input import (
     CHANNELS,
     CLICKS,
@@ -24,13 +27,9 @@ from aiassist.segmenters.network_input import (
     INSIDE,
     SIZES,
     WIDE,
-    Cube,
-    Marks,
-    blobs,
     channels,
     sample_guess,
     show_prior,
-    window,
 )
 from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.promptable import PromptableNetwork

@@ -14,18 +14,11 @@ from aiassist.imaging import MaskPatch, Region, Volume, finite
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work, run
 from aiassist.segmenters.correction import Look, correct
+from aiassist.segmenters.cube import Cube
 from aiassist.segmenters.geodesic import solve
-from aiassist.segmenters.network_input import (
-    GUESS_CELLS,
-    INSIDE,
-    WIDE,
-    Cube,
-    Marks,
-    channels,
-    sample_guess,
-    show_prior,
-    window,
-)
+from aiassist.segmenters.grey_channels import window
+from aiassist.segmenters.marks import Marks
+from aiassist.segmenters.network_input import GUESS_CELLS, INSIDE, WIDE, channels, sample_guess, show_prior
 from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks
 

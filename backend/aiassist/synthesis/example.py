@@ -11,17 +11,11 @@ import torch.nn.functional as F
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import run
+from aiassist.segmenters.cube import Cube
 from aiassist.segmenters.geodesic import solve
-from aiassist.segmenters.network_input import (
-    CLICKS,
-    GUESS_CELLS,
-    Cube,
-    Marks,
-    blobs,
-    channels,
-    sample_guess,
-    window,
-)
+from aiassist.segmenters.grey_channels import window
+from aiassist.segmenters.marks import Marks, blobs
+from aiassist.segmenters.network_input import CLICKS, GUESS_CELLS, channels, sample_guess
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.scanner import Scan, scan
 

@@ -1,0 +1,118 @@
+"""A cube of cells around the prompts, sampled from a volume, and back.
+
+Coordinates are array order ``(k, j, i)``, continuous voxel indices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from aiassist.segmenters.working_grid import WorkingGrid
+
+#: Share of the box's side that is added on each side of it.
+MARGIN = 0.125
+#: A side is never taken shorter than this share of the longest, in mm.
+MIN_ASPECT = 0.25
+
+
+@dataclass(frozen=True)
+class Cube:
+    """The cube of cells over a box of a volume.
+
+    Parameters
+    ----------
+    low, high : numpy.ndarray
+        Border-to-border extent ``(k, j, i)`` in continuous voxel indices; may reach beyond the volume.
+    shape : tuple of int
+        Of the volume.
+    spacing : tuple of float
+        Of the volume, ``(k, j, i)`` in mm.
+    cells : int
+        Along each side of the cube.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    cells: int
+
+    @classmethod
+    def around(cls, low, high, shape, spacing, cells: int) -> Cube:
+        """The cube over a structure's box, with a margin; short sides are lengthened."""
+        low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+        side = np.maximum(high - low, 1.0)
+        millimetres = side * spacing
+        side = np.maximum(millimetres, MIN_ASPECT * millimetres.max()) / spacing
+        centre, half = (low + high) / 2, side * (0.5 + MARGIN)
+        return cls(centre - half, centre + half, tuple(shape), tuple(spacing), cells)
+
+    @property
+    def cell(self) -> np.ndarray:
+        """Voxels per cell ``(k, j, i)``."""
+        return (self.high - self.low) / self.cells
+
+    def to_cells(self, points) -> np.ndarray:
+        """Continuous cell coordinates of continuous voxel indices, (n, 3), both ``(k, j, i)``."""
+        points = np.asarray(points, dtype=float).reshape(-1, 3)
+        return (points - self.low) / self.cell - 0.5
+
+    def weights(self) -> list[np.ndarray]:
+        """One matrix (cells, voxels) per axis: a triangle filter; rows outside the volume are zero."""
+        found = []
+        for axis in range(3):
+            size, step = self.shape[axis], self.cell[axis]
+            centres = self.low[axis] + (np.arange(self.cells) + 0.5) * step
+            rows = np.maximum(1 - np.abs(np.arange(size) - centres[:, np.newaxis]) / max(step, 1.0), 0)
+            rows[(centres < -0.5) | (centres > size - 0.5)] = 0
+            total = rows.sum(axis=1, keepdims=True)
+            found.append((rows / np.where(total > 0, total, 1)).astype(np.float32))
+        return found
+
+    def sample(self, voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cells (c, c, c) of an array of voxels, and which of them lie inside the volume."""
+        rows = self.weights()
+        cells = voxels
+        for axis in range(3):
+            cells = np.moveaxis(np.tensordot(rows[axis], cells, axes=(1, axis)), 0, axis)
+        k, j, i = [row.sum(1) > 0 for row in rows]
+        return np.ascontiguousarray(cells), k[:, None, None] & j[None, :, None] & i[None, None, :]
+
+    def thinned(self) -> tuple[Cube, tuple[slice, slice, slice]]:
+        """The cube over fewer voxels, and which those are: two along a cell's side are enough to average."""
+        steps = np.maximum(self.cell // 2, 1).astype(int)
+        shape = tuple(-(-n // step) for n, step in zip(self.shape, steps, strict=True))
+        cube = Cube(self.low / steps, self.high / steps, shape, tuple(np.array(self.spacing) * steps), self.cells)
+        return cube, tuple(slice(None, None, step) for step in steps)
+
+    def on_grid(self, grid: WorkingGrid) -> Cube:
+        """The same cube in the coordinates of a working grid's cells."""
+        low, high = grid.to_cells([self.low[::-1], self.high[::-1]])
+        return Cube(low, high, grid.shape, tuple(grid.spacing), self.cells)
+
+    def positive(self, cells: np.ndarray) -> np.ndarray:
+        """Where a field of the cells, interpolated linearly at the volume's voxels, is above zero."""
+        k, j, i = (self._weights(axis) for axis in range(3))
+        fine = np.matmul(j, np.tensordot(k, cells, axes=(1, 0)))
+        out = np.empty(self.shape, bool)
+        for number, plane in enumerate(fine):  # whole, the field would not fit the processor's cache
+            np.greater(plane @ i.T, 0, out=out[number])
+        return out
+
+    def _weights(self, axis: int) -> np.ndarray:
+        """Matrix (voxels, cells) that interpolates along an axis."""
+        places = np.clip((np.arange(self.shape[axis]) - self.low[axis]) / self.cell[axis] - 0.5, 0, self.cells - 1)
+        return np.maximum(1 - np.abs(places[:, np.newaxis] - np.arange(self.cells)), 0).astype(np.float32)
+
+
+@cache
+def radius(size: int) -> np.ndarray:
+    """Radius of each cell: 1 on the ellipsoid in the prompts' box, which the cube surrounds."""
+    half = size / (1 + 2 * MARGIN) / 2
+    square = (((np.arange(size) + 0.5 - size / 2) / half) ** 2).astype(np.float32)
+    found = np.sqrt(square[:, None, None] + square[None, :, None] + square[None, None, :])
+    found.flags.writeable = False
+    return found
