@@ -13,7 +13,9 @@ import pytest
 import SimpleITK as sitk
 
 from aiassist.cli import main
+from aiassist.errors import ImageError
 from aiassist.imaging import Geometry, Volume, read_volume, write_volume
+from aiassist.imaging.limits import at_most
 
 Z, Y, X = np.ogrid[:12, :14, :16]
 BALL = (Z - 6) ** 2 + (Y - 7) ** 2 + (X - 8) ** 2 <= 16
@@ -483,3 +485,11 @@ def test_an_existing_mask_is_replaced_as_a_whole(tmp_path, capfd, image):
     output.write_bytes(b"old" * 100_000)
     assert dice(mask_of(capfd, image, output, *SIX).voxels > 0, BALL) > 0.95
     assert nibabel.load(output).shape == (16, 14, 12)
+
+
+def test_an_honest_file_that_unpacks_to_more_than_it_may_is_refused_before_memory_is_asked_for(tmp_path):
+    write_volume(tmp_path / "zeros.nrrd", Volume(np.zeros((40, 50, 60), np.int16), Geometry.from_spacing((40, 50, 60))))
+    with at_most(2 * 40 * 50 * 60):
+        assert read_volume(tmp_path / "zeros.nrrd").shape == (40, 50, 60)
+    with at_most(2 * 40 * 50 * 60 - 1), pytest.raises(ImageError, match="too large to open"):
+        read_volume(tmp_path / "zeros.nrrd")

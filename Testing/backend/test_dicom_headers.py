@@ -26,7 +26,7 @@ from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume, read_volu
 from aiassist.imaging.dicom_header import cleaned, read_header
 from aiassist.protocol import Reply
 from aiassist.protocol.dicom_lines import LINE, line_of, series_from_lines
-from aiassist.protocol.messages import SERIES
+from aiassist.protocol.messages import SERIES, study_to_json
 from aiassist.server.service import Service, Settings
 from aiassist.server.spool import Spool
 from aiassist.server.tokens import Person, add_token
@@ -392,7 +392,7 @@ def test_an_image_added_to_the_ground_truth_takes_the_headers_that_were_sent_alo
     try:
         service.open_volume(without(volume))
         service.keep_series(ANN, study, lines(volume))
-        service.keep_study(copy, "torso")
+        service.keep_study(ANN, copy, "torso")
         service.spool.remove(study)
         assert service.store.series(study) == volume.dicom
     finally:
@@ -486,3 +486,16 @@ def test_a_study_added_without_headers_gets_those_of_the_next_time_and_keeps_the
         assert store.series(record.id) == volume.dicom
         store.drop_series(record.id)
         assert store.volume(record.id).dicom is None and not store.study("ct").from_dicom
+
+
+def test_a_wrong_upload_leaves_the_headers_of_the_right_one(tmp_path):
+    volume = series_of(tmp_path / "series", 17)
+    study, data = volume.study_id, study_to_json(volume)
+    spool = Spool(tmp_path / "spool", 10**9)
+    spool.put(volume)
+    spool._remove_voxels(study)  # to make room
+    spool.begin(study, data).append(0, [bytes(volume.voxels.nbytes)])
+    with pytest.raises(UploadError, match="send it again"):
+        spool.finish(study)
+    spool.put(without(volume))
+    assert spool.series(study) == volume.dicom

@@ -224,6 +224,19 @@ def test_jobs_run_in_the_order_in_which_they_came(backend, study, steps):
     assert steps.order == list(range(8))
 
 
+def test_a_job_that_waits_and_is_cancelled_leaves_the_queue_at_once(backend, study, steps):
+    running, waiting, last = (backend.submit(request(study, i, structure=str(i))) for i in range(3))
+    assert steps.entered.wait(WAIT)
+    backend.worker.cancel(waiting)
+    assert waiting.state is JobState.CANCELLED and backend.worker.position(last) == 1
+    backend.worker.cancel(running)
+    assert running.state is JobState.RUNNING  # it ends between two of its steps
+    steps.go.set()
+    with pytest.raises(Cancelled):
+        running.result(WAIT)
+    assert last.result(WAIT) and steps.order == [0, 2]
+
+
 def test_a_running_job_is_cancelled_between_its_steps(backend, study, steps):
     job = backend.submit(request(study))
     assert steps.entered.wait(WAIT)

@@ -88,7 +88,8 @@ def test_the_parent_is_the_version_before_unless_another_is_named(store, study):
     for _ in range(3):
         store.add(study, "spleen", random_patch(1), author="ann")
     store.add(study, "spleen", random_patch(1), author="ann", parent=2)
-    assert [v.parent for v in store.history(study, "spleen")] == [None, 1, 2, 2]
+    store.add(study, "spleen", random_patch(2), author="ann", parent=0)  # drawn anew
+    assert [v.parent for v in store.history(study, "spleen")] == [None, 1, 2, 2, None]
 
 
 @pytest.mark.parametrize("state", State)

@@ -20,8 +20,9 @@ from groundtruth_helpers import (
     store_with_study,
     unfinished_files,
 )
+from sqlalchemy.exc import OperationalError
 
-from aiassist.errors import StoreError
+from aiassist.errors import AIAssistError, BusyError, RoomError, StoreError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.groundtruth.store import INDEX, STALE
 from aiassist.imaging import Geometry, MaskPatch, read_volume
@@ -167,7 +168,7 @@ def test_a_full_disk_is_an_error_that_leaves_the_store_as_it_was(store, study, l
     store.add(study, "spleen", random_patch(1), author="ann")
     before = everything_in(store.folder)
     message = run_python(FULL, store.folder, limit, what)
-    assert message.startswith(("OSError: ", "StoreError: ")), message
+    assert message.startswith(("OSError: ", "RoomError: ", "StoreError: ")), message
     after = everything_in(store.folder)
     if (limit, what) == (4096, "study"):  # only the index did not fit: the image is whole, and waits for its study
         image = store.folder / "studies" / random_volume(9).study_id / "image.nrrd"
@@ -272,3 +273,13 @@ def test_a_store_opens_while_another_process_finishes_its_files(store, tmp_path)
     assert child.communicate()[1] == ""
     with GroundTruthStore(store.folder) as fresh:
         assert check_whole(fresh) == 40
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("database is locked", BusyError), ("database or disk is full", RoomError), ("no such table", StoreError)],
+)
+def test_what_stands_against_the_index_is_told_apart(store, said, kind):
+    with pytest.raises(AIAssistError) as caught, store._session():
+        raise OperationalError("INSERT", {}, Exception(said))
+    assert type(caught.value) is kind

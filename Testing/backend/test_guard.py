@@ -64,6 +64,22 @@ def test_a_body_without_a_length_is_counted_as_it_comes():
     assert asyncio.run(ask(guard)) == 413
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/annotate", "/api/segment", "/api/contour", "/api/truth/a/b", "/api/studies/a", "/train/"]
+)
+def test_what_holds_no_image_is_small(path):
+    guard, ask = guarded(Limits(), path=path, length=b"9000000")
+    assert asyncio.run(ask(guard)) == 413
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/studies/a/voxels", "/api/studies/a/masks", "/session/", "/datastore/", "/v1/dextr3d", "/infer/a"]
+)
+def test_what_holds_an_image_may_be_large(path):
+    guard, ask = guarded(Limits(), path=path, length=b"9000000")
+    assert asyncio.run(ask(guard)) == 200
+
+
 @pytest.mark.parametrize("header", [b"Basic \xe9", b"Basic !!!", b"Bearer", b"\xff\xfe", b""])
 def test_a_strange_header_is_no_token(header):
     replies = []

@@ -240,7 +240,11 @@ def test_a_label_saved_again_after_others_is_a_new_version(server, backend):
     made = [backend.run(talk.save(study, "ball", first, parent=0)) for _ in range(2)]
     made.append(backend.run(talk.save(study, "ball", second, parent=1)))
     made.append(backend.run(talk.save(study, "ball", first, parent=2)))
-    assert [v["number"] for v in made] == [1, 1, 2, 3]
+    made.append(backend.run(talk.save(study, "ball", first, parent=0)))  # the first once more, its answer late
+    third = MaskPatch.of_mask(np.roll(volume.voxels > 100, 2, axis=0))
+    made += [backend.run(talk.save(study, "ball", third, parent=0)) for _ in range(2)]  # drawn anew, sent twice
+    assert [v["number"] for v in made] == [1, 1, 2, 3, 1, 4, 4]
+    assert [v["parent"] for v in made] == [None, None, 1, 2, None, None, None]
 
 
 def test_equal_saves_at_once_are_one_version(server, backend):

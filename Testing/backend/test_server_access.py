@@ -119,7 +119,7 @@ def test_no_page_of_another_site_may_ask(guarded):
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_tls_protects_the_token_and_an_unknown_certificate_is_refused(tmp_path):
+def test_tls_protects_the_token_and_an_unknown_certificate_is_refused(tmp_path, monkeypatch):
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
@@ -128,8 +128,13 @@ def test_tls_protects_the_token_and_an_unknown_certificate_is_refused(tmp_path):
     tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
     with Server(tmp_path / "studies", *tls) as server:
         assert server.url.startswith("https://")
-        with RemoteBackend(RequestsTransport(server.url, server.token, verify=str(tmp_path / "hospital.pem"))) as good:
+        transport = RequestsTransport(server.url, server.token, verify=str(tmp_path / "hospital.pem"))
+        with RemoteBackend(transport) as good:
             assert good.models()
+            trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
+            transport._session.trust_env = True  # as for a server elsewhere
+            assert good.models()  # the file that was named comes before the environment's
         with pytest.raises(ConnectionLostError, match=r"certificate .* not trusted"):
             RemoteBackend(RequestsTransport(server.url, server.token)).models()
 

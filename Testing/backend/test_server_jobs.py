@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from server_helpers import Server
+from server_helpers import Server, noise
 
 from aiassist.client.conversations import Conversations
-from aiassist.engine import AnnotateRequest, JobState
+from aiassist.engine import AnnotateRequest, JobState, LocalBackend
 from aiassist.errors import (
     Cancelled,
 )
 from aiassist.imaging import MaskPatch, Region
+from aiassist.prompts import Prompts
+from aiassist.server.jobs import Jobs
+from aiassist.server.tokens import Person
 
 
 def test_a_newer_request_overtakes_an_older_one(backend, volume, prompts):
@@ -33,6 +37,19 @@ def test_a_newer_request_overtakes_an_older_one(backend, volume, prompts):
             overtaken += 1
             assert job.state is JobState.CANCELLED
     assert overtaken >= 1
+
+
+def test_a_request_that_was_held_up_does_not_overtake_a_newer_one():
+    with LocalBackend() as backend:
+        jobs, person = Jobs(backend), Person("ann", "annotator")
+        study = backend.open_study(noise(3))
+        asked = AnnotateRequest(study, Prompts(positive=[[5, 5, 5]]), model="ellipsoid")
+        newest = jobs.ask(person, "b", asked, turn=2)
+        with pytest.raises(Cancelled, match="overtook"):
+            jobs.ask(person, "a", asked, turn=1)
+        other = jobs.ask(person, "c", replace(asked, structure="other"), turn=1)
+        assert newest.result(60).patch.mask.any() and other.result(60).patch.mask.any()
+        assert jobs.ask(person, "b", asked, turn=3) is newest  # asked again for its answer
 
 
 def test_a_job_can_be_watched_and_cancelled(backend, volume, prompts):

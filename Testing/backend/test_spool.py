@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from server_helpers import noise
 
-from aiassist.errors import UnknownStudyError
+from aiassist.errors import RoomError, UnknownStudyError
 from aiassist.protocol.messages import study_to_json, voxels_as_bytes
 from aiassist.server.arriving import Upload
-from aiassist.server.spool import ABANDONED, Spool
+from aiassist.server.spool import ABANDONED, HESITATES, Spool
 
 
 def test_an_upload_begun_anew_is_not_rewound(tmp_path):
@@ -72,13 +72,33 @@ def test_what_arrives_is_not_evicted_and_the_limit_holds(tmp_path):
     assert spool.received(volumes[2].study_id) == 0 and volumes[1].study_id not in spool
 
 
+def test_an_upload_for_which_there_is_no_room_beside_others_is_refused(tmp_path, monkeypatch):
+    first, second = noise(40), noise(41)
+    spool = Spool(tmp_path, first.voxels.nbytes + 500)
+    spool.begin(first.study_id, study_to_json(first)).append(0, [bytes(1000)])
+    with pytest.raises(RoomError, match="try again later"):
+        spool.begin(second.study_id, study_to_json(second))
+    with pytest.raises(RoomError, match="try again later"):
+        spool.put(second)
+    assert spool.received(first.study_id) == 1000 and second.study_id not in spool
+
+
+def test_an_announced_upload_of_which_nothing_comes_makes_room_after_a_minute(tmp_path, monkeypatch):
+    first, second = noise(42), noise(43)
+    spool = Spool(tmp_path, first.voxels.nbytes + 500)
+    spool.begin(first.study_id, study_to_json(first))
+    monkeypatch.setattr(Upload, "silence", HESITATES + 1)
+    assert spool.begin(second.study_id, study_to_json(second)).received == 0
+
+
 def test_an_upload_that_nobody_goes_on_with_makes_room_after_an_hour(tmp_path, monkeypatch):
     volumes = [noise(seed) for seed in range(30, 33)]
     size = volumes[0].voxels.nbytes
     spool = Spool(tmp_path, size + 500)
     left = spool.begin(volumes[0].study_id, study_to_json(volumes[0]))
     left.append(0, [bytes(1000)])
-    spool.begin(volumes[1].study_id, study_to_json(volumes[1]))
+    with pytest.raises(RoomError):
+        spool.begin(volumes[1].study_id, study_to_json(volumes[1]))
     assert spool.received(volumes[0].study_id) == 1000
     monkeypatch.setattr(Upload, "silence", 2 * ABANDONED)
     spool.begin(volumes[2].study_id, study_to_json(volumes[2]))

@@ -69,6 +69,10 @@ class StoreError(AIAssistError):
     """The ground-truth store cannot do what was asked of it."""
 
 
+class RoomError(StoreError):
+    """The disk has no room for what is to be kept."""
+
+
 class SeriesError(AIAssistError):
     """An image is kept with the DICOM headers of another series."""
 

@@ -72,7 +72,7 @@ class RequestsTransport:
         self._sleep = sleep
         self._session = requests.Session()
         self._session.trust_env = not self.local
-        self._session.verify = verify
+        self._verify = verify
         self._session.auth = _Bearer(token)
         self._session.mount(self.url, HTTPAdapter(pool_maxsize=16))
 
@@ -109,6 +109,7 @@ class RequestsTransport:
             headers=request.headers,
             timeout=(CONNECT, request.seconds),
             allow_redirects=False,
+            verify=None if self._verify is True else self._verify,  # named here, it comes before REQUESTS_CA_BUNDLE
         )
         return Reply(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.content)
 

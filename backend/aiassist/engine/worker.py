@@ -56,6 +56,16 @@ class Worker:
         for other in waiting:
             other.step()  # which ends it
 
+    def cancel(self, job: Job) -> None:
+        """Cancel a job; when it waits, it leaves the queue and ends now."""
+        job.cancel()
+        with self._wake:
+            waits = job in self._queue and job is not self._queue[0]
+            if waits:
+                self._queue.remove(job)
+        if waits:
+            job.step()  # which ends it
+
     def position(self, job: Job) -> int:
         """How many jobs come before this one; 0 when it is running or done."""
         with self._wake:

@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from aiassist.errors import NotStoredError, SeriesError, StoreError
+from aiassist.errors import AIAssistError, BusyError, NotStoredError, RoomError, SeriesError, StoreError
 from aiassist.files import UNFINISHED, sync, whole_file
 from aiassist.groundtruth.index import LabelRow, State, StudyRow, open_index
 from aiassist.imaging import (
@@ -153,7 +153,12 @@ class GroundTruthStore:
         except DatabaseError as error:
             raise self._index_error(error) from error
 
-    def _index_error(self, error: DatabaseError) -> StoreError:
+    def _index_error(self, error: DatabaseError) -> AIAssistError:
+        said = str(error.orig)
+        if "locked" in said or "busy" in said:
+            return BusyError("The index of the ground truth is in use by others; try again in a moment.")
+        if "full" in said or "disk I/O" in said:
+            return RoomError("The disk of the ground truth is full, or fails; nothing was changed. Make room there.")
         return StoreError(
             f"The index of {self.folder} cannot be used ({error.orig}); "
             f"check its disk, or restore {INDEX} from a backup."
@@ -340,7 +345,7 @@ class GroundTruthStore:
         comment : str
         state : State
         parent : int, optional
-            Number of the version it was made from; the latest when absent.
+            Number of the version it was made from, 0 for none; the latest when absent.
 
         Returns
         -------
@@ -383,8 +388,9 @@ class GroundTruthStore:
                 # SQLite's transaction holds the write lock already; other databases lock the study's row.
                 session.execute(select(StudyRow.id).where(StudyRow.id == row.study).with_for_update())
                 row.number = 1 + self._last_number(session, row.study, row.key)
-                if row.parent is None and row.number > 1:
+                if row.parent is None:
                     row.parent = row.number - 1
+                row.parent = row.parent or None
                 path = self._version_path(home, row.number)
                 finished.replace(path)
                 sync(home)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from aiassist.errors import ImageError
@@ -11,6 +14,19 @@ from aiassist.errors import ImageError
 MAX_COMPRESSION = 1032
 #: More voxels than any scanner makes; guards against files that are honest but absurd.
 MAX_VOXELS = 4_000_000_000
+
+
+_most: ContextVar[float] = ContextVar("most", default=math.inf)
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """While it lasts, images of more bytes than this, unpacked, are refused by `check_promise`."""
+    before = _most.set(size)
+    try:
+        yield
+    finally:
+        _most.reset(before)
 
 
 def check_promise(path: Path, shape, itemsize: int, stored: Path | None = None) -> None:
@@ -30,7 +46,7 @@ def check_promise(path: Path, shape, itemsize: int, stored: Path | None = None) 
     voxels = math.prod(int(n) for n in shape)
     promised, held = voxels * itemsize, (stored or path).stat().st_size
     size = "x".join(str(n) for n in shape)
-    if voxels > MAX_VOXELS or promised > held * MAX_COMPRESSION:
+    if voxels > MAX_VOXELS or promised > min(held * MAX_COMPRESSION, _most.get()):
         raise ImageError(
             f"{path} promises {size} voxels ({promised / 1e9:,.1f} GB) in a file of {held / 1e6:,.1f} MB; "
             "it is damaged or too large to open."

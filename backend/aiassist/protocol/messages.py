@@ -38,6 +38,7 @@ _STATUS = {
     errors.NotStoredError: 404,
     errors.BusyError: 503,
     errors.DeviceMemoryError: 507,
+    errors.RoomError: 507,
     errors.AccessError: 403,
     errors.SeriesError: 409,
     Cancelled: 409,

@@ -20,6 +20,8 @@ from aiassist.server.forms import Form, form_of, form_with, image_bytes
 from aiassist.server.service import Service
 from aiassist.server.sessions import Session, SessionExpired, Sessions
 
+#: Most points of one kind in a request.
+POINTS = 10_000
 #: An expired session, as NVIDIA's clients know it.
 EXPIRED = 440
 
@@ -83,6 +85,8 @@ def points_of(params: dict, *names: str) -> list:
         if value:
             if not isinstance(value, list):
                 raise PromptError(f"The parameter {name} is {type(value).__name__}, not a list of points.")
+            if len(value) > POINTS:
+                raise PromptError(f"The parameter {name} has {len(value):,} points; at most {POINTS:,} are taken.")
             return value if isinstance(value[0], list) else [value]
     return []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from aiassist.server.bodies import AnnotateBody, ContourBody, JobId, JobPart, Se
 from aiassist.server.exchange import A_PATCH, fails, finished, person_of
 from aiassist.server.service import Service
 
+_TURNS = itertools.count(1)
 #: What the routes of long work share.
 LONG = {"responses": {**A_PATCH, **fails(404, 409, 503, 507)}, "response_class": Response}
 
@@ -71,8 +73,10 @@ async def _answered(
     """The answer of a job, once it is done; a client that goes away cancels it when nobody else waits."""
     person = person_of(request)
 
+    turn = next(_TURNS)  # here, in the order in which the requests came; threads may change it
+
     def ask() -> Job[tuple[dict[str, str], bytes]]:
-        return service.ask(person, job, read(body.model_dump(exclude_none=True)), answer_to_wire)
+        return service.ask(person, job, read(body.model_dump(exclude_none=True)), answer_to_wire, turn)
 
     work = await asyncio.to_thread(ask)
     try:
@@ -103,5 +107,5 @@ def _job_routes(routes: APIRouter, service: Service) -> None:
 
     @routes.delete("/jobs/{job}", summary="Cancel a job", responses=fails(404))
     async def cancel(job: JobPart, request: Request) -> dict:
-        job_of(request, job).cancel()
+        await asyncio.to_thread(service.jobs.cancel, job_of(request, job))
         return {}

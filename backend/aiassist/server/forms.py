@@ -16,6 +16,8 @@ from starlette.datastructures import UploadFile
 
 from aiassist.errors import ImageError, UploadError
 from aiassist.imaging import Geometry, Volume, read_volume, write_volume
+from aiassist.imaging.limits import at_most
+from aiassist.server.exchange import body_of
 from aiassist.server.untrusted import check_untrusted
 
 #: Endings of images that are taken; whatever else a client calls its file is read as NIfTI.
@@ -24,6 +26,8 @@ _ENDING = re.compile(r"(\.nii\.gz|\.nii|\.seg\.nrrd|\.nrrd|\.mha|\.png|\.jpe?g|\
 _DTYPES = ("uint8", "uint16", "int16", "int32", "float32")
 #: Bytes of a form's text part.
 TEXT = 16 * 2**20
+#: Bytes that an image may have once it is unpacked.
+VOXELS = 8 * 2**30
 
 
 @dataclass
@@ -52,14 +56,14 @@ def form_with(file: str) -> dict:
 async def form_of(request: Request) -> Form:
     """Read a form; `UploadError` when a part is none of what it should be."""
     if "multipart/form-data" not in request.headers.get("content-type", ""):
-        return Form(_params(await request.body()))
+        return Form(await asyncio.to_thread(_params, await body_of(request, TEXT)))
     found = Form()
     async with request.form(max_files=4, max_fields=16, max_part_size=TEXT) as parts:
         for name, part in parts.multi_items():
             if isinstance(part, UploadFile):
                 found.images[name] = await asyncio.to_thread(_read, part)
             elif name == "params":
-                found.params = _params(part.encode())
+                found.params = await asyncio.to_thread(_params, part.encode())
     return found
 
 
@@ -83,7 +87,8 @@ def _read(part: UploadFile) -> Volume:
                 file.write(piece)
         check_untrusted(path)
         try:
-            return read_volume(path)
+            with at_most(VOXELS):
+                return read_volume(path)
         except ImageError as error:
             raise UploadError(str(error).replace(str(path), "The image")) from error
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ PUBLIC = {"/", "/api/health", "/docs", "/openapi.json", "/auth", "/auth/", "/aut
 FOLDERS = {"/info", "/session", "/datastore", "/logs", "/auth", "/train"}
 #: Clients that cannot send headers put their token here: /t/TOKEN/v1/models.
 TOKEN_PATH = "/t/"
+#: Routes to which images, masks and DICOM headers travel.
+LARGE = re.compile(r"/api/studies/[^/]+/(voxels|masks|dicom)$|/session/|/datastore/|/infer/|/v1/")
 #: Bytes of a request that needs no token.
 PASSWORD = 2**14
 #: Seconds added to an answer for each failed try of an address, at most, and how soon failures are forgotten.
@@ -140,10 +143,7 @@ class Guard:
         """Bytes that the body of a request may have: images travel to few routes, a token to one."""
         if scope["path"] in PUBLIC:
             return PASSWORD
-        large = scope["method"] in ("PUT", "PATCH", "POST") and not scope["path"].startswith(
-            ("/api/annotate", "/api/truth")
-        )
-        return self.limits.body if large else self.limits.small
+        return self.limits.body if LARGE.match(scope["path"]) else self.limits.small
 
     def _within_rate(self, who: str) -> bool:
         now = time.monotonic()

@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 from aiassist.engine import Job, JobState, LocalBackend
 from aiassist.engine.backend import Answer, Request
 from aiassist.engine.job import Result
+from aiassist.errors import Cancelled
 from aiassist.server.tokens import Person
 
 #: Jobs that are remembered when nobody waits for them any more; their answers can be asked for once more.
 KEPT = 64
+#: Slots of which the newest turn is remembered.
+SLOTS = 4096
 
 
 @dataclass
@@ -32,10 +35,16 @@ class Jobs:
     def __init__(self, backend: LocalBackend):
         self._backend = backend
         self._asked: OrderedDict[tuple[str, str], _Asked] = OrderedDict()
+        self._turns: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._lock = threading.Lock()
 
     def ask(
-        self, person: Person, name: str, request: Request, then: Callable[[Answer], Result] | None = None
+        self,
+        person: Person,
+        name: str,
+        request: Request,
+        then: Callable[[Answer], Result] | None = None,
+        turn: int = 0,
     ) -> Job[Answer | Result]:
         """The job of a request, which `leave` must follow; the same name again is the same job, unless that failed.
 
@@ -49,16 +58,28 @@ class Jobs:
             Overtakes older ones of this person only.
         then : callable, optional
             See `LocalBackend.submit`.
+        turn : int
+            In which order the requests came. One that was held up until a newer one of its slot was asked is
+            overtaken by that: `Cancelled`.
         """
         key = person.name, name
         with self._lock:
             asked = self._asked.get(key)
             if asked is None or asked.job.state in (JobState.FAILED, JobState.CANCELLED):
                 request = replace(request, client=f"{person.name}/{request.client}")
+                self._take_turn(request.slot, turn)
                 job = self._backend.submit(request, then=then)
                 asked = self._asked[key] = _Asked(job, asked.waiting if asked is not None else 0)
             asked.waiting += 1
             return asked.job
+
+    def _take_turn(self, slot: tuple[str, ...], turn: int) -> None:
+        if turn < self._turns.get(slot, 0):
+            raise Cancelled("A newer request of the same client and structure overtook this one.")
+        self._turns[slot] = turn
+        self._turns.move_to_end(slot)
+        while len(self._turns) > SLOTS:
+            self._turns.popitem(last=False)
 
     def leave(self, person: Person, name: str, forget: bool = False) -> None:
         """Wait for a job no longer; when nobody else does, one that is not done is cancelled, and forgotten at once.
@@ -71,7 +92,7 @@ class Jobs:
             asked.waiting -= 1
             if asked.waiting == 0 and (forget or not asked.job.finished):
                 del self._asked[key]
-                asked.job.cancel()
+                self.cancel(asked.job)
             idle = [key for key, one in self._asked.items() if one.waiting == 0]
             for key in idle[: max(0, len(idle) - KEPT)]:
                 del self._asked[key]
@@ -80,6 +101,10 @@ class Jobs:
         """A job of this person; None when it is not known, or no longer."""
         asked = self._asked.get((person.name, name))
         return asked.job if asked is not None else None
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job; one that waits leaves the queue at once."""
+        self._backend.worker.cancel(job)
 
     def position(self, job: Job) -> int:
         """How many jobs come before this one."""

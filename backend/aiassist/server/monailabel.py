@@ -136,7 +136,7 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
         form = await form_of(request)
         if form.image is None:
             raise UploadError("There is no image in the request; send it as the part file.")
-        study = await thread(service.keep_study, form.image, image)
+        study = await thread(service.keep_study, person_of(request), form.image, image)
         return {"image": study}
 
     @routes.get("/datastore/image", summary="An image as NRRD", response_class=Response, responses=fails(404))

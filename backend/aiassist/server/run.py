@@ -70,6 +70,7 @@ def serve(
     config = uvicorn.Config(
         make_app(service, tokens),
         log_level="warning",
+        http="h11",  # which limits the size of headers, whatever else is installed
         access_log=False,  # it would show paths, which may hold patients' names
         server_header=False,
         proxy_headers=False,  # a client's own X-Forwarded-For must not hide it

@@ -117,10 +117,11 @@ class Service:
                 self.spool.put(volume)
         return self.studies.open(volume)
 
-    def keep_study(self, volume: Volume, name: str) -> str:
+    def keep_study(self, person: Person, volume: Volume, name: str) -> str:
         """Add an image to the ground truth's studies; returns its id."""
         with self.spool.lock(volume.study_id):
             self._add_to_truth(volume, name, volume.dicom)
+        self.note(person, "add study", study=volume.study_id)
         return self.studies.open(volume)
 
     def _add_to_truth(self, volume: Volume, name: str, dicom: DicomSeries | None = None) -> None:
@@ -215,11 +216,11 @@ class Service:
     # Jobs
 
     def ask(
-        self, person: Person, name: str, request: Request, then: Callable[[Answer], Result] | None = None
+        self, person: Person, name: str, request: Request, then: Callable[[Answer], Result] | None = None, turn: int = 0
     ) -> Job[Answer | Result]:
         """The job of a request for a study that is here; see `Jobs.ask`."""
         self.studies.geometry(request.study)
-        return self.jobs.ask(person, name, request, then)
+        return self.jobs.ask(person, name, request, then, turn)
 
     # Contour
 
@@ -265,7 +266,7 @@ class Service:
                 prompts=Prompts.from_json(prompts) if prompts else None,
                 state=State(details.get("state") or "draft"),
                 **{k: details.get(k) for k in ("model", "model_version", "seconds", "edits")},
-                parent=details.get("parent") or None,
+                parent=details.get("parent"),
                 comment=details.get("comment") or "",
             )
         self._taken.take(person.name, study)
@@ -273,14 +274,15 @@ class Service:
         return version
 
     def _saved_already(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion | None:
-        """The newest version, when an earlier try of the same request made it, whose answer was lost."""
-        history = self.store.history(study, structure)
-        if details.get("parent") is None or not history:
+        """The version that an earlier try of the same request made, whose answer was lost."""
+        if details.get("parent") is None:
             return None
-        latest = history[-1]
-        made = (latest.parent or 0, latest.mask, latest.author, latest.comment, latest.state.value)
         wanted = (details["parent"], details["mask"], person.name, details.get("comment") or "")
-        return latest if made == (*wanted, details.get("state") or "draft") else None
+        for version in reversed(self.store.history(study, structure)):
+            made = (version.parent or 0, version.mask, version.author, version.comment)
+            if made == wanted and version.state.value == (details.get("state") or "draft"):
+                return version
+        return None
 
     def saved_mask(self, study: str, structure: str, number: int) -> MaskPatch:
         """The mask of a saved version; it can be the base of corrections from now on."""

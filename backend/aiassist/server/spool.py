@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiassist.errors import StoreError, UnknownStudyError, UploadError
+from aiassist.errors import RoomError, StoreError, UnknownStudyError, UploadError
 from aiassist.files import whole_file
 from aiassist.imaging import DicomSeries, Volume
 from aiassist.imaging.volume import study_digest
@@ -26,6 +26,8 @@ STUDY_ID = re.compile(r"[0-9a-f]{32}")
 STALE = 24 * 3600
 #: Seconds of silence after which no room is kept for an upload any more; who goes on then announces it again.
 ABANDONED = 3600
+#: The same of uploads of which nothing has come.
+HESITATES = 60
 
 
 class Spool:
@@ -118,7 +120,7 @@ class Spool:
         if upload.received < upload.due:
             return None
         if upload.found != study:
-            self.remove(study)
+            self._remove_voxels(study)
             raise UploadError(f"What arrived is the study {upload.found}, not {study}; send it again.")
         self._path(study, "part").replace(self._path(study, "raw"))
         self._trusted.add(study)
@@ -129,7 +131,7 @@ class Spool:
     def put(self, volume: Volume) -> None:
         """Keep a volume that came some other way. Call with the lock held."""
         study, data = volume.study_id, study_to_json(volume)
-        self.remove(study)
+        self._remove_voxels(study)
         try:
             self._make_room(study, study_bytes(data))
             self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
@@ -179,7 +181,8 @@ class Spool:
         except ValueError:  # cut short
             volume = None
         if volume is None or (study not in self._trusted and volume.study_id != study):
-            self.remove(study)
+            with self.lock(study):
+                self._remove_voxels(study)
             raise UnknownStudyError(f"The study {study} was damaged on the server's disk; open it again.")
         self._trusted.add(study)
         vars(volume)["study_id"] = study  # known, so not hashed again
@@ -200,8 +203,9 @@ class Spool:
     def _make_room(self, study: str, due: int) -> None:
         """Keep `due` bytes for a study that arrives: what was used longest ago goes, but nothing that is arriving."""
         with self._lock:
-            for other in [one for one, upload in self._uploads.items() if upload.silence > ABANDONED]:
-                self._end(other)
+            for other, upload in list(self._uploads.items()):
+                if upload.silence > (ABANDONED if upload.received else HESITATES):
+                    self._end(other)
             self._due[study] = due
             files = [(entry.stat(), Path(entry.path)) for entry in self._entries()]
             held = sum(self._due.values())
@@ -213,6 +217,9 @@ class Spool:
                     held -= stat.st_size
                     self._remove_voxels(path.stem)
             self._sweep(files)
+        if held > self.limit:
+            self._due.pop(study, None)
+            raise RoomError("The server's room for images is taken by others that are on their way; try again later.")
 
     def _sweep(self, files: list[tuple[os.stat_result, Path]]) -> None:
         """Remove DICOM headers of what went a while ago; a study may be open in memory for longer than its file is."""
