@@ -191,7 +191,7 @@ def crowd(folder: Path, volume: Volume, labels: np.ndarray, people: int = 16, ea
                 for turn in range(each):
                     prompts = Prompts(extreme_points=points[turn % 4])
                     name = f"structure {turn}"
-                    request = AnnotateRequest(big.study_id, prompts, structure=name, model="ellipsoid")
+                    request = AnnotateRequest(big.study_id, prompts, structure=name, model="geodesic")
                     try:
                         answer = mine.annotate(request)
                         if answer.structure != name:

@@ -26,6 +26,7 @@ def fails(*statuses: int) -> dict:
         401: "No token, or an unknown one",
         403: "Needs the role admin, or another token",
         404: "The study, mask, job or model is not known here",
+        408: "The request stopped in its middle",
         409: "Cancelled or overtaken; of uploads: the piece does not begin where the last one ended; of DICOM headers: "
         "those of another series are kept",
         413: "Too large",
@@ -35,7 +36,7 @@ def fails(*statuses: int) -> dict:
         503: "The queue is full",
         507: "No room on the disk or in memory",
     }
-    return {status: {"model": Failure, "description": said[status]} for status in (400, 401, 413, 422, 429, *statuses)}
+    return {status: {"model": Failure, "description": said[status]} for status in (400, 401, 408, 413, 422, 429, *statuses)}
 
 
 def person_of(request: Request) -> Person:
