@@ -36,7 +36,8 @@ def fails(*statuses: int) -> dict:
         503: "The queue is full",
         507: "No room on the disk or in memory",
     }
-    return {status: {"model": Failure, "description": said[status]} for status in (400, 401, 408, 413, 422, 429, *statuses)}
+    of_all = (400, 401, 408, 413, 422, 429)
+    return {status: {"model": Failure, "description": said[status]} for status in (*of_all, *statuses)}
 
 
 def person_of(request: Request) -> Person:
