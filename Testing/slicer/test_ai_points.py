@@ -419,3 +419,13 @@ def test_the_prompts_that_are_kept_are_those_of_the_mask_that_is_accepted(points
     stored = json.loads(tag_of(case.segmentation.GetSegmentation().GetSegment(case.liver), PROMPTS))
     assert len(stored["points"]) == 6
     assert "positive" not in stored
+
+
+def test_a_preview_leaves_no_display_nodes_and_no_warnings(points, slice_views, case, capfd):
+    count = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLDisplayNode")
+    for button in (points.ui.acceptButton, points.ui.resetButton):
+        click_ends(slice_views, case.ends("spleen"))
+        answered(points)
+        button.click()
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLDisplayNode") == count
+    assert "cannot be found" not in capfd.readouterr().err
