@@ -81,7 +81,8 @@ class PointsSession:
         with _Ours(self):
             self.marks.show(draft.marks, draft.ends)
         self._held = None if mask.region.is_empty else Answer(draft.held or 0, mask)
-        self._answers.begin_with(self._held if draft.held is not None else None)
+        anew = draft.held is None and self.marks.outlined
+        self._answers.begin_with(None if anew else self._held)
         self._observe()
         self._say("")
         self._preparing = self._assistant.prepare(target.volume_node)  # while the person looks for the organ
@@ -208,6 +209,8 @@ class PointsSession:
         try:
             if self.preview.mask is not None:
                 self._show(self._shown)
+            elif self._drafted:
+                self._keep_draft()
         except AIAssistError as error:
             self._fail(error)
 

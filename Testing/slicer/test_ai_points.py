@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import slicer
 
+from aiassist.imaging import MaskPatch
 from AIAssistLib.drafts import draft_of
-from AIAssistLib.segments import read_mask
+from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.tags import MODEL, PROMPTS, tag_of
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 from homes import NAMES
@@ -591,3 +592,36 @@ def test_marks_follow_a_transform_that_comes_changes_and_is_hardened(points, sli
     click_moved(3)
     found = points.session.marks.prompts().extreme_points
     np.testing.assert_allclose(case.world(found), ends[:4], atol=3.0)  # a click is worth a pixel
+
+
+def test_a_preview_and_a_draft_follow_a_hardened_transform(points, panel, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    before = points.session.preview.mask
+    move = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "move")
+    matrix = np.eye(4)
+    matrix[:3, 3] = (5, 0, 30)
+    move.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    for node in (case.node, case.segmentation):
+        node.SetAndObserveTransformNodeID(move.GetID())
+        node.HardenTransform()
+    shown = read_mask(points.session.preview.node, "preview", case.node)
+    assert (shown.to_mask(case.labels.shape) == before.to_mask(case.labels.shape)).all()
+    panel.editor.setCurrentSegmentID(add_segment(case, "other"))
+    panel.editor.setCurrentSegmentID(case.liver)
+    assert points.session.marks.roles() == ["extreme"] * 6
+    answered(points)
+    points.ui.acceptButton.click()
+    assert dice(mask_of(case, case.liver), before.to_mask(case.labels.shape)) > 0.98
+
+
+def test_clicks_that_were_not_accepted_correct_what_was_drawn_meanwhile(points, panel, slice_views, case):
+    points.ui.clickButton.click()
+    click(slice_views["Red"], case.middle("gallbladder"))
+    answered(points)
+    panel.editor.setActiveEffectByName("Paint")
+    write_plainly(MaskPatch.of_mask(case.mask("liver")), case.node, case.segmentation, case.liver)
+    panel.points()
+    answered(points)
+    shown = points.session.preview.mask.to_mask(case.labels.shape)
+    assert dice(shown, case.mask("liver")) > 0.9
