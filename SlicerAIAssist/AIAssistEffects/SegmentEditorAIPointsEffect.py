@@ -10,7 +10,8 @@ from slicer.i18n import tr as _
 from AIAssistEffects.base import AIAssistEffect
 from AIAssistLib.geometry import array_of, transform
 from AIAssistLib.marks import BOX, EXTREME, LINE, NEGATIVE, POSITIVE
-from AIAssistLib.points import ENOUGH, PointsSession, Target
+from AIAssistLib.points import PointsSession
+from AIAssistLib.segments import Target
 
 #: A click within this many pixels of a mark takes hold of the mark.
 REACH = 10.0
@@ -90,7 +91,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         """Return starts with fewer than six points."""
         if key not in ("Return", "KP_Enter"):
             return False
-        self.session.ask()
+        self.session.run()
         return True
 
     def _mark_at(self, slice_node, position, reach: float) -> bool:
@@ -104,11 +105,9 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     @property
     def kind(self) -> str:
-        """What a plain click adds: the chosen kind of mark, and a correction once there is something to correct."""
+        """What a plain click adds: the chosen kind of mark, and a correction once there are enough of these."""
         chosen = next((role for button, role in self._kinds() if button.checked), EXTREME)
-        if self.session.can_correct and (chosen == POSITIVE or self.session.marks.count(chosen) >= ENOUGH[chosen]):
-            return POSITIVE
-        return chosen
+        return POSITIVE if self.session.marks.complete(chosen) else chosen
 
     @property
     def is_wanted(self) -> bool:
@@ -117,7 +116,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     def run(self):
         """Ask with the marks as they are."""
-        self.attempt(self.session.ask)
+        self.attempt(self.session.run)
 
     def accept(self):
         """Write the preview into the segment."""
@@ -165,6 +164,6 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
             return _("Click two opposite corners of a box around the structure.")
         if kind == LINE:
             return _("Click both ends of the longest diameter.")
-        if self.session.can_correct:
+        if self.session.can_correct or marks.outlined:
             return _("Click what is missing, Ctrl+click what is too much; drag a mark to move it.")
         return _("Click the middle of the structure.")

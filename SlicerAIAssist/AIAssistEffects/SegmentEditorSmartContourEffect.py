@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 from AIAssistEffects.base import AIAssistEffect
 from AIAssistLib.contour_actor import ContourActor
-from AIAssistLib.points import Target
+from AIAssistLib.segments import Target
 
 #: Which way the wheel turns; with Shift, macOS turns it sideways.
 WHEEL = {

@@ -11,8 +11,7 @@ import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 
 from aiassist.errors import AIAssistError
-from AIAssistLib.points import Target
-from AIAssistLib.segments import SegmentWriter
+from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.talks import sentence
 
 #: Slicer's scale factor of an ordinary screen.

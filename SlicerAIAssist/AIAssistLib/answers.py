@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from aiassist.imaging import MaskPatch
+import numpy as np
+
+from aiassist.engine.backend import Annotation
+from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 
 
@@ -24,9 +27,41 @@ class Answer:
     change: MaskPatch | None = None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """An answer, and what it is the answer to."""
+
+    volume: Volume
+    annotation: Annotation
+    answer: Answer
+    seconds: float
+
+
 def change(patch: MaskPatch, before: MaskPatch) -> MaskPatch:
     """The voxels of a patch that differ from the mask before it."""
     return MaskPatch(patch.region, patch.mask ^ before.within(patch.region))
+
+
+def same(one: Prompts, other: Prompts) -> bool:
+    """Whether two prompts have the same points."""
+    parts = ("extreme_points", "line", "box", "positive", "negative")
+    pairs = [(getattr(one, part), getattr(other, part)) for part in parts]
+    return all(a is b or (np.shape(a) == np.shape(b) and np.allclose(a, b)) for a, b in pairs)
+
+
+def told(answer: Answer, geometry: Geometry) -> str:
+    """The volume of a mask; of a correction also what came and what went."""
+    voxel = abs(np.linalg.det(geometry.affine[:3, :3])) / 1000
+    text = f"{_round(np.count_nonzero(answer.mask.mask) * voxel)} ml"
+    if answer.change is None:
+        return text
+    differs, now = answer.change.mask, answer.mask.within(answer.change.region)
+    came, went = np.count_nonzero(differs & now), np.count_nonzero(differs & ~now)
+    return f"{text} (+{_round(came * voxel)}, -{_round(went * voxel)})"
+
+
+def _round(millilitres: float) -> str:
+    return f"{millilitres:.0f}" if millilitres >= 100 else f"{millilitres:.2g}"
 
 
 class Answers:
@@ -42,6 +77,11 @@ class Answers:
     def last(self) -> Answer | None:
         """The newest answer."""
         return self._held[-1] if self._held else None
+
+    @property
+    def held(self) -> int | None:
+        """After how many clicks comes what the segment holds; None when nothing corrects it."""
+        return next((answer.clicks for answer in self._held if answer.prompts is None), None)
 
     def begin_with(self, answer: Answer | None) -> None:
         """Forget all; clicks correct this one from now on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import slicer
 
@@ -10,11 +12,16 @@ from AIAssistLib.geometry import ijk_to_ras, ijk_to_world, transform
 
 #: Which part of `Prompts` a control point belongs to; kept as its description.
 EXTREME, LINE, BOX, POSITIVE, NEGATIVE = "extreme", "line", "box", "positive", "negative"
+#: How many points of a kind say how large the structure is; see `Marks.complete` for extreme points.
+SIX = 6
+ENOUGH = {EXTREME: SIX, LINE: 2, BOX: 2}
 _LABELS = {POSITIVE: "+", NEGATIVE: "−"}
 #: Colours of what belongs to the structure and of what does not.
 INSIDE, OUTSIDE = (0.2, 0.9, 0.2), (0.95, 0.25, 0.2)
 #: Marks the node, so that it is found again in a scene that was saved.
 ATTRIBUTE = "AIAssist.Points"
+#: A role, and voxel indices of a volume.
+Place = tuple[str, list[float]]
 
 
 class Marks:
@@ -29,7 +36,9 @@ class Marks:
 
     def __init__(self, scene):
         self._scene = scene
-        self._volume_node = None
+        self._volume_node = self._grid = None
+        #: How many extreme points say how large the structure is: six, or as many as the person asked with.
+        self.ends = SIX
 
     @property
     def node(self):
@@ -69,9 +78,15 @@ class Marks:
         return node
 
     def follow(self, volume_node) -> None:
-        """Use the coordinates of this volume from now on."""
-        self._volume_node = volume_node
-        self.node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+        """Use the coordinates of this volume from now on; points stay in their voxels when it was given others."""
+        node, grid = self.node, ijk_to_ras(volume_node)
+        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+        if volume_node is self._volume_node and not np.array_equal(grid, self._grid):  # its transform was hardened
+            moved = grid @ np.linalg.inv(self._grid)
+            for number in range(node.GetNumberOfControlPoints()):
+                place = transform(moved, node.GetNthControlPointPosition(number))[0]
+                node.SetNthControlPointPosition(number, *place)
+        self._volume_node, self._grid = volume_node, grid
 
     def add(self, role: str, world) -> int:
         """Add a point at a place in the world (RAS, mm); its number."""
@@ -85,10 +100,33 @@ class Marks:
     def remove(self, number: int) -> None:
         """Remove a point."""
         self.node.RemoveNthControlPoint(number)
+        self.unsettle()
 
     def clear(self) -> None:
         """Remove all points."""
         self.node.RemoveAllControlPoints()
+        self.ends = SIX
+
+    def settle(self) -> bool:
+        """Take the extreme points for an outline though they are fewer than six; whether they were none before."""
+        if self.complete(EXTREME) or self.count(EXTREME) < 2:
+            return False
+        self.ends = self.count(EXTREME)
+        return True
+
+    def unsettle(self) -> None:
+        """An outline of fewer than six points that lost one has to be asked for again."""
+        if not self.complete(EXTREME):
+            self.ends = SIX
+
+    def complete(self, role: str) -> bool:
+        """Whether there are enough points of a role to say how large the structure is."""
+        return role in ENOUGH and self.count(role) >= (self.ends if role == EXTREME else ENOUGH[role])
+
+    @property
+    def outlined(self) -> bool:
+        """Whether the points say how large the structure is."""
+        return any(self.complete(role) for role in ENOUGH)
 
     def roles(self) -> list[str]:
         """The role of each point that is in place, in the order of their numbers."""
@@ -100,15 +138,21 @@ class Marks:
         """How many points have one of these roles."""
         return sum(role in roles for role in self.roles())
 
+    def places(self) -> list[Place]:
+        """Role and voxel indices of each point that is in place, in the order of their numbers."""
+        node, to_ijk = self.node, np.linalg.inv(ijk_to_ras(self._volume_node))
+        placed = [n for n in range(node.GetNumberOfControlPoints()) if self._placed(node, n)]
+        return [
+            (node.GetNthControlPointDescription(n), transform(to_ijk, node.GetNthControlPointPosition(n))[0].tolist())
+            for n in placed
+        ]
+
     def prompts(self) -> Prompts:
-        """What the points say, in voxel indices of the volume."""
-        node = self.node
-        to_ijk = np.linalg.inv(ijk_to_ras(self._volume_node))
+        """What the points say, in voxel indices of the volume. `PromptError` for a single extreme point."""
         points: dict[str, list] = {role: [] for role in (EXTREME, LINE, BOX, POSITIVE, NEGATIVE)}
-        for number in range(node.GetNumberOfControlPoints()):
-            role = node.GetNthControlPointDescription(number)
-            if self._placed(node, number) and role in points:
-                points[role].append(transform(to_ijk, node.GetNthControlPointPosition(number))[0])
+        for role, ijk in self.places():
+            if role in points:
+                points[role].append(ijk)
         return Prompts(
             extreme_points=points[EXTREME],
             line=points[LINE] if len(points[LINE]) == 2 else None,
@@ -117,21 +161,26 @@ class Marks:
             negative=points[NEGATIVE],
         )
 
-    def show(self, prompts: Prompts) -> None:
-        """Replace all points by those of some prompts."""
+    def show(self, places: Iterable[Place], ends: int = SIX) -> None:
+        """Replace all points; so many extreme points are an outline."""
         self.clear()
         to_world = ijk_to_world(self._volume_node)
-        parts = {
-            EXTREME: prompts.extreme_points,
-            LINE: prompts.line,
-            BOX: prompts.box,
-            POSITIVE: prompts.positive,
-            NEGATIVE: prompts.negative,
-        }
-        for role, points in parts.items():
-            for world in transform(to_world, points) if points is not None and len(points) else ():
-                self.add(role, world)
+        for role, ijk in places:
+            self.add(role, transform(to_world, ijk)[0])
+        self.ends = ends
 
     @staticmethod
     def _placed(node, number: int) -> bool:
         return node.GetNthControlPointPositionStatus(number) == slicer.vtkMRMLMarkupsNode.PositionDefined
+
+
+def places_of(prompts: Prompts) -> list[Place]:
+    """The points of some prompts, the clicks last."""
+    parts = {
+        EXTREME: prompts.extreme_points,
+        LINE: prompts.line,
+        BOX: prompts.box,
+        POSITIVE: prompts.positive,
+        NEGATIVE: prompts.negative,
+    }
+    return [(role, ijk) for role, points in parts.items() if points is not None for ijk in points.tolist()]

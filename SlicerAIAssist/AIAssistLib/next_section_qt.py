@@ -9,10 +9,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError
+from AIAssistLib.nodes import remove_with_display
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.server_worklist import Study, fetched, show, studies, to_do_after
 from AIAssistLib.talks import Talk, sentence
-from AIAssistLib.worklist import after, remove_with_display
+from AIAssistLib.worklist import after
 
 
 class NextSection(Section):

@@ -14,13 +14,13 @@ from AIAssistLib.backend_section_qt import BackendSection
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.export_section_qt import ExportSection
 from AIAssistLib.next_section_qt import NextSection
+from AIAssistLib.nodes import remove_with_display
 from AIAssistLib.recovery_qt import Recovery
 from AIAssistLib.save_section_qt import SaveSection
 from AIAssistLib.section_qt import ask
 from AIAssistLib.shortcuts import SHORTCUTS
 from AIAssistLib.structures_section_qt import StructuresSection
 from AIAssistLib.tags import stamps_of
-from AIAssistLib.worklist import remove_with_display
 
 #: The effects that the panel shows, ours first.
 EFFECTS = ("AI Points", "Smart Contour", "Paint", "Erase", "Scissors", "Islands", "Smoothing", "Threshold")

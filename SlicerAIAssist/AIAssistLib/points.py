@@ -5,56 +5,24 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from aiassist.engine.backend import AnnotateRequest, Annotation
+from aiassist.engine.backend import AnnotateRequest
 from aiassist.errors import AIAssistError, Cancelled, PromptError
-from aiassist.imaging import MaskPatch, Volume
-from aiassist.prompts import Prompts
-from AIAssistLib.answers import Answer, Answers, change
+from aiassist.imaging import MaskPatch
+from AIAssistLib.answers import Answer, Answers, Outcome, change, same, told
+from AIAssistLib.drafts import Draft, draft_of, keep_draft, rename_draft
 from AIAssistLib.geometry import transform, world_to_ijk
-from AIAssistLib.marks import BOX, EXTREME, LINE, NEGATIVE, POSITIVE, Marks
+from AIAssistLib.marks import ENOUGH, EXTREME, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
-from AIAssistLib.segments import SegmentWriter, read_mask, segment_of
+from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.studies import opened
-from AIAssistLib.tags import MODEL, draft_of, keep_draft, keep_prompts, prompts_of, stamp_of
+from AIAssistLib.tags import MODEL, keep_prompts, prompts_of, stamp_of
 from AIAssistLib.talks import Talk, sentence
-
-#: How many points of a kind say how large the structure is.
-ENOUGH = {EXTREME: 6, LINE: 2, BOX: 2}
-
-
-@dataclass(frozen=True)
-class Target:
-    """Which segment is being annotated on which volume."""
-
-    volume_node: object
-    segmentation_node: object
-    segment_id: str
-
-    @property
-    def segment(self):
-        """The segment; `StudyError` when it was deleted."""
-        return segment_of(self.segmentation_node, self.segment_id)
-
-    def mask(self) -> MaskPatch:
-        """The mask that the segment holds, on the volume's grid."""
-        return read_mask(self.segmentation_node, self.segment_id, self.volume_node)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """An answer, and what it is the answer to."""
-
-    volume: Volume
-    annotation: Annotation
-    answer: Answer
-    seconds: float
 
 
 class PointsSession:
@@ -86,7 +54,9 @@ class PointsSession:
         self._observed: list[tuple[object, int]] = []
         self._ours = False
         self._shown: Answer | None = None
-        self._conversations = None
+        self._held: Answer | None = None
+        self._drafted = False
+        self._asked_of = (None, None)
 
     # Beginning and ending
 
@@ -97,20 +67,22 @@ class PointsSession:
         adjusted. Raises when the volume is unusable.
         """
         self.end()
-        volume = self._assistant.studies.of(target.volume_node)
+        volume, mask = self._assistant.studies.of(target.volume_node), target.mask()
         draft = draft_of(target.segmentation_node, target.segment_id, volume)
-        self._start(target, draft or prompts_of(target.segment, volume), asked=draft is None)
-        if draft is not None and self._can_ask():
+        accepted = prompts_of(target.segment, volume) if not mask.region.is_empty else None
+        self._start(target, mask, draft or (Draft.of(accepted) if accepted is not None else Draft()))
+        self._drafted = draft is not None
+        if self._drafted and self._can_ask():
             self.ask()
 
-    def _start(self, target: Target, prompts: Prompts | None, asked: bool = True) -> None:
-        mask = target.mask()
+    def _start(self, target: Target, mask: MaskPatch, draft: Draft) -> None:
         self.target, self._stamp = target, stamp_of(target.segment)
         self.marks.follow(target.volume_node)
         with _Ours(self):
-            self.marks.show(prompts if prompts is not None and not (asked and mask.region.is_empty) else Prompts())
-        held = None if mask.region.is_empty else Answer(self._clicks() if asked else 0, mask)
-        self._answers.begin_with(held)
+            self.marks.show(draft.marks, draft.ends)
+        self._held = None if mask.region.is_empty else Answer(draft.held or 0, mask)
+        anew = draft.held is None and self.marks.outlined
+        self._answers.begin_with(None if anew else self._held)
         self._observe()
         self._say("")
         self._preparing = self._assistant.prepare(target.volume_node)  # while the person looks for the organ
@@ -122,24 +94,34 @@ class PointsSession:
             node.RemoveObserver(tag)
         self._observed = []
         if self.target is not None:
+            self._rename_draft()
             self.marks.clear()
         self.preview.clear()
         self._answers.begin_with(None)
+        self._asked_of = (None, None)
         self.target = None
 
     def reset(self) -> None:
         """Remove marks and preview and begin anew; the segment stays as it is."""
         target = self.target
         if target is not None:
-            self._keep_draft(None)
+            with _Ours(self):
+                self.marks.clear()
+            self._keep_draft()
             self.end()
-            self._start(target, None)
+            self._start(target, target.mask(), Draft())
 
-    def _keep_draft(self, prompts: Prompts | None) -> None:
+    def _keep_draft(self) -> None:
         """Marks that are not accepted yet are saved with the scene."""
-        target = self._require()
+        target, marks = self._require(), tuple(self.marks.places())
+        draft = Draft(marks, self.marks.ends, self._answers.held) if marks else None
         volume = self._assistant.studies.of(target.volume_node)
-        keep_draft(target.segmentation_node, target.segment_id, prompts, volume)
+        keep_draft(target.segmentation_node, target.segment_id, draft, volume)
+        self._drafted = draft is not None
+
+    def _rename_draft(self) -> None:
+        if self._drafted:
+            rename_draft(self.target.segmentation_node, self.target.segment_id)
 
     @property
     def busy(self) -> bool:
@@ -158,14 +140,14 @@ class PointsSession:
         self._check_inside(world)
         outline = role in ENOUGH
         with _Ours(self):
-            if outline and role != EXTREME and self.marks.count(role) >= ENOUGH[role]:
+            if outline and role != EXTREME and self.marks.complete(role):
                 self.marks.clear()
             self.marks.add(role, world)
-        if outline and not self._has_outline():
-            self._say("")
-        elif outline or self._can_ask():
-            if outline:
-                self._answers.begin_with(None)
+        asks = self.marks.outlined if outline else self._can_ask()
+        if asks and outline:
+            self._answers.begin_with(None)
+        self._keep_draft()
+        if asks:
             self.ask()
         else:
             self._say("")
@@ -184,30 +166,53 @@ class PointsSession:
         with _Ours(self):
             self.marks.remove(len(roles) - 1)
         self._forget(len(roles) - 1, roles)
+        self._mark_left()
+
+    def _mark_left(self) -> None:
+        """Show what the marks that are left gave, or ask for it."""
         last = self._answers.last
-        if last is not None and last.clicks == self._clicks() and roles[-1] not in ENOUGH:
+        if last is not None and last.clicks == self._clicks():
             self.cancel()
             self._show(last)
-            self._say(self._describe(last))
         elif self._can_ask():
             self.ask()
         else:
             self._show_nothing()
+        self._keep_draft()
 
     def _show_nothing(self) -> None:
         self.cancel()
         self.preview.clear()
-        self._keep_draft(None)
+        if not self._answers:
+            self._begin_anew()
         self._say("")
 
     def _observe(self) -> None:
-        node, markups = self.marks.node, slicer.vtkMRMLMarkupsNode
-        self._observed = [
-            (node, node.AddObserver(markups.PointModifiedEvent, self._mark_moves)),
-            (node, node.AddObserver(markups.PointRemovedEvent, self._mark_gone)),
-            (node, node.AddObserver(markups.PointEndInteractionEvent, self._mark_dropped)),
-            (self._scene, self._scene.AddObserver(slicer.vtkMRMLScene.StartSaveEvent, self.preview.undim)),
-        ]
+        node, markups, volume = self.marks.node, slicer.vtkMRMLMarkupsNode, self.target.volume_node
+        observed = (
+            (node, markups.PointModifiedEvent, self._mark_moves),
+            (node, markups.PointRemovedEvent, self._mark_gone),
+            (node, markups.PointEndInteractionEvent, self._mark_dropped),
+            (volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._volume_moves),
+            (self._scene, slicer.vtkMRMLScene.StartSaveEvent, self._scene_is_saved),
+        )
+        self._observed = [(one, one.AddObserver(event, function)) for one, event, function in observed]
+
+    def _scene_is_saved(self, *_) -> None:
+        self.preview.undim()
+        self._rename_draft()
+
+    def _volume_moves(self, *_) -> None:
+        """Its transform is another one, was changed or hardened: marks and preview stay in their voxels."""
+        with _Ours(self):
+            self.marks.follow(self.target.volume_node)
+        try:
+            if self.preview.mask is not None:
+                self._show(self._shown)
+            elif self._drafted:
+                self._keep_draft()
+        except AIAssistError as error:
+            self._fail(error)
 
     @vtk.calldata_type(vtk.VTK_INT)
     def _mark_moves(self, _node, _event, number: int) -> None:
@@ -217,38 +222,50 @@ class PointsSession:
                 self.ask(dragging=True)
 
     def _mark_dropped(self, *_) -> None:
-        if not self._ours and self._can_ask() and not self.busy:
+        if self._ours:
+            return
+        self._keep_draft()
+        if self._can_ask() and not self.busy:
             self.ask()
 
     def _mark_gone(self, *_) -> None:
-        if self._ours:
-            return
-        self._answers.begin_with(None)
-        if self._can_ask():
-            self.ask()
-        else:
-            self._show_nothing()
+        if not self._ours:
+            self.marks.unsettle()
+            self._begin_anew()
+            self._mark_left()
 
     def _forget(self, number: int, roles: list[str]) -> None:
         """Forget the answers that the mark of this number had a part in."""
         if 0 <= number < len(roles) and roles[number] in ENOUGH:
-            self._answers.begin_with(None)
+            self._begin_anew()
         else:
             self._answers.keep(sum(role in (POSITIVE, NEGATIVE) for role in roles[:number]))
+
+    def _begin_anew(self) -> None:
+        """Forget all answers; without an outline clicks correct what the segment holds."""
+        held = self._held
+        if held is not None and held.clicks > self._clicks():
+            held = replace(held, clicks=0)
+        self._answers.begin_with(None if self.marks.outlined else held)
 
     def _clicks(self) -> int:
         return self.marks.count(POSITIVE, NEGATIVE)
 
-    def _has_outline(self) -> bool:
-        return any(self.marks.count(role) >= enough for role, enough in ENOUGH.items())
-
     def _can_ask(self) -> bool:
-        return self._has_outline() or self.marks.count(POSITIVE) > 0 or bool(self._answers and self._clicks())
+        return self.marks.outlined or self.marks.count(POSITIVE) > 0 or bool(self._answers and self._clicks())
 
     # Asking
 
+    def run(self) -> None:
+        """Ask with the marks as they are: fewer than six extreme points are an outline from now on."""
+        self._require()
+        if self.marks.settle():
+            self._answers.begin_with(None)
+            self._keep_draft()
+        self.ask()
+
     def ask(self, dragging: bool = False) -> None:
-        """Ask the backend for the mask of the marks as they are; with fewer than six points too."""
+        """Ask the backend for the mask of the marks as they are."""
         self._require()
         if self.busy and dragging:
             self._again = True
@@ -278,15 +295,16 @@ class PointsSession:
         stamp = stamp_of(self.target.segment)
         if stamp != self._stamp:
             mask, self._stamp = self.target.mask(), stamp
-            self._answers.begin_with(None if mask.region.is_empty else Answer(0, mask))
+            self._held = None if mask.region.is_empty else Answer(0, mask)
+            self._answers.begin_with(self._held)
 
     def _conversation(self, began: float):
         target, clicks = self._require(), self._clicks()
         volume = self._assistant.studies.of(target.volume_node)
         conversations = self._assistant.conversations
-        if conversations is not self._conversations:
+        if conversations is not self._asked_of[0] or volume is not self._asked_of[1]:
             self._answers.unknown()
-            self._conversations = conversations
+            self._asked_of = (conversations, volume)
         asked, base = self.marks.prompts(), self._answers.base(clicks)
         prompts = asked
         if base is not None and base.version is None:
@@ -307,14 +325,14 @@ class PointsSession:
             model = f"{annotation.model} {annotation.model_version}"
             changed = change(annotation.patch, base.mask) if base is not None else None
             answer = Answer(clicks, whole, annotation.version, asked, model, changed)
-            return _Outcome(volume, annotation, answer, time.perf_counter() - began)
+            return Outcome(volume, annotation, answer, time.perf_counter() - began)
 
         return talk()
 
     def _sending(self, share: float) -> None:
         self._say(_("Sending the image: {share}").format(share=f"{share:.0%}"))
 
-    def _answered(self, outcome: _Outcome) -> None:
+    def _answered(self, outcome: Outcome) -> None:
         again, self._again = self._again, False
         if self._assistant.studies.of(self._require().volume_node) is not outcome.volume:
             self._answers.begin_with(None)  # the image changed meanwhile
@@ -323,26 +341,18 @@ class PointsSession:
         self._answers.add(outcome.answer)
         self._show(outcome.answer)
         self._assistant.answered(outcome.annotation, outcome.seconds)
-        self._say(self._describe(outcome.answer))
         if again:
             self.ask()
 
     def _show(self, answer: Answer) -> None:
         target = self._require()
-        self.preview.show(answer.mask, target.volume_node, target.segmentation_node, target.segment_id, answer.change)
         self._shown = answer
-        self._keep_draft(answer.prompts)
-
-    def _describe(self, answer: Answer) -> str:
-        """The volume of a mask; of a correction also what came and what went."""
-        affine = self._assistant.studies.of(self.target.volume_node).geometry.affine
-        voxel = abs(np.linalg.det(affine[:3, :3])) / 1000
-        text = f"{_round(np.count_nonzero(answer.mask.mask) * voxel)} ml"
-        if answer.change is None:
-            return text
-        differs, now = answer.change.mask, answer.mask.within(answer.change.region)
-        came, went = np.count_nonzero(differs & now), np.count_nonzero(differs & ~now)
-        return f"{text} (+{_round(came * voxel)}, -{_round(went * voxel)})"
+        if answer.prompts is None:  # what the segment holds: nothing to accept
+            self._show_nothing()
+            return
+        self.preview.show(answer.mask, target.volume_node, target.segmentation_node, target.segment_id, answer.change)
+        self._keep_draft()
+        self._say(told(answer, self._assistant.studies.of(target.volume_node).geometry))
 
     def _fail(self, error: Exception) -> None:
         self._again = False
@@ -380,16 +390,23 @@ class PointsSession:
         if stamp_of(segment) != self._stamp:
             self.ask()
             raise PromptError("The segment was changed meanwhile, so the model is asked again; accept its new answer.")
+        if not self._shows_the_marks():
+            raise PromptError("The preview is not of the marks as they are; press Return to ask with them.")
         save_state()
         try:
             before = target.mask()
             writer.write(target.volume_node, target.segmentation_node, target.segment_id, before, self.preview.mask)
         finally:
             self._stamp = stamp_of(segment)
-        if self._shown.prompts is not None:
-            keep_prompts(segment, self._shown.prompts, self._assistant.studies.of(target.volume_node))
-            segment.SetTag(MODEL, self._shown.model)
+        keep_prompts(segment, self._shown.prompts, self._assistant.studies.of(target.volume_node))
+        segment.SetTag(MODEL, self._shown.model)
         self.reset()
+
+    def _shows_the_marks(self) -> bool:
+        try:
+            return same(self.marks.prompts(), self._shown.prompts)
+        except PromptError:  # of a single extreme point
+            return False
 
     def _require(self) -> Target:
         if self.target is None:
@@ -398,10 +415,6 @@ class PointsSession:
             self.cancel()
             raise PromptError("The volume or the segmentation was deleted; choose others.")
         return self.target
-
-
-def _round(millilitres: float) -> str:
-    return f"{millilitres:.0f}" if millilitres >= 100 else f"{millilitres:.2g}"
 
 
 class _Ours:

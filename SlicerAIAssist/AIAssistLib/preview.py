@@ -6,6 +6,7 @@ import numpy as np
 import slicer
 
 from aiassist.imaging import MaskPatch
+from AIAssistLib.nodes import remove_with_display
 from AIAssistLib.segments import ijk_to_segmentation, oriented_image, segment_of
 
 _SEGMENT, _CHANGE = "preview", "change"
@@ -52,7 +53,8 @@ class Preview:
         node.GetSegmentation().GetSegment(_SEGMENT).SetColor(*colour)
         to_segmentation = ijk_to_segmentation(volume_node, node)
         _fill(node, _SEGMENT, mask, to_segmentation)
-        node.GetSegmentation().RemoveSegment(_CHANGE)
+        if node.GetSegmentation().GetSegment(_CHANGE) is not None:
+            node.GetSegmentation().RemoveSegment(_CHANGE)
         if change is not None and change.mask.any():
             node.GetSegmentation().AddEmptySegment(_CHANGE, _CHANGE, _YELLOW)
             _fill(node, _CHANGE, change, to_segmentation)
@@ -108,7 +110,7 @@ class Preview:
         self.mask = None
         self.undim()
         if self.node is not None:
-            self._scene.RemoveNode(self.node)
+            remove_with_display(self.node)
         self._id = None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import slicer
 import vtk
@@ -18,6 +20,24 @@ def segment_of(segmentation_node, segment_id: str):
     if segment is None:
         raise StudyError("The segment was deleted; choose another one or add a new one.")
     return segment
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which segment is being annotated on which volume."""
+
+    volume_node: object
+    segmentation_node: object
+    segment_id: str
+
+    @property
+    def segment(self):
+        """The segment; `StudyError` when it was deleted."""
+        return segment_of(self.segmentation_node, self.segment_id)
+
+    def mask(self) -> MaskPatch:
+        """The mask that the segment holds, on the volume's grid."""
+        return read_mask(self.segmentation_node, self.segment_id, self.volume_node)
 
 
 def oriented_image(patch: MaskPatch, ijk_to_local: np.ndarray) -> slicer.vtkOrientedImageData:

@@ -9,8 +9,7 @@ import numpy as np
 from aiassist.contour import ContourSession, Edit, Plane
 from aiassist.errors import ContourError
 from AIAssistLib.geometry import slice_axis, slice_index, transform, view_to_ijk
-from AIAssistLib.points import Target
-from AIAssistLib.segments import SegmentWriter
+from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.tags import stamp_of
 
 #: A vertex is taken hold of within this many pixels of the view.

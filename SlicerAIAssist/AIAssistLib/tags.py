@@ -13,8 +13,6 @@ from aiassist.prompts import Prompts
 
 #: Segment tags: the prompts that made the mask, which model answered them, and in which grid's voxels they are.
 PROMPTS, MODEL, GRID = "AIAssist.Prompts", "AIAssist.Model", "AIAssist.Grid"
-#: Attribute of the segmentation node, followed by a segment's ID: prompts that were not accepted yet.
-DRAFT = "AIAssist.Draft."
 
 
 def tag_of(segment, name: str) -> str:
@@ -40,30 +38,6 @@ def keep_prompts(segment, prompts: Prompts, volume: Volume) -> None:
     """Keep the prompts that made a segment's mask."""
     segment.SetTag(PROMPTS, json.dumps(prompts.to_json()))
     segment.SetTag(GRID, grid_of(volume))
-
-
-def draft_of(segmentation_node, segment_id: str, volume: Volume) -> Prompts | None:
-    """Prompts of a segment on this volume that were not accepted yet; None when there are none."""
-    try:
-        draft = json.loads(segmentation_node.GetAttribute(DRAFT + segment_id) or "")
-        name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
-        if (draft["grid"], draft["name"]) != (grid_of(volume), name):  # Slicer uses the IDs of deleted segments again
-            return None
-        return Prompts.from_json(draft["prompts"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def keep_draft(segmentation_node, segment_id: str, prompts: Prompts | None, volume: Volume) -> None:
-    """Keep prompts that are not accepted yet, or forget them.
-
-    Not with the segment: who draws segments, and who remembers them for undo, would take it for a change of the mask.
-    """
-    text = None
-    if prompts is not None:
-        name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
-        text = json.dumps({"grid": grid_of(volume), "name": name, "prompts": prompts.to_json()})
-    segmentation_node.SetAttribute(DRAFT + segment_id, text)
 
 
 def _read(text: str) -> Prompts | None:

@@ -26,13 +26,3 @@ def after(folder: Path, current: Path | None) -> Path | None:
         return found[0] if found else None
     following = found[found.index(current) + 1 :]
     return following[0] if following else None
-
-
-def remove_with_display(node) -> None:
-    """Remove a node from the scene, with how it is shown and stored, which nothing else uses."""
-    scene = node.GetScene()
-    others = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-    others += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
-    for one in (node, *others):
-        if one is not None:
-            scene.RemoveNode(one)

@@ -1,0 +1,71 @@
+"""Marks of a segment that are not accepted yet; they are saved with the scene."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from aiassist.imaging import Volume
+from aiassist.prompts import Prompts
+from AIAssistLib.marks import SIX, Place, places_of
+from AIAssistLib.tags import grid_of
+
+#: Attribute of the segmentation node, followed by a segment's ID.
+DRAFT = "AIAssist.Draft."
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Marks, how many extreme points are an outline, and after how many clicks the segment's mask comes.
+
+    ``held`` is None when the marks begin anew, whatever the segment holds.
+    """
+
+    marks: tuple[Place, ...] = ()
+    ends: int = SIX
+    held: int | None = 0
+
+    @classmethod
+    def of(cls, prompts: Prompts) -> Draft:
+        """The marks that made what the segment holds."""
+        ends = len(prompts.extreme_points)
+        clicks = len(prompts.positive) + len(prompts.negative)
+        return cls(tuple(places_of(prompts)), ends if 2 <= ends < SIX else SIX, clicks)
+
+
+def draft_of(segmentation_node, segment_id: str, volume: Volume) -> Draft | None:
+    """The draft of a segment on this volume; None when there is none or it is damaged."""
+    try:
+        draft = _read(segmentation_node, segment_id)
+        name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
+        if (draft["grid"], draft["name"]) != (grid_of(volume), name):  # Slicer uses the IDs of deleted segments again
+            return None
+        marks = tuple((str(role), [float(x), float(y), float(z)]) for role, (x, y, z) in draft["marks"])
+        return Draft(marks, int(draft["ends"]), None if draft["held"] is None else int(draft["held"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def keep_draft(segmentation_node, segment_id: str, draft: Draft | None, volume: Volume) -> None:
+    """Keep a draft, or forget it.
+
+    Not with the segment: who draws segments, and who remembers them for undo, would take it for a change of the mask.
+    """
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    text = None
+    if draft is not None and segment is not None:
+        said = {"marks": draft.marks, "ends": draft.ends, "held": draft.held}
+        text = json.dumps({"grid": grid_of(volume), "name": segment.GetName(), **said})
+    segmentation_node.SetAttribute(DRAFT + segment_id, text)
+
+
+def rename_draft(segmentation_node, segment_id: str) -> None:
+    """The segment of a draft may have another name by now; it goes when the segment was deleted."""
+    segment, text = segmentation_node.GetSegmentation().GetSegment(segment_id), None
+    if segment is not None and segmentation_node.GetAttribute(DRAFT + segment_id):
+        text = json.dumps({**_read(segmentation_node, segment_id), "name": segment.GetName()})
+    segmentation_node.SetAttribute(DRAFT + segment_id, text)
+
+
+def _read(segmentation_node, segment_id: str) -> dict:
+    return json.loads(segmentation_node.GetAttribute(DRAFT + segment_id) or "")
