@@ -62,8 +62,11 @@ def keep_draft(segmentation_node, segment_id: str, draft: Draft | None, volume: 
 def rename_draft(segmentation_node, segment_id: str) -> None:
     """The segment of a draft may have another name by now; it goes when the segment was deleted."""
     segment, text = segmentation_node.GetSegmentation().GetSegment(segment_id), None
-    if segment is not None and segmentation_node.GetAttribute(DRAFT + segment_id):
-        text = json.dumps({**_read(segmentation_node, segment_id), "name": segment.GetName()})
+    try:
+        if segment is not None:
+            text = json.dumps({**_read(segmentation_node, segment_id), "name": segment.GetName()})
+    except (ValueError, TypeError):  # there is none, or it is damaged
+        text = None
     segmentation_node.SetAttribute(DRAFT + segment_id, text)
 
 
