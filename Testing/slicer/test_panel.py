@@ -12,6 +12,7 @@ import slicer
 
 from aiassist.imaging import read_volume
 from AIAssistLib.autosave import Autosave
+from AIAssistLib.geometry import study_of
 from AIAssistLib.shortcuts import SHORTCUTS
 from AIAssistLib.tags import PROMPTS, stamps_of, tag_of
 from AIAssistLib.templates import read_templates
@@ -82,7 +83,7 @@ def test_a_typed_name_becomes_a_segment_ready_to_be_marked(panel, case):
     assert "has no name" in panel.ui.lesionLabel.text
 
 
-def test_measurements_are_right_can_be_jumped_to_and_saved(panel, slice_views, case, tmp_path):
+def test_measurements_are_right_can_be_jumped_to_and_saved(panel, slice_views, case, tmp_path, monkeypatch):
     ball = np.zeros(case.labels.shape, bool)
     ball[50:54, 40:44, 60:70] = True
     segment = add_segment(case, "lesion_1", ball)
@@ -99,12 +100,56 @@ def test_measurements_are_right_can_be_jumped_to_and_saved(panel, slice_views, c
     assert panel.editor.currentSegmentID() == segment
     middle = case.world([64.5, 41.5, 51.5])[0]
     assert slice_views["Red"].node.GetSliceOffset() == pytest.approx(middle[2], abs=1.6)
-    from AIAssistLib.lesions import write_csv
-
-    write_csv(panel.structures._rows, tmp_path / "lesions.csv")
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(tmp_path / "lesions.csv"))
+    panel.ui.csvButton.click()
     rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
-    assert rows[0]["name"] == "lesion_1"
+    assert (rows[0]["image"], rows[0]["name"]) == ("torso", "lesion_1")
     assert float(rows[0]["middle_s"]) == pytest.approx(middle[2])
+
+
+def test_measurements_of_another_image_or_a_removed_segment_are_not_used(panel, case):
+    panel.ui.lesionsGroup.collapsed = False
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.measureButton.click()
+    assert panel.ui.lesionTable.rowCount == 1 and panel.ui.csvButton.enabled
+    case.segmentation.GetSegmentation().RemoveSegment(segment)
+    panel.structures._jump(0)
+    assert panel.ui.lesionLabel.text == "'spleen' was removed; press Measure again."
+    other = slicer.util.addVolumeFromArray(case.volume.voxels + 1, name="other patient")
+    panel.editor.setSourceVolumeNode(other)
+    assert panel.ui.lesionTable.rowCount == 0 and not panel.ui.csvButton.enabled
+    panel.editor.setSourceVolumeNode(case.node)
+    add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.measureButton.click()
+    assert panel.ui.lesionTable.rowCount == 1
+    slicer.mrmlScene.Clear(0)
+    assert panel.ui.lesionTable.rowCount == 0 and not panel.ui.csvButton.enabled
+
+
+def with_modality(node, modality: str) -> None:
+    """Let a volume node have the modality that the DICOM module writes."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy.SetItemAttribute(hierarchy.CreateItem(hierarchy.GetSceneItemID(), node), "DICOM.Modality", modality)
+
+
+def test_only_models_of_the_images_modality_are_offered_also_after_another_image_was_chosen(panel, case):
+    from AIAssistLib.auto_segment import fitting, modality_of
+
+    panel.backend.look()
+    wait(lambda: panel.logic.assistant.cards)
+    card = next(card for card in panel.logic.assistant.cards if card.name == "lungs-ct")
+    mr, unknown = (slicer.util.addVolumeFromArray(case.volume.voxels.copy(), name=name) for name in ("mr", "unknown"))
+    with_modality(mr, "MR")
+    with_modality(case.node, "CT")
+    assert [modality_of(node) for node in (case.node, mr, unknown)] == ["CT", "MR", ""]
+    assert [fitting([card], node) for node in (case.node, mr, unknown, None)] == [[card], [], [card], [card]]
+    ui = panel.ui
+    panel.editor.setSourceVolumeNode(mr)
+    assert (ui.autoCombo.count, ui.autoRunButton.enabled) == (0, False)
+    assert ui.autoLabel.text.startswith("No automatic model that fits this image")
+    panel.editor.setSourceVolumeNode(case.node)
+    assert ui.autoCombo.itemText(0).startswith("lungs-ct") and ui.autoRunButton.enabled
+    assert ui.autoLabel.text == ""
 
 
 @pytest.mark.parametrize("home", NAMES)
@@ -269,6 +314,30 @@ def test_unsaved_work_survives_a_crash_and_is_offered_again(panel, module, point
     recovery.look()
     slicer.app.processEvents()
     assert panel.ui.recoverButton.isHidden()  # what is ground truth needs no recovery
+
+
+def test_unsaved_work_is_offered_for_an_image_that_is_loaded_while_the_module_is_shown(module, case):
+    panel, recovery = module.panel, module.panel.recovery
+    add_segment(case, "spleen", case.mask("spleen"))
+    earlier = Autosave(recovery.autosave._folder)
+    assert earlier.keep_one(study_of(case.node).study_id, case.segmentation, case.node) == "spleen"
+    case.segmentation.GetSegmentation().RemoveAllSegments()
+    panel.editor.setSegmentationNode(case.segmentation)
+    assert module.logic.assistant.studies.of(case.node).study_id  # known at once, as when AI Points is active
+    panel.editor.setSourceVolumeNode(case.node)
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    assert panel.ui.recoverButton.text == "Recover unsaved work: spleen"
+    other = slicer.util.addVolumeFromArray(case.volume.voxels + 1, name="other patient")
+    panel.editor.setSourceVolumeNode(other)
+    assert panel.ui.recoverButton.isHidden()
+    case.node.GetImageData().Modified()  # the same node, another study
+    panel.editor.setSourceVolumeNode(case.node)
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    slicer.util.arrayFromVolume(case.node)[:] += 1
+    slicer.util.arrayFromVolumeModified(case.node)
+    assert module.logic.assistant.studies.of(case.node).study_id
+    recovery.keep()  # the tick
+    assert panel.ui.recoverButton.isHidden()
 
 
 def test_the_segment_in_hand_is_kept_first(panel, points, slice_views, case):
