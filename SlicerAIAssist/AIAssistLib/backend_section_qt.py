@@ -113,6 +113,7 @@ class BackendSection(Section):
         blocked = self.ui.whereCombo.blockSignals(True)
         self.ui.whereCombo.setCurrentIndex(self._homes.index(self.logic.settings.where))
         self.ui.whereCombo.blockSignals(blocked)
+        self.panel.saving.show_author()
         self._show()
 
     def look(self) -> None:
