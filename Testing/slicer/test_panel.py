@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -296,6 +297,60 @@ def test_next_image_goes_through_a_folder_and_says_when_it_is_over(panel, case, 
     panel.ui.saveNextButton.click()
     wait(lambda: panel.editor.sourceVolumeNode().GetName() == str(tmp_path / "c.nii.gz"))
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == count  # what is saved has left the memory
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".seg.nrrd"])
+def test_export_says_which_segments_are_covered_by_others_and_leaves_nothing_behind(panel, case, tmp_path, ending):
+    spleen = case.mask("spleen")
+    half = spleen & (np.arange(spleen.shape[1]) % 2 == 0)[None, :, None]
+    add_segment(case, "spleen", spleen)
+    add_segment(case, "lesion", half)
+    nodes = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+    panel.exporting.export_to(tmp_path / f"labels{ending}")
+    assert {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")} == nodes
+    text = panel.ui.saveLabel.text
+    if ending == ".seg.nrrd":
+        assert text == f"Written: {tmp_path / 'labels.seg.nrrd'}"
+        return
+    assert text.startswith(f"Written: {tmp_path / 'labels.nii.gz'} Segments overlap")
+    assert "voxels are missing of: spleen. Export a Slicer segmentation" in text
+    written = read_volume(tmp_path / "labels.nii.gz").voxels
+    (last,) = np.unique(written[half])
+    assert ((written == last) == half).all() and ((written > 0) == spleen).all()
+
+
+def test_a_damaged_image_of_a_folder_is_said_and_passed(panel, tmp_path, monkeypatch):
+    for name in ("a.nii.gz", "b.nii.gz"):
+        (tmp_path / name).write_bytes(b"no image")
+    loaded = []
+
+    def load(path):
+        loaded.append(path)
+        raise RuntimeError(f"Failed to load node from file: {path}")
+
+    monkeypatch.setattr(slicer.util, "loadVolume", load)
+    panel.ui.folderEdit.currentPath = str(tmp_path)
+    before = panel.editor.sourceVolumeNode()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        panel.ui.nextButton.click()
+        assert panel.ui.saveLabel.text.startswith(f"{name} cannot be loaded as an image; press Next image again")
+        assert panel.editor.sourceVolumeNode() is before
+    panel.ui.nextButton.click()
+    assert panel.ui.saveLabel.text == "That was the last image of the folder."
+    assert loaded == [str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz")]
+
+
+def test_the_formats_of_export_are_named_in_slicers_language(module, monkeypatch):
+    monkeypatch.setattr("AIAssistLib.export_section_qt._", lambda text: f"<{text}>")
+    ui = SimpleNamespace(saveLabel=qt.QLabel(), exportCombo=qt.QComboBox(), exportButton=qt.QPushButton())
+    panel = SimpleNamespace(ui=ui, logic=module.logic, widget=None)
+    section = type(module.panel.exporting)(panel)
+    assert ui.exportCombo.itemText(1) == "<NIfTI labelmap>"
+    asked = []
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *given: asked.append(given[-1]) or "")
+    ui.exportCombo.setCurrentIndex(1)
+    section.begin()
+    assert asked == ["*.nii.gz"]
 
 
 def test_without_an_image_the_panel_says_so(module):
