@@ -169,6 +169,7 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
         """
         from AIAssistLib.console import annotate
 
+        self.check_packages()
         return annotate(
             self.assistant,
             volumeNode,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
+from aiassist.errors import ModelError
+from aiassist.segmenters.base import ModelCard
 from AIAssistLib.auto_segment import AutoSegment, fitting
 from AIAssistLib.section_qt import Section
 
@@ -21,27 +23,40 @@ class AutoSection(Section):
 
     def models_seen(self) -> None:
         """Offer the models that fit the image."""
+        chosen = self._chosen()
         self._cards = fitting(self.assistant.cards, self.panel.editor.sourceVolumeNode())
         self.ui.autoCombo.clear()
         self.ui.autoCombo.addItems(
             [f"{card.name}: {', '.join(label.name for label in card.labels)}" for card in self._cards]
         )
+        if chosen in self._cards:
+            self.ui.autoCombo.setCurrentIndex(self._cards.index(chosen))
+        if self._auto.running:
+            return
         self.ui.autoRunButton.setEnabled(bool(self._cards))
-        if self.assistant.cards and not self._cards:
-            self.tell(
-                _(
-                    "No automatic model that fits this image is installed here. Ask your server's administrator, or "
-                    "import one with: aiassist models import"
-                )
-            )
+        nothing = _(
+            "No automatic model that fits this image is installed here. Ask your server's administrator, or "
+            "import one with: aiassist models import"
+        )
+        self.tell(nothing if self.assistant.cards and not self._cards else "")
+
+    def image_changed(self) -> None:
+        """Another image is in the panel; other models may fit it."""
+        self.models_seen()
+
+    def _chosen(self) -> ModelCard | None:
+        index = self.ui.autoCombo.currentIndex
+        return self._cards[index] if 0 <= index < len(self._cards) else None
 
     def run(self) -> None:
         """Run the chosen model on the image."""
         self.attempt(self._run)
 
     def _run(self) -> None:
-        volume, segmentation = self.panel.structures.nodes()
-        card = self._cards[self.ui.autoCombo.currentIndex]
+        card = self._chosen()
+        volume, segmentation = self.panel.structures.nodes()  # the image may come from the views only now
+        if card is None or card not in self._cards:
+            raise ModelError("The chosen model is not made for this image; choose another one.")
         self._auto.run(card, volume, segmentation, self._save_state)
         self._changed()
 

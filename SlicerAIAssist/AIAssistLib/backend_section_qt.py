@@ -113,6 +113,7 @@ class BackendSection(Section):
         blocked = self.ui.whereCombo.blockSignals(True)
         self.ui.whereCombo.setCurrentIndex(self._homes.index(self.logic.settings.where))
         self.ui.whereCombo.blockSignals(blocked)
+        self.panel.saving.show_author()
         self._show()
 
     def look(self) -> None:
@@ -148,6 +149,7 @@ class BackendSection(Section):
     # Packages
 
     def _needs_packages(self) -> bool:
+        """Whether nothing works before what is missing is installed; with a server only Smart Contour does not."""
         return self.logic.settings.where != SERVER and bool(self.logic.packages.missing())
 
     def install(self, wheels: Path | None = None) -> None:
@@ -178,7 +180,7 @@ class BackendSection(Section):
         self._show()
         if error is not None:
             self.tell(str(error), failed=True)
-        elif not self._needs_packages():
+        elif self.logic.settings.where != SERVER and not self._needs_packages():
             self.attempt(self._move, self.logic.settings.where)
 
     def remove(self) -> None:
@@ -206,9 +208,10 @@ class BackendSection(Section):
         server = self._homes[ui.whereCombo.currentIndex] == SERVER
         for widget in (ui.urlEdit, ui.tokenEdit, ui.rememberCheck, ui.connectButton, ui.backendFormLabel1):
             widget.setVisible(server)
-        missing = [] if server else self.logic.packages.missing()
+        missing = self.logic.packages.missing()
         ui.packagesWidget.setVisible(bool(missing) or self._installer is not None)
-        ui.packagesLabel.setText(_("Missing packages: {names}").format(names=", ".join(missing)))
+        text = _("Smart Contour needs packages on this computer: {names}") if server else _("Missing packages: {names}")
+        ui.packagesLabel.setText(text.format(names=", ".join(missing)))
         ui.restartButton.setVisible(not server)
         ui.removeButton.setVisible(self.logic.packages.folder.exists())
 

@@ -12,14 +12,8 @@ from AIAssistLib.dicom_headers import with_series
 from AIAssistLib.export import export
 from AIAssistLib.section_qt import Section
 
-#: What can be written, and the ending of its files.
+#: The ending of DICOM files.
 DICOM = ".dcm"
-FORMATS = {
-    "Slicer segmentation": ".seg.nrrd",
-    "NIfTI labelmap": ".nii.gz",
-    "NRRD labelmap": ".nrrd",
-    "DICOM segmentation": DICOM,
-}
 
 
 class ExportSection(Section):
@@ -27,12 +21,20 @@ class ExportSection(Section):
 
     def __init__(self, panel):
         super().__init__(panel, "saveLabel")
-        self.ui.exportCombo.addItems(list(FORMATS))
+        formats = {
+            _("Slicer segmentation"): ".seg.nrrd",
+            _("NIfTI labelmap"): ".nii.gz",
+            _("NRRD labelmap"): ".nrrd",
+            _("DICOM segmentation"): DICOM,
+        }
+        #: The endings of the files in the order of the box.
+        self._endings = list(formats.values())
+        self.ui.exportCombo.addItems(list(formats))
         self.ui.exportButton.connect("clicked()", self.begin)
 
     def begin(self) -> None:
         """Ask for the file's name and write it; for DICOM first look whether there are headers, and say why not."""
-        ending = FORMATS[self.ui.exportCombo.currentText]
+        ending = self._endings[self.ui.exportCombo.currentIndex]
         if ending == DICOM:
             self.attempt(self._look, lambda image: self._choose(ending, image))
         else:
@@ -62,8 +64,13 @@ class ExportSection(Section):
 
     def _export(self, path: Path) -> None:
         volume, segmentation = self.panel.structures.nodes()
-        export(segmentation, volume, path)
-        self.tell(_("Written: {path}").format(path=path))
+        covered = export(segmentation, volume, path)
+        written = _("Written: {path}").format(path=path)
+        lost = _(
+            "Segments overlap, and a labelmap keeps one for each voxel, so voxels are missing of: {names}. Export a "
+            "Slicer segmentation to keep them all."
+        )
+        self.tell(f"{written} {lost.format(names=', '.join(covered))}" if covered else written)
 
     def _export_dicom(self, path: Path, image: Volume | None) -> None:
         from AIAssistLib.dicom_export import export_dicom  # it needs pydicom's dictionaries, which take their time

@@ -64,11 +64,11 @@ def longest_diameter(points: np.ndarray) -> float:
     return float(pdist(points).max())
 
 
-def write_csv(rows: list[Row], path: Path) -> None:
-    """Write the measurements as a table; whole or not at all."""
+def write_csv(rows: list[Row], path: Path, image: str) -> None:
+    """Write the measurements of an image as a table, its name in each row; whole or not at all."""
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf8") as stream:
         writer = csv.writer(stream)
-        writer.writerow([f.name for f in fields(Row)[:-1]] + ["middle_r", "middle_a", "middle_s"])
+        writer.writerow(["image"] + [f.name for f in fields(Row)[:-1]] + ["middle_r", "middle_a", "middle_s"])
         for row in rows:
             *values, middle = astuple(row)
-            writer.writerow([*values, *middle])
+            writer.writerow([image, *values, *middle])

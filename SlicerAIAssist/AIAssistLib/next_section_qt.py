@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from aiassist.errors import AIAssistError
+from aiassist.errors import AIAssistError, ImageError
 from AIAssistLib.nodes import remove_with_display
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.server_worklist import Study, fetched, show, studies, to_do_after
@@ -25,6 +25,8 @@ class NextSection(Section):
         self._fetching: Talk | None = None
         #: Which study the volume node is that was fetched last.
         self._fetched: tuple[str, str] = ("", "")
+        #: A file that could not be loaded, after the one of the image that was shown then: the next is that after it.
+        self._damaged: tuple[Path | None, Path | None] = (None, None)
         ui = self.ui
         ui.imagesCombo.addItems([_("of a folder"), _("of the server, or kept on this computer")])
         ui.imagesCombo.connect("currentIndexChanged(int)", self._source_chosen)
@@ -58,11 +60,15 @@ class NextSection(Section):
         folder = self.ui.folderEdit.currentPath
         if not folder:
             raise AIAssistError("No folder of images is chosen; choose one above.")
-        following = after(Path(folder), self._file())
+        here = self._file()
+        shown, damaged = self._damaged
+        following = after(Path(folder), damaged if damaged is not None and shown == here else here)
         if following is None:
             self.tell(_("That was the last image of the folder."))
         elif self.panel.may_leave():
-            self._go_on(slicer.util.loadVolume(str(following)))
+            self._damaged = (here, following)
+            self._go_on(_loaded(following))
+            self._damaged = (None, None)
 
     def _file(self) -> Path | None:
         volume = self.panel.editor.sourceVolumeNode()
@@ -160,6 +166,17 @@ class NextSection(Section):
         self.ui.cancelNextButton.setVisible(running)
         for button in (self.ui.nextButton, self.ui.saveNextButton):
             button.setEnabled(not running and self.ui.saveButton.enabled)  # as long as nothing is being saved
+
+
+def _loaded(file: Path):
+    """The volume node of a file; `ImageError` when Slicer cannot load it."""
+    try:
+        return slicer.util.loadVolume(str(file))
+    except RuntimeError as error:
+        raise ImageError(
+            f"{file.name} cannot be loaded as an image; press Next image again to go past it, and put a whole copy "
+            "in its place for later."
+        ) from error
 
 
 def _state(study: Study) -> str:

@@ -71,6 +71,7 @@ class Packages:
         source = ["--no-index", "--find-links", str(wheels)] if wheels is not None else []
         return [
             *("-P", "-c", _PIP, "install", "--no-deps", "--only-binary", ":all:", "--no-compile"),
+            "--no-cache-dir",  # it would stay when the folder is removed
             *("--disable-pip-version-check", "--target", str(self.unfinished), "-r", str(self.requirements), *source),
         ]
 

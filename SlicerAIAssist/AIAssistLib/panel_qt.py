@@ -50,6 +50,9 @@ class Panel:
         self.editor.setEffectNameOrder(list(EFFECTS))
         self.editor.unorderedEffectsVisible = False
         self.editor.setMRMLSegmentEditorNode(self._editor_node())
+        self._followed: tuple = ()
+        #: IDs of the image and the segmentation that the sections know of.
+        self._known: tuple[str, str] = ("", "")
         self._keys: list = []
         self._opened: tuple = ()
         self.structures = StructuresSection(self)
@@ -72,6 +75,36 @@ class Panel:
             )
         ]
         self._entered = False
+        self._use_editor_node()
+
+    def _use_editor_node(self) -> None:
+        """Edit with our own node, and follow which image and segmentation it names."""
+        node = self._editor_node()
+        self.editor.setMRMLSegmentEditorNode(node)
+        if self._followed[:1] != (node,):
+            self._unfollow()
+            events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLNode.ReferenceAddedEvent)
+            late = -1.0  # once the editor has followed
+            self._followed = (node, [node.AddObserver(event, self._follow, late) for event in events])
+        self._follow()
+
+    def _unfollow(self) -> None:
+        node, tags = self._followed or (None, [])
+        for tag in tags:
+            node.RemoveObserver(tag)
+        self._followed = ()
+
+    def _follow(self, *_event) -> None:
+        """Tell the sections when there is another image or segmentation."""
+        nodes = self.editor.sourceVolumeNode(), self.editor.segmentationNode()
+        ids = tuple(node.GetID() if node is not None else "" for node in nodes)
+        if ids == self._known:
+            return
+        other_image, self._known = ids[0] != self._known[0], ids
+        self.structures.image_changed()
+        if other_image:
+            self.auto.image_changed()
+            self.recovery.image_changed()
 
     @staticmethod
     def _editor_node():
@@ -89,7 +122,7 @@ class Panel:
     def enter(self) -> None:
         """The module is shown."""
         self._entered = True
-        self.editor.setMRMLSegmentEditorNode(self._editor_node())
+        self._use_editor_node()
         self.editor.updateEffectList()
         self.editor.updateWidgetFromMRML()
         self.editor.installKeyboardShortcuts()
@@ -117,6 +150,7 @@ class Panel:
     def cleanup(self) -> None:
         """The module is unloaded."""
         self.exit()
+        self._unfollow()
         for tag in self._observed:
             slicer.mrmlScene.RemoveObserver(tag)
         self.auto.cancel()
@@ -133,7 +167,7 @@ class Panel:
         self.editor.setSegmentationNode(None)
 
     def _scene_closed(self, *_event) -> None:
-        self.editor.setMRMLSegmentEditorNode(self._editor_node())
+        self._use_editor_node()
         if self._entered:
             self.recovery.start()
 

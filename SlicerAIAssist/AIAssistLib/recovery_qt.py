@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+
 import qt
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError, StudyError
-from aiassist.imaging import describe_structure
+from aiassist.imaging import Volume, describe_structure
 from AIAssistLib.autosave import Autosave, Found
 from AIAssistLib.section_qt import Section
 from AIAssistLib.segments import read_mask, write_plainly
@@ -28,6 +30,8 @@ class Recovery(Section):
         self._timer.connect("timeout()", self.keep)
         self._found: tuple[str, list[Found]] = ("", [])
         self._looking: Talk | None = None
+        #: The study that was looked up last; its voxels may go meanwhile.
+        self._looked: weakref.ref | None = None
         self.ui.recoverButton.connect("clicked()", self.bring_back)
         self.ui.discardButton.connect("clicked()", self.discard)
         self._offer("", [])
@@ -51,8 +55,8 @@ class Recovery(Section):
             return False
         try:
             study = self.assistant.studies.of(volume)
-            if "study_id" not in vars(study):  # nothing was asked of a model yet
-                self.look()
+            self._look_at(study)
+            if "study_id" not in vars(study):
                 return False
             name = self.autosave.keep_one(study.study_id, segmentation, volume, editor.currentSegmentID())
         except (AIAssistError, OSError) as error:
@@ -63,16 +67,34 @@ class Recovery(Section):
 
     def look(self) -> None:
         """Offer what an earlier Slicer did not save of this image."""
-        self._offer("", [])
-        if self._looking is not None:
-            self._looking.cancel()
+        self._forget()
         volume = self.panel.editor.sourceVolumeNode()
         try:
             study = self.assistant.studies.of(volume) if volume is not None else None
         except AIAssistError:  # said when somebody wants to annotate it
             return
         if study is not None:
-            self._looking = self.assistant.start(study.hashing(), self._hashed, lambda _error: None)
+            self._look_at(study)
+
+    def image_changed(self) -> None:
+        """Another image may be in the panel: what was offered is not its own."""
+        self._forget()
+        if self._timer.active:
+            self.look()
+
+    def _look_at(self, study: Volume) -> None:
+        """Look up a study unless it was the last one; a model may have asked for its hash already."""
+        if self._looked is not None and self._looked() is study:
+            return
+        self._forget()
+        self._looked = weakref.ref(study)
+        self._looking = self.assistant.start(study.hashing(), self._hashed, lambda _error: self._forget())
+
+    def _forget(self) -> None:
+        self._offer("", [])
+        self._looked = None
+        if self._looking is not None:
+            self._looking.cancel()
 
     def _hashed(self, study: str) -> None:
         volume, segmentation = self.panel.editor.sourceVolumeNode(), self.panel.editor.segmentationNode()

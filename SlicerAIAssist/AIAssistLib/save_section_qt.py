@@ -9,6 +9,7 @@ from aiassist.errors import AIAssistError
 from aiassist.imaging import describe_structure
 from AIAssistLib.ground_truth import GroundTruth
 from AIAssistLib.section_qt import Section, fill_table
+from AIAssistLib.settings_qt import SERVER
 from AIAssistLib.structures import new_segment, segment_named
 from AIAssistLib.tags import stamps_of
 from AIAssistLib.talks import sentence
@@ -22,6 +23,7 @@ class SaveSection(Section):
         self._truth = GroundTruth(self.assistant)
         self._versions: list[dict] = []
         ui = self.ui
+        ui.authorEdit.connect("editingFinished()", self._name_author)
         ui.saveButton.connect("clicked()", self.save)
         ui.saveNextButton.connect("clicked()", self.save_and_next)
         ui.refreshButton.connect("clicked()", self.refresh)
@@ -29,6 +31,26 @@ class SaveSection(Section):
         ui.historyTable.connect("itemSelectionChanged()", self._chosen)
         ui.historyTable.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         self.tell("")
+        self.show_author()
+
+    def show_author(self) -> None:
+        """Show whose labels are saved; a server knows that by the token."""
+        by_token, edit = self.logic.settings.where == SERVER, self.ui.authorEdit
+        edit.setText("" if by_token else self.logic.settings.author)
+        edit.setPlaceholderText(_("the owner of the token") if by_token else "")
+        here = _("Who answers for the labels that are saved on this computer; remembered")
+        there = _("The server knows you by your token, and saves your labels under its name")
+        edit.setToolTip(there if by_token else here)
+        edit.setEnabled(not by_token and self.ui.saveButton.enabled)
+
+    def _name_author(self) -> None:
+        """Save under another name from now on; the process on this computer is told it when it starts."""
+        settings, before = self.logic.settings, self.logic.settings.author
+        if settings.where != SERVER and self.ui.authorEdit.text.strip() != before:
+            settings.author = self.ui.authorEdit.text
+            self.show_author()
+            if settings.author != before:
+                self.panel.backend.restart()
 
     def save(self) -> None:
         """Save all segments as ground truth."""
@@ -75,6 +97,7 @@ class SaveSection(Section):
         """One save at a time: what it is about must not change under it."""
         for button in (self.ui.saveButton, self.ui.saveNextButton, self.ui.nextButton):
             button.setEnabled(allowed)
+        self.show_author()  # another one needs the backend to start again
         self._chosen()
 
     def _sending(self, share: float) -> None:

@@ -9,6 +9,7 @@ import qt
 import slicer
 
 from aiassist import __version__
+from aiassist.commands.shared import login
 from AIAssistLib.assistant import Home
 from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command, slicer_python
@@ -79,8 +80,12 @@ class Settings:
 
     @property
     def author(self) -> str:
-        """Whose labels are saved when no server knows better."""
-        return self._get("author") or slicer.app.applicationLogic().GetUserInformation().GetName() or "somebody"
+        """Whose labels are saved when no server knows better: who was entered, or Slicer's user, or the login's."""
+        return self._get("author") or slicer.app.applicationLogic().GetUserInformation().GetName() or login()
+
+    @author.setter
+    def author(self, value: str) -> None:
+        self._set("author", value.strip())
 
     @property
     def folder(self) -> Path:

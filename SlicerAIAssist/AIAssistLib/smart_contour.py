@@ -6,8 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aiassist.contour import ContourSession, Edit, Plane
 from aiassist.errors import ContourError
+
+try:
+    from aiassist.contour import ContourSession, Edit, Plane
+except ModuleNotFoundError as error:  # the outlines are drawn here, also when the models run on a server
+    raise ContourError(
+        f"Smart Contour needs packages that this Slicer lacks ({error.name}); open the module AI Assist and press "
+        "Install, then choose Smart Contour again."
+    ) from error
+
 from AIAssistLib.geometry import slice_axis, slice_index, transform, view_to_ijk
 from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.tags import stamp_of

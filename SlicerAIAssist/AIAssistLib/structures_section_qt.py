@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from aiassist.errors import AIAssistError, ImageError
+from aiassist.errors import AIAssistError, ImageError, StudyError
 from aiassist.imaging import describe_structure
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.section_qt import Section, fill_table
@@ -33,6 +33,8 @@ class StructuresSection(Section):
         self.ui.csvButton.connect("clicked()", self._save_csv)
         self.ui.lesionTable.connect("cellDoubleClicked(int,int)", self._jump)
         self._rows = []
+        #: Name of the image that was measured.
+        self._measured = ""
         self.tell("")
 
     def _read(self, folder: Path) -> None:
@@ -135,19 +137,33 @@ class StructuresSection(Section):
         from AIAssistLib.lesions import measure  # it needs scipy, which takes most of a second to import
 
         volume, segmentation = self.nodes()
-        self._rows = measure(segmentation, volume)
+        self._show_rows(measure(segmentation, volume), volume.GetName())
+
+    def image_changed(self) -> None:
+        """Another image or segmentation is in the panel: what was measured is not its own."""
+        self._show_rows([], "")
+
+    def _show_rows(self, rows: list, image: str) -> None:
+        self._rows, self._measured = rows, image
         titles = [_("Structure"), _("ml"), _("Diameter (mm)"), _("Mean grey")]
-        texts = [[r.name, f"{r.millilitres:.2f}", f"{r.diameter:.1f}", f"{r.mean:.1f}"] for r in self._rows]
+        texts = [[r.name, f"{r.millilitres:.2f}", f"{r.diameter:.1f}", f"{r.mean:.1f}"] for r in rows]
         fill_table(self.ui.lesionTable, titles, texts)
-        self.ui.csvButton.setEnabled(bool(self._rows))
+        self.ui.csvButton.setEnabled(bool(rows))
 
     def _jump(self, row: int) -> None:
-        self.panel.editor.setCurrentSegmentID(self._rows[row].segment)
-        slicer.modules.markups.logic().JumpSlicesToLocation(*self._rows[row].middle, True)
+        self.attempt(self._jump_to, row)
+
+    def _jump_to(self, number: int) -> None:
+        _volume, segmentation = self.nodes()
+        row = self._rows[number]
+        if segmentation.GetSegmentation().GetSegment(row.segment) is None:
+            raise StudyError(f"{row.name!r} was removed; press Measure again.")
+        self.panel.editor.setCurrentSegmentID(row.segment)
+        slicer.modules.markups.logic().JumpSlicesToLocation(*row.middle, True)
 
     def _save_csv(self) -> None:
         from AIAssistLib.lesions import write_csv
 
         path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save the table"), "lesions.csv", "CSV (*.csv)")
         if path:
-            self.attempt(write_csv, self._rows, Path(path))
+            self.attempt(write_csv, self._rows, Path(path), self._measured)

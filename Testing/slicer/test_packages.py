@@ -14,6 +14,7 @@ import slicer
 from aiassist.errors import AIAssistError
 from AIAssistLib.installer_qt import Installer
 from AIAssistLib.packages import Packages
+from AIAssistLib.settings_qt import SERVER
 from helpers import wait
 
 REQUIREMENTS = Path(__file__).parents[2] / "SlicerAIAssist" / "Resources" / "requirements.txt"
@@ -62,6 +63,10 @@ def test_the_list_names_what_the_backend_needs_and_nothing_that_slicer_ships():
     assert {"onnxruntime", "scikit-image", "fastapi", "SQLAlchemy"} <= set(names)
     assert not {"numpy", "scipy", "SimpleITK", "requests", "pydicom", "torch"} & set(names)
     assert len(names) == len(set(names))
+
+
+def test_nothing_is_left_in_a_cache_that_removing_does_not_know():
+    assert "--no-cache-dir" in Packages(Path("nowhere"), REQUIREMENTS).arguments()
 
 
 def test_here_nothing_is_missing():
@@ -151,6 +156,42 @@ def test_one_question_at_the_first_use_then_no_more(module, packages, tmp_path, 
     ui.removeButton.click()
     wait(lambda: "were deleted" in ui.backendStatusLabel.text)
     assert not packages.folder.exists()
+
+
+def test_with_a_server_what_smart_contour_needs_can_be_installed(module, packages, tmp_path, monkeypatch):
+    ui, logic = module.panel.ui, module.logic
+    monkeypatch.setattr(logic, "packages", packages)
+    home = logic.assistant.home
+    monkeypatch.setattr(type(logic.settings), "where", property(lambda _settings: SERVER))
+    module.panel.backend._show_home()
+    assert not ui.packagesWidget.isHidden()
+    assert ui.packagesLabel.text == "Smart Contour needs packages on this computer: aiassist_probe"
+    logic.check_packages()  # AI Points asks the server
+    module.panel.backend.install(tmp_path / "wheels")
+    wait(lambda: module.panel.backend._installer is None)
+    assert ui.packagesWidget.isHidden()
+    assert logic.assistant.home is home
+    monkeypatch.undo()
+    module.panel.backend._show_home()
+
+
+def test_smart_contour_without_its_packages_says_what_to_do(panel, monkeypatch):
+    monkeypatch.delitem(sys.modules, "AIAssistLib.smart_contour", raising=False)
+    for name in [name for name in sys.modules if name.startswith(("aiassist.contour", "skimage"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    monkeypatch.setattr(type(panel.logic.settings), "where", property(lambda _settings: SERVER))
+    panel.contour()
+    assert panel.editor.activeEffect().self().ui.statusLabel.text == (
+        "Smart Contour needs packages that this Slicer lacks (skimage.measure); open the module AI Assist and press "
+        "Install, then choose Smart Contour again."
+    )
+
+
+def test_the_console_says_what_is_missing(module, packages, case, monkeypatch):
+    monkeypatch.setattr(module.logic, "packages", packages)
+    with pytest.raises(AIAssistError, match="still needs 1 packages; open the module AI Assist and press Install"):
+        module.logic.annotate(case.node, case.ends("spleen"))
 
 
 BARE = """

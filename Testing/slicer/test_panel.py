@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import slicer
 
 from aiassist.imaging import read_volume
 from AIAssistLib.autosave import Autosave
+from AIAssistLib.geometry import study_of
 from AIAssistLib.shortcuts import SHORTCUTS
 from AIAssistLib.tags import PROMPTS, stamps_of, tag_of
 from AIAssistLib.templates import read_templates
@@ -82,7 +84,7 @@ def test_a_typed_name_becomes_a_segment_ready_to_be_marked(panel, case):
     assert "has no name" in panel.ui.lesionLabel.text
 
 
-def test_measurements_are_right_can_be_jumped_to_and_saved(panel, slice_views, case, tmp_path):
+def test_measurements_are_right_can_be_jumped_to_and_saved(panel, slice_views, case, tmp_path, monkeypatch):
     ball = np.zeros(case.labels.shape, bool)
     ball[50:54, 40:44, 60:70] = True
     segment = add_segment(case, "lesion_1", ball)
@@ -99,12 +101,56 @@ def test_measurements_are_right_can_be_jumped_to_and_saved(panel, slice_views, c
     assert panel.editor.currentSegmentID() == segment
     middle = case.world([64.5, 41.5, 51.5])[0]
     assert slice_views["Red"].node.GetSliceOffset() == pytest.approx(middle[2], abs=1.6)
-    from AIAssistLib.lesions import write_csv
-
-    write_csv(panel.structures._rows, tmp_path / "lesions.csv")
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(tmp_path / "lesions.csv"))
+    panel.ui.csvButton.click()
     rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
-    assert rows[0]["name"] == "lesion_1"
+    assert (rows[0]["image"], rows[0]["name"]) == ("torso", "lesion_1")
     assert float(rows[0]["middle_s"]) == pytest.approx(middle[2])
+
+
+def test_measurements_of_another_image_or_a_removed_segment_are_not_used(panel, case):
+    panel.ui.lesionsGroup.collapsed = False
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.measureButton.click()
+    assert panel.ui.lesionTable.rowCount == 1 and panel.ui.csvButton.enabled
+    case.segmentation.GetSegmentation().RemoveSegment(segment)
+    panel.structures._jump(0)
+    assert panel.ui.lesionLabel.text == "'spleen' was removed; press Measure again."
+    other = slicer.util.addVolumeFromArray(case.volume.voxels + 1, name="other patient")
+    panel.editor.setSourceVolumeNode(other)
+    assert panel.ui.lesionTable.rowCount == 0 and not panel.ui.csvButton.enabled
+    panel.editor.setSourceVolumeNode(case.node)
+    add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.measureButton.click()
+    assert panel.ui.lesionTable.rowCount == 1
+    slicer.mrmlScene.Clear(0)
+    assert panel.ui.lesionTable.rowCount == 0 and not panel.ui.csvButton.enabled
+
+
+def with_modality(node, modality: str) -> None:
+    """Let a volume node have the modality that the DICOM module writes."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy.SetItemAttribute(hierarchy.CreateItem(hierarchy.GetSceneItemID(), node), "DICOM.Modality", modality)
+
+
+def test_only_models_of_the_images_modality_are_offered_also_after_another_image_was_chosen(panel, case):
+    from AIAssistLib.auto_segment import fitting, modality_of
+
+    panel.backend.look()
+    wait(lambda: panel.logic.assistant.cards)
+    card = next(card for card in panel.logic.assistant.cards if card.name == "lungs-ct")
+    mr, unknown = (slicer.util.addVolumeFromArray(case.volume.voxels.copy(), name=name) for name in ("mr", "unknown"))
+    with_modality(mr, "MR")
+    with_modality(case.node, "CT")
+    assert [modality_of(node) for node in (case.node, mr, unknown)] == ["CT", "MR", ""]
+    assert [fitting([card], node) for node in (case.node, mr, unknown, None)] == [[card], [], [card], [card]]
+    ui = panel.ui
+    panel.editor.setSourceVolumeNode(mr)
+    assert (ui.autoCombo.count, ui.autoRunButton.enabled) == (0, False)
+    assert ui.autoLabel.text.startswith("No automatic model that fits this image")
+    panel.editor.setSourceVolumeNode(case.node)
+    assert ui.autoCombo.itemText(0).startswith("lungs-ct") and ui.autoRunButton.enabled
+    assert ui.autoLabel.text == ""
 
 
 @pytest.mark.parametrize("home", NAMES)
@@ -159,6 +205,46 @@ def test_saving_history_and_bringing_back(home, panel, homes, case):
     assert (mask_of(case, segment) == second).all()
 
 
+def enter(edit, text: str) -> None:
+    """Type something else into a field and press Return."""
+    edit.setText(text)
+    qt.QApplication.sendEvent(edit, qt.QKeyEvent(qt.QEvent.KeyPress, qt.Qt.Key_Return, qt.Qt.NoModifier))
+
+
+def test_labels_are_saved_under_the_name_that_was_entered(panel, case, monkeypatch):
+    settings, edit, assistant = panel.logic.settings, panel.ui.authorEdit, panel.logic.assistant
+    monkeypatch.setattr(assistant.home, "close", lambda: None)  # it is the other tests' as well
+    monkeypatch.setattr("AIAssistLib.settings_qt.login", lambda: "bo")
+    panel.saving.show_author()
+    assert settings.author == edit.text == "bo"  # the login
+    add_segment(case, "spleen", case.mask("spleen"))
+    before = assistant.home
+    enter(edit, "bo")
+    assert assistant.home is before
+    enter(edit, " Dr. Bo ")
+    assert settings.author == edit.text == "Dr. Bo"
+    assert "--author=Dr. Bo" in assistant.home.process._arguments
+    panel.ui.saveButton.click()
+    assert not edit.enabled  # another name starts the backend again
+    wait(lambda: "Saved" in panel.ui.saveLabel.text and panel.ui.historyTable.rowCount > 0)
+    assert panel.ui.historyTable.item(0, 3).text() == "Dr. Bo"
+    assert edit.enabled
+    enter(edit, "")
+    assert settings.author == edit.text == "bo"
+    assistant.home.close()
+
+
+def test_a_server_knows_the_author_by_the_token(panel, monkeypatch):
+    edit = panel.ui.authorEdit
+    monkeypatch.setattr(type(panel.logic.settings), "where", property(lambda _settings: "server"))
+    panel.backend._show_home()
+    assert not edit.enabled and edit.text == ""
+    assert edit.toolTip == "The server knows you by your token, and saves your labels under its name"
+    monkeypatch.undo()
+    panel.backend._show_home()
+    assert edit.enabled and edit.text == panel.logic.settings.author
+
+
 def test_saving_nothing_or_two_of_a_name_says_so(panel, case):
     panel.ui.saveButton.click()
     assert panel.ui.saveLabel.text == "All segments are empty; annotate something before you save."
@@ -211,6 +297,60 @@ def test_next_image_goes_through_a_folder_and_says_when_it_is_over(panel, case, 
     panel.ui.saveNextButton.click()
     wait(lambda: panel.editor.sourceVolumeNode().GetName() == str(tmp_path / "c.nii.gz"))
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == count  # what is saved has left the memory
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".seg.nrrd"])
+def test_export_says_which_segments_are_covered_by_others_and_leaves_nothing_behind(panel, case, tmp_path, ending):
+    spleen = case.mask("spleen")
+    half = spleen & (np.arange(spleen.shape[1]) % 2 == 0)[None, :, None]
+    add_segment(case, "spleen", spleen)
+    add_segment(case, "lesion", half)
+    nodes = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+    panel.exporting.export_to(tmp_path / f"labels{ending}")
+    assert {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")} == nodes
+    text = panel.ui.saveLabel.text
+    if ending == ".seg.nrrd":
+        assert text == f"Written: {tmp_path / 'labels.seg.nrrd'}"
+        return
+    assert text.startswith(f"Written: {tmp_path / 'labels.nii.gz'} Segments overlap")
+    assert "voxels are missing of: spleen. Export a Slicer segmentation" in text
+    written = read_volume(tmp_path / "labels.nii.gz").voxels
+    (last,) = np.unique(written[half])
+    assert ((written == last) == half).all() and ((written > 0) == spleen).all()
+
+
+def test_a_damaged_image_of_a_folder_is_said_and_passed(panel, tmp_path, monkeypatch):
+    for name in ("a.nii.gz", "b.nii.gz"):
+        (tmp_path / name).write_bytes(b"no image")
+    loaded = []
+
+    def load(path):
+        loaded.append(path)
+        raise RuntimeError(f"Failed to load node from file: {path}")
+
+    monkeypatch.setattr(slicer.util, "loadVolume", load)
+    panel.ui.folderEdit.currentPath = str(tmp_path)
+    before = panel.editor.sourceVolumeNode()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        panel.ui.nextButton.click()
+        assert panel.ui.saveLabel.text.startswith(f"{name} cannot be loaded as an image; press Next image again")
+        assert panel.editor.sourceVolumeNode() is before
+    panel.ui.nextButton.click()
+    assert panel.ui.saveLabel.text == "That was the last image of the folder."
+    assert loaded == [str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz")]
+
+
+def test_the_formats_of_export_are_named_in_slicers_language(module, monkeypatch):
+    monkeypatch.setattr("AIAssistLib.export_section_qt._", lambda text: f"<{text}>")
+    ui = SimpleNamespace(saveLabel=qt.QLabel(), exportCombo=qt.QComboBox(), exportButton=qt.QPushButton())
+    panel = SimpleNamespace(ui=ui, logic=module.logic, widget=None)
+    section = type(module.panel.exporting)(panel)
+    assert ui.exportCombo.itemText(1) == "<NIfTI labelmap>"
+    asked = []
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *given: asked.append(given[-1]) or "")
+    ui.exportCombo.setCurrentIndex(1)
+    section.begin()
+    assert asked == ["*.nii.gz"]
 
 
 def test_without_an_image_the_panel_says_so(module):
@@ -269,6 +409,30 @@ def test_unsaved_work_survives_a_crash_and_is_offered_again(panel, module, point
     recovery.look()
     slicer.app.processEvents()
     assert panel.ui.recoverButton.isHidden()  # what is ground truth needs no recovery
+
+
+def test_unsaved_work_is_offered_for_an_image_that_is_loaded_while_the_module_is_shown(module, case):
+    panel, recovery = module.panel, module.panel.recovery
+    add_segment(case, "spleen", case.mask("spleen"))
+    earlier = Autosave(recovery.autosave._folder)
+    assert earlier.keep_one(study_of(case.node).study_id, case.segmentation, case.node) == "spleen"
+    case.segmentation.GetSegmentation().RemoveAllSegments()
+    panel.editor.setSegmentationNode(case.segmentation)
+    assert module.logic.assistant.studies.of(case.node).study_id  # known at once, as when AI Points is active
+    panel.editor.setSourceVolumeNode(case.node)
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    assert panel.ui.recoverButton.text == "Recover unsaved work: spleen"
+    other = slicer.util.addVolumeFromArray(case.volume.voxels + 1, name="other patient")
+    panel.editor.setSourceVolumeNode(other)
+    assert panel.ui.recoverButton.isHidden()
+    case.node.GetImageData().Modified()  # the same node, another study
+    panel.editor.setSourceVolumeNode(case.node)
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    slicer.util.arrayFromVolume(case.node)[:] += 1
+    slicer.util.arrayFromVolumeModified(case.node)
+    assert module.logic.assistant.studies.of(case.node).study_id
+    recovery.keep()  # the tick
+    assert panel.ui.recoverButton.isHidden()
 
 
 def test_the_segment_in_hand_is_kept_first(panel, points, slice_views, case):
