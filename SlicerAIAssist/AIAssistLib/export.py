@@ -9,8 +9,8 @@ import slicer
 import vtk
 
 from aiassist.errors import ImageError
+from AIAssistLib.nodes import remove_with_display
 from AIAssistLib.segments import read_mask
-from AIAssistLib.worklist import remove_with_display
 
 _TABLE = "vtkMRMLColorTableNode"
 
