@@ -106,12 +106,12 @@ def _thick(fine: torch.Tensor, shape) -> torch.Tensor:
 def _tissue_greys(draw: Draw, scene: Scene, labels: torch.Tensor) -> torch.Tensor:
     """Mean grey level and texture of each tissue.
 
-    The target's level is 0 and the usual contrast is 1. A quarter of the tissues come within a fraction of
+    The target's level is 0 and the usual contrast is 1. Three tissues in ten come within a fraction of
     that; now and then one lies ten times off, as air and bone do.
     """
     levels = torch.empty(scene.count)
     for number in range(scene.count):
-        kind = draw.choice(("usual", "close", "far"), (0.62, 0.26, 0.12))
+        kind = draw.choice(("usual", "close", "far"), (0.55, 0.33, 0.12))
         size = {"usual": draw.uniform(0.4, 2.0), "close": draw.uniform(0.1, 0.4), "far": draw.log_uniform(3, 20)}[kind]
         levels[number] = size if draw.chance(0.5) else -size
     targets = scene.target_labels
@@ -139,7 +139,7 @@ def _record(draw: Draw, grey: torch.Tensor) -> torch.Tensor:
     noise = draw.normal(*shape)
     if draw.chance(0.3):
         noise = _blur(noise, [draw.uniform(0.3, 0.9)] * 3) * 1.8
-    grey = grey + draw.choice((0.03, 0.06, 0.12, 0.25, 0.5)) * draw.uniform(0.3, 1.2) * noise
+    grey = grey + draw.choice((0.03, 0.1, 0.25, 0.5)) * draw.uniform(0.3, 1.2) * noise
     if draw.chance(0.3):
         grey = torch.sign(grey) * grey.abs().pow(draw.uniform(0.7, 1.4))
     if draw.chance(0.15):
