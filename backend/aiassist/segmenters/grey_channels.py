@@ -129,8 +129,10 @@ def _common_greys(bins: np.ndarray, valid: np.ndarray, marks: Marks) -> np.ndarr
     """Geometric mean of the histograms around each prompt, normalised."""
     logs = []
     for chain in _evidence(marks, len(bins)):
-        weight = sum(gaussian(place, bins.shape, 1.0) for place in chain)
-        logs.append(np.log(_histogram(bins, weight * valid) + 0.004))
+        low = np.maximum(np.floor(chain.min(axis=0) - 4), 0).astype(int)
+        near = tuple(slice(a, b) for a, b in zip(low, np.ceil(chain.max(axis=0) + 5).astype(int), strict=True))
+        weight = sum(gaussian(place - low, bins[near].shape, 1.0) for place in chain)
+        logs.append(np.log(_histogram(bins[near], weight * valid[near]) + 0.004))
     common = np.exp(sum(logs) / len(logs))
     return common / common.sum()
 
