@@ -18,6 +18,8 @@ ENOUGH = {EXTREME: SIX, LINE: 2, BOX: 2}
 _LABELS = {POSITIVE: "+", NEGATIVE: "−"}
 #: Colours of what belongs to the structure and of what does not.
 INSIDE, OUTSIDE = (0.2, 0.9, 0.2), (0.95, 0.25, 0.2)
+#: Colour of marks on other slices.
+ELSEWHERE = (0.9, 0.9, 0.6)
 #: Marks the node, so that it is found again in a scene that was saved.
 ATTRIBUTE = "AIAssist.Points"
 #: A role, and voxel indices of a volume.
@@ -67,6 +69,8 @@ class Marks:
         display = node.GetDisplayNode()
         display.SetSelectedColor(*INSIDE)
         display.SetColor(*OUTSIDE)
+        display.SetSliceProjectionUseFiducialColor(False)  # it would draw all marks of other slices red for one red one
+        display.SetSliceProjectionColor(*ELSEWHERE)
         display.SetGlyphScale(1.6)
         display.SetTextScale(3.2)
         display.SetPropertiesLabelVisibility(False)

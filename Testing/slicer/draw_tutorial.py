@@ -11,11 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+os.environ["LOGNAME"] = "ann"  # whose name stands at the labels
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "SlicerAIAssist")]
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from shell.start import start  # isort: skip - before what imports Slicer
 
@@ -113,12 +115,9 @@ def main(out: Path) -> None:
             view.xy(case.middle("liver"))
         stage.picture("3-preview", "Red", "Yellow", "Green")
         preview = stage.effect.session.preview.mask.to_mask(case.labels.shape)
-        missing = case.mask("liver") & ~preview
-        k = int(missing.sum(axis=(1, 2)).argmax())
-        j, i = np.argwhere(missing[k]).mean(axis=0)
-        nearest = np.argwhere(missing[k])[np.abs(np.argwhere(missing[k]) - (j, i)).sum(axis=1).argmin()]
-        place = case.world([nearest[1], nearest[0], k])[0]
-        red.click(red.xy(place))
+        deep = ndimage.distance_transform_edt(preview & ~case.mask("liver"))
+        place = case.world(np.array(np.unravel_index(deep.argmax(), deep.shape))[::-1])[0]
+        red.click(red.xy(place), control=True)
         answered(stage.effect)
         red.xy(place)
         stage.picture("4-correct", "Red", "Green")
@@ -127,8 +126,6 @@ def main(out: Path) -> None:
         answered(stage.effect)
         stage.effect.accept()
         panel.contour()
-        truth = case.mask("spleen")
-        k = int(truth.sum(axis=(1, 2)).argmax())
         stage.zoom(["Red"], case.middle("spleen"), 130)
         red.event("MouseMoveEvent", red.xy(case.middle("spleen")))
         ring = max(stage.effect.contour.rings(red.node), key=len)
