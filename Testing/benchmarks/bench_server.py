@@ -168,7 +168,7 @@ def curl_seconds(path: str) -> float:
     return took
 
 
-def crowd(folder: Path, volume: Volume, labels: np.ndarray, people: int = 16, each: int = 50) -> None:
+def crowd(folder: Path, volume: Volume, labels: np.ndarray, model: str, each: int, people: int = 16) -> None:
     """Many clients at once on four studies: errors, order, fairness, memory."""
     cases = [large(volume, labels, seed) for seed in range(4)]
     budget = int(2.5 * cases[0][0].voxels.nbytes)  # so that studies must go and come back
@@ -191,7 +191,7 @@ def crowd(folder: Path, volume: Volume, labels: np.ndarray, people: int = 16, ea
                 for turn in range(each):
                     prompts = Prompts(extreme_points=points[turn % 4])
                     name = f"structure {turn}"
-                    request = AnnotateRequest(big.study_id, prompts, structure=name, model="geodesic")
+                    request = AnnotateRequest(big.study_id, prompts, structure=name, model=model)
                     try:
                         answer = mine.annotate(request)
                         if answer.structure != name:
@@ -211,7 +211,7 @@ def crowd(folder: Path, volume: Volume, labels: np.ndarray, people: int = 16, ea
         watcher.join()
     rate, spread = people * each / max(seconds), max(seconds) / min(seconds)
     print(
-        f"{people} clients, {each} clicks each, 4 studies: {len(errors)} errors {errors[:2]}, {rate:.0f} clicks/s, "
+        f"{model}, {people} clients, {each} clicks each, 4 studies: {len(errors)} errors {errors[:2]}, {rate:.0f} clicks/s, "
         f"slowest {spread:.2f} times the fastest; memory {most[0] / 1e6:.0f} MB at most ({before / 1e6:.0f} MB empty), "
         f"budget {budget / 1e6:.0f} MB"
     )
@@ -245,7 +245,8 @@ def main() -> None:
             for model in ("geodesic", "network"):
                 clicks(server, big, wide, model)
                 local_clicks(big, wide, model)
-        crowd(Path(folder) / "many", volume, labels)
+        crowd(Path(folder) / "many", volume, labels, "ellipsoid", 50)
+        crowd(Path(folder) / "busy", volume, labels, "geodesic", 15)  # which looks at the voxels
 
 
 if __name__ == "__main__":
