@@ -212,8 +212,8 @@ def crowd(folder: Path, volume: Volume, labels: np.ndarray, model: str, each: in
     rate, spread = people * each / max(seconds), max(seconds) / min(seconds)
     print(
         f"{model}, {people} clients, {each} clicks each, 4 studies: {len(errors)} errors {errors[:2]}, "
-        f"{rate:.0f} clicks/s, slowest {spread:.2f} times the fastest; memory {most[0] / 1e6:.0f} MB at most ({before / 1e6:.0f} MB empty), "
-        f"budget {budget / 1e6:.0f} MB"
+        f"{rate:.0f} clicks/s, slowest {spread:.2f} times the fastest; "
+        f"memory {most[0] / 1e6:.0f} MB at most ({before / 1e6:.0f} MB empty), budget {budget / 1e6:.0f} MB"
     )
 
 
