@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +206,25 @@ def test_a_picture_that_unpacks_without_end_is_refused(tmp_path_factory, tmp_pat
 
 
 # Everything at once
+
+
+def test_slow_clients_hold_nobody_up_and_arrive_in_the_end(tmp_path):
+    volume = noise(50)
+    study, data = volume.study_id, bytes(voxels_as_bytes(volume))
+    with Server(tmp_path) as server, ExitStack() as lines:
+        assert server.ask("PUT", f"/api/studies/{study}", json=study_to_json(volume)).status_code == 200
+        uploading = lines.enter_context(server.connection())
+        head = f"PATCH /api/studies/{study}/voxels HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
+        uploading.sendall(f"{head}{OFFSET}: 0\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data[:100])
+        for _ in range(40):  # they never finish their headers
+            lines.enter_context(server.connection()).sendall(b"GET /api/models HTTP/1.1\r\nHost:")
+        with server.backend() as backend:
+            assert backend.annotate(AnnotateRequest(backend.open_study(noise(51)), BALL, model="ellipsoid")).patch
+        for start in range(100, len(data), len(data) // 10):
+            time.sleep(0.05)
+            uploading.sendall(data[start : start + len(data) // 10])
+        answer = uploading.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200") and server.ask("HEAD", f"/api/studies/{study}").status_code == 200
 
 
 @pytest.mark.heavy
