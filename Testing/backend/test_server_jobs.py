@@ -50,6 +50,7 @@ def test_a_request_that_was_held_up_does_not_overtake_a_newer_one():
         other = jobs.ask(person, "c", replace(asked, structure="other"), turn=1)
         assert newest.result(60).patch.mask.any() and other.result(60).patch.mask.any()
         assert jobs.ask(person, "b", asked, turn=3) is newest  # asked again for its answer
+        assert jobs.ask(person, "d", asked).result(60).patch.mask.any()  # of an elder protocol, which has no turns
 
 
 def test_a_job_can_be_watched_and_cancelled(backend, volume, prompts):

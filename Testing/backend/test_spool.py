@@ -72,15 +72,17 @@ def test_what_arrives_is_not_evicted_and_the_limit_holds(tmp_path):
     assert spool.received(volumes[2].study_id) == 0 and volumes[1].study_id not in spool
 
 
-def test_an_upload_for_which_there_is_no_room_beside_others_is_refused(tmp_path, monkeypatch):
-    first, second = noise(40), noise(41)
-    spool = Spool(tmp_path, first.voxels.nbytes + 500)
+def test_an_upload_for_which_there_is_no_room_beside_others_is_refused_and_nothing_goes_for_it(tmp_path):
+    idle, first, second = noise(39), noise(40), noise(41)
+    spool = Spool(tmp_path, 10**9)
+    spool.put(idle)
     spool.begin(first.study_id, study_to_json(first)).append(0, [bytes(1000)])
+    spool.limit = 2 * first.voxels.nbytes - 1
     with pytest.raises(RoomError, match="try again later"):
         spool.begin(second.study_id, study_to_json(second))
     with pytest.raises(RoomError, match="try again later"):
         spool.put(second)
-    assert spool.received(first.study_id) == 1000 and second.study_id not in spool
+    assert spool.received(first.study_id) == 1000 and idle.study_id in spool and second.study_id not in spool
 
 
 def test_an_announced_upload_of_which_nothing_comes_makes_room_after_a_minute(tmp_path, monkeypatch):

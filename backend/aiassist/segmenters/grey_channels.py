@@ -32,6 +32,11 @@ def window(cells: np.ndarray, valid: np.ndarray, marks: Marks, prior=None) -> tu
     ----------
     cells, valid, marks, prior
         As for `channels`; grey values before they are cut off.
+
+    Returns
+    -------
+    tuple of float
+        The lowest and the highest; infinite where nothing surrounds the structure.
     """
     away = radius(len(cells))
     around = valid & (away > 1) & (away < 1.5) if prior is None else valid & (prior < 0.5)

@@ -44,7 +44,7 @@ class Jobs:
         name: str,
         request: Request,
         then: Callable[[Answer], Result] | None = None,
-        turn: int = 0,
+        turn: int | None = None,
     ) -> Job[Answer | Result]:
         """The job of a request, which `leave` must follow; the same name again is the same job, unless that failed.
 
@@ -58,7 +58,7 @@ class Jobs:
             Overtakes older ones of this person only.
         then : callable, optional
             See `LocalBackend.submit`.
-        turn : int
+        turn : int, optional
             In which order the requests came. One that was held up until a newer one of its slot was asked is
             overtaken by that: `Cancelled`.
         """
@@ -73,7 +73,9 @@ class Jobs:
             asked.waiting += 1
             return asked.job
 
-    def _take_turn(self, slot: tuple[str, ...], turn: int) -> None:
+    def _take_turn(self, slot: tuple[str, ...], turn: int | None) -> None:
+        if turn is None:
+            return
         if turn < self._turns.get(slot, 0):
             raise Cancelled("A newer request of the same client and structure overtook this one.")
         self._turns[slot] = turn

@@ -216,7 +216,12 @@ class Service:
     # Jobs
 
     def ask(
-        self, person: Person, name: str, request: Request, then: Callable[[Answer], Result] | None = None, turn: int = 0
+        self,
+        person: Person,
+        name: str,
+        request: Request,
+        then: Callable[[Answer], Result] | None = None,
+        turn: int | None = None,
     ) -> Job[Answer | Result]:
         """The job of a request for a study that is here; see `Jobs.ask`."""
         self.studies.geometry(request.study)

@@ -207,6 +207,9 @@ class Spool:
                 if upload.silence > (ABANDONED if upload.received else HESITATES):
                     self._end(other)
             self._due[study] = due
+            if sum(self._due.values()) > self.limit:  # before anything goes for it
+                del self._due[study]
+                raise RoomError("The server's room for images is taken by others on their way; try again later.")
             files = [(entry.stat(), Path(entry.path)) for entry in self._entries()]
             held = sum(self._due.values())
             held += sum(stat.st_size for stat, path in files if path.stem not in self._due)
@@ -217,9 +220,6 @@ class Spool:
                     held -= stat.st_size
                     self._remove_voxels(path.stem)
             self._sweep(files)
-        if held > self.limit:
-            self._due.pop(study, None)
-            raise RoomError("The server's room for images is taken by others that are on their way; try again later.")
 
     def _sweep(self, files: list[tuple[os.stat_result, Path]]) -> None:
         """Remove DICOM headers of what went a while ago; a study may be open in memory for longer than its file is."""
