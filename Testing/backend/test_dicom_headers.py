@@ -428,7 +428,11 @@ def test_headers_that_went_with_the_voxels_file_are_taken_again(tmp_path):
         service.close()
 
 
-@pytest.mark.parametrize("damaged", [b"", b"\x1f\x8b", DAMAGED[:-30], DAMAGED[:20] + bytes(40), gzip.compress(b"[1]")])
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"\x1f\x8b", DAMAGED[:-30], DAMAGED[:20] + bytes(40), gzip.compress(b"[1]")],
+    ids=["empty", "magic only", "cut off", "zeros within", "no headers"],
+)
 def test_damaged_headers_of_an_upload_are_sent_again(tmp_path, damaged):
     volume = series_of(tmp_path / "series", 16)
     service, study = Service(Settings(tmp_path / "studies")), volume.study_id
