@@ -14,6 +14,7 @@ from aiassist.imaging import describe_structure
 from aiassist.prompts import extreme_points
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.structures import new_segment
+from shell.interpreter_lock import starving_threads
 
 CASE = Path(__file__).parents[2] / "Resources" / "SampleData" / "ts_ct_torso"
 #: The views in which a person gives the six ends of a structure: left and right, front and back, top and bottom.
@@ -76,13 +77,14 @@ def click_ends(views, places) -> None:
 
 
 def wait(until, seconds: float = 60.0) -> None:
-    """Let Slicer's event loop run until something is so."""
+    """Let Slicer's event loop run until something is so; Python threads get nowhere, as in Slicer."""
     end = time.monotonic() + seconds
     heart = qt.QTimer()
     heart.start(5)
-    while not until():
-        assert time.monotonic() < end, "it did not happen in time"
-        qt.QApplication.processEvents(qt.QEventLoop.WaitForMoreEvents)
+    with starving_threads(seconds):
+        while not until():
+            assert time.monotonic() < end, "it did not happen in time"
+            qt.QApplication.processEvents(qt.QEventLoop.WaitForMoreEvents)
 
 
 def answered(effect) -> None:

@@ -1,8 +1,9 @@
 """Module `qt` as Slicer's Python sees it: PySide6 with PythonQt's semantics, and stricter where a mistake would pass.
 
 Slicer wraps Qt by PythonQt, which differs from PySide6: properties are attributes and not methods, signals are named
-by their C++ signature, enumerations are unscoped, no attribute can be added to a C++ object. `install` patches
-PySide6's classes in place, so code that runs here runs in Slicer, and code that would fail there fails here.
+by their C++ signature, enumerations are unscoped, no attribute can be added to a C++ object, and no call of Qt's lets
+Python threads run. `install` patches PySide6's classes in place, so code that runs here runs in Slicer, and code that
+would fail there fails here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from types import FunctionType, MethodType, ModuleType
 import shiboken6
 from PySide6 import QtCore, QtGui, QtNetwork, QtUiTools, QtWidgets
 from PySide6.QtCore import SIGNAL, SLOT, QMetaObject, QObject
+
+from shell import interpreter_lock
 
 QT_MODULES = (QtCore, QtGui, QtWidgets, QtUiTools, QtNetwork)
 #: PySide6's own helpers, which PythonQt has not or spells differently.
@@ -45,6 +48,7 @@ def install() -> ModuleType:
         The module ``qt``.
     """
     if sys.modules.get("qt") is not _qt:
+        interpreter_lock.hold()
         for module in reversed(QT_MODULES):  # the namespace Qt is in two modules; QtCore's holds the enumerations
             names = [name for name in dir(module) if not name.startswith("_") and name not in PYSIDE_ONLY]
             vars(_qt).update({name: getattr(module, name) for name in names})

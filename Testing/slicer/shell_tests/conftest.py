@@ -12,7 +12,7 @@ import pytest
 def shell() -> SimpleNamespace:
     """The installed shell."""
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    from shell import pythonqt, stand_ins, widgets
+    from shell import interpreter_lock, pythonqt, stand_ins, widgets
 
     qt = pythonqt.install()
     widgets.install()
@@ -21,7 +21,14 @@ def shell() -> SimpleNamespace:
 
     app = pythonqt.application()
     return SimpleNamespace(
-        pythonqt=pythonqt, stand_ins=stand_ins, widgets=widgets, qt=qt, ctk=ctk, slicer=slicer, app=app
+        interpreter_lock=interpreter_lock,
+        pythonqt=pythonqt,
+        stand_ins=stand_ins,
+        widgets=widgets,
+        qt=qt,
+        ctk=ctk,
+        slicer=slicer,
+        app=app,
     )
 
 
