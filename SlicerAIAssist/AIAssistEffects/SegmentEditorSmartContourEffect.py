@@ -118,7 +118,8 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
 
     def _propagate(self):
         changed = self.contour.propagate(int(self.ui.slicesSpinBox.value))
-        self.tell(_("{count} neighbouring slices changed.").format(count=changed))
+        one, several = _("One neighbouring slice changed."), _("{count} neighbouring slices changed.")
+        self.tell(one if changed == 1 else several.format(count=changed))
 
     def _radius_set(self, value):
         if self.contour is not None:
