@@ -11,6 +11,7 @@ import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 
 from aiassist.errors import AIAssistError
+from AIAssistLib.icons_qt import show_icons
 from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.talks import sentence
 
@@ -63,6 +64,7 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
         widget = slicer.util.loadUI(str(_HERE / "UI" / f"{Path(self.SOURCE).stem.removesuffix('Effect')}.ui"))
         self.scriptedEffect.addOptionsWidget(widget)
         self.ui = slicer.util.childWidgetVariables(widget)
+        show_icons(self.ui, _HERE / "Icons")
         self.connect_widgets()
 
     def activate(self):
