@@ -7,7 +7,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -251,9 +251,13 @@ class Service:
     # Ground truth
 
     def save(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion:
-        """Save a known mask as a new version; saving the same once more returns the version that is there."""
+        """Save a known mask as a new version; saving the same once more returns the version that is there.
+
+        It is of the person's name; only who is alone may name another author, see `Person.author`.
+        """
+        author = replace(person, name=person.author(details.get("author")))
         with self._saving:
-            again = self._saved_already(person, study, structure, details) if self.store.has(study) else None
+            again = self._saved_already(author, study, structure, details) if self.store.has(study) else None
             if again is not None:
                 return again
             mask = self.studies.mask(study, details["mask"])
@@ -267,7 +271,7 @@ class Service:
                 study,
                 structure,
                 mask,
-                author=person.name,
+                author=author.name,
                 prompts=Prompts.from_json(prompts) if prompts else None,
                 state=State(details.get("state") or "draft"),
                 **{k: details.get(k) for k in ("model", "model_version", "seconds", "edits")},
@@ -275,7 +279,7 @@ class Service:
                 comment=details.get("comment") or "",
             )
         self._taken.take(person.name, study)
-        self.note(person, "save", study=study, structure=version.structure, version=version.number)
+        self.note(author, "save", study=study, structure=version.structure, version=version.number)
         return version
 
     def _saved_already(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion | None:
