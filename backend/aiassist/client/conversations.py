@@ -319,6 +319,11 @@ class Conversations:
         reply = yield Request("GET", "/api/truth" if study is None else f"/api/truth/{study}")
         return check(reply).json()["studies" if study is None else "versions"]
 
+    def next_study(self, current: str | None) -> Conversation[str | None]:
+        """Be given the next study to do, which nobody else is given then; its id, or None when there is none."""
+        reply = yield Request.of_json("POST", "/api/truth/next", {"current": current})
+        return check(reply).json()["study"]
+
     @property
     def keeper(self) -> Conversations:
         """Whoever ground truth is saved with; in Slicer's own process that is another."""

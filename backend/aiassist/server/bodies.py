@@ -117,6 +117,14 @@ class SaveBody(Strict):
     )
 
 
+class NextBody(Strict):
+    """Ask for the next study to do."""
+
+    current: StudyId | None = Field(
+        None, description="The study that is done with; the list begins anew after the last"
+    )
+
+
 class Failure(BaseModel):
     """Why something was not done."""
 

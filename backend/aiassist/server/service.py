@@ -155,6 +155,21 @@ class Service:
         others = self._taken.by_others(person.name)
         return [{**one, "with": others.get(one["id"])} for one in self.store.worklist()]
 
+    def next_study(self, person: Person, current: str | None) -> str | None:
+        """Give somebody the next study to do, passed over for everybody else from now on; None if there is none.
+
+        It is the first after the `current` one that is not done and with nobody else, beginning anew at the end.
+        """
+        listed = self.store.worklist()
+        ids = [one["id"] for one in listed]
+        first = ids.index(current) + 1 if current in ids else 0
+        turned = [one for one in listed[first:] + listed[:first] if one["state"] != "done" and one["id"] != current]
+        return self.take_first(person, [one["id"] for one in turned])
+
+    def take_first(self, person: Person, studies: list[str]) -> str | None:
+        """Give somebody the first of some studies that nobody else works on; see `Taken.take_first`."""
+        return self._taken.take_first(person.name, studies)
+
     def forget_study(self, study: str, person: Person) -> None:
         """Remove an uploaded study; what the ground truth holds of it stays."""
         with self.spool.lock(study):
