@@ -249,7 +249,7 @@ def test_next_image_goes_through_a_folder_and_says_when_it_is_over(panel, case, 
     segmentation = panel.editor.segmentationNode()
     assert segmentation.GetSegmentation().GetNumberOfSegments() == 0
     panel.ui.nextButton.click()
-    assert panel.ui.saveLabel.text == "That was the last image of the folder."
+    wait(lambda: panel.ui.saveLabel.text == "That was the last image of the folder.")
     (tmp_path / "c.nii.gz").write_bytes((CASE / "image.nii.gz").read_bytes())
     count = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
     case.segmentation, case.node = segmentation, panel.editor.sourceVolumeNode()
@@ -296,7 +296,7 @@ def test_a_damaged_image_of_a_folder_is_said_and_passed(panel, tmp_path, monkeyp
         assert panel.ui.saveLabel.text.startswith(f"{name} cannot be loaded as an image; press Next image again")
         assert panel.editor.sourceVolumeNode() is before
     panel.ui.nextButton.click()
-    assert panel.ui.saveLabel.text == "That was the last image of the folder."
+    wait(lambda: panel.ui.saveLabel.text == "That was the last image of the folder.")
     assert loaded == [str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz")]
 
 
