@@ -172,6 +172,11 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
         label.setText(text)
         label.setStyleSheet("color: #c0392b;" if failed else "")
 
+    def tell_now(self, text: str) -> None:
+        """As `tell`, and shown before what comes next, which takes long and lets Slicer do nothing else."""
+        self.tell(text)
+        self.ui.statusLabel.repaint()
+
     @property
     def logic(self):
         """The logic of the module, which knows the backend."""
