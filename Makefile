@@ -60,6 +60,7 @@ $(VENV)/.peers: $(VENV)/.test
 	touch $@
 
 pictures: $(VENV)/.test
+	$(BIN)/python Testing/slicer/draw_icons.py SlicerAIAssist/Resources/Icons
 	$(BIN)/python Testing/slicer/draw_tutorial.py docs/pictures
 
 clean:

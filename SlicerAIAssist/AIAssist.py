@@ -124,13 +124,13 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
     def check_packages(self):
         """`AIAssistError` when something is not installed yet that this home needs."""
         from aiassist.errors import AIAssistError
+        from aiassist.words import counted
         from AIAssistLib.settings_qt import SERVER
 
         missing = self.packages.missing() if self.settings.where != SERVER else []
         if missing:
-            raise AIAssistError(
-                f"AI Assist still needs {len(missing)} packages; open the module AI Assist and press Install."
-            )
+            needed = counted(len(missing), "package")
+            raise AIAssistError(f"AI Assist still needs {needed}; open the module AI Assist and press Install.")
 
     def annotate(
         self,

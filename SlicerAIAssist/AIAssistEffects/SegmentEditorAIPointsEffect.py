@@ -11,7 +11,8 @@ from AIAssistEffects.base import AIAssistEffect
 from AIAssistLib.geometry import array_of, transform
 from AIAssistLib.marks import BOX, EXTREME, LINE, NEGATIVE, POSITIVE
 from AIAssistLib.points import PointsSession
-from AIAssistLib.segments import Target
+from AIAssistLib.section_qt import busy
+from AIAssistLib.segments import Target, has_surface
 
 #: A click within this many pixels of a mark takes hold of the mark.
 REACH = 10.0
@@ -124,7 +125,17 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     def accept_or_raise(self):
         """Write the preview into the segment. `AIAssistError` when that is not possible."""
-        self.session.accept(self._writer, self.save_state)
+        try:
+            with busy():
+                self.session.accept(self._writer, self._writes)
+        finally:
+            self._changed()
+
+    def _writes(self):
+        """Nothing stands against it: say what takes long, and let it be undone."""
+        if has_surface(self.session.target.segmentation_node):
+            self.tell_now(_("Writing the segment; Slicer makes its 3D surface anew, which cannot be interrupted"))
+        self.save_state()
 
     def reset(self):
         """Remove marks and preview."""

@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from AIAssistEffects.base import AIAssistEffect
 from AIAssistLib.contour_actor import ContourActor
+from AIAssistLib.section_qt import busy
 from AIAssistLib.segments import Target
 
 #: Which way the wheel turns; with Shift, macOS turns it sideways.
@@ -117,8 +118,11 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
         self.attempt(self._propagate)
 
     def _propagate(self):
-        changed = self.contour.propagate(int(self.ui.slicesSpinBox.value))
-        self.tell(_("{count} neighbouring slices changed.").format(count=changed))
+        self.tell_now(_("Carrying the pull on to the neighbouring slices"))
+        with busy():
+            changed = self.contour.propagate(int(self.ui.slicesSpinBox.value))
+        one, several = _("One neighbouring slice changed."), _("{count} neighbouring slices changed.")
+        self.tell(one if changed == 1 else several.format(count=changed))
 
     def _radius_set(self, value):
         if self.contour is not None:

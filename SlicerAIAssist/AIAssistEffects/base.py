@@ -11,6 +11,7 @@ import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 
 from aiassist.errors import AIAssistError
+from AIAssistLib.icons_qt import show_icons
 from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.talks import sentence
 
@@ -63,6 +64,7 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
         widget = slicer.util.loadUI(str(_HERE / "UI" / f"{Path(self.SOURCE).stem.removesuffix('Effect')}.ui"))
         self.scriptedEffect.addOptionsWidget(widget)
         self.ui = slicer.util.childWidgetVariables(widget)
+        show_icons(self.ui, _HERE / "Icons")
         self.connect_widgets()
 
     def activate(self):
@@ -169,6 +171,11 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
         label = self.ui.statusLabel
         label.setText(text)
         label.setStyleSheet("color: #c0392b;" if failed else "")
+
+    def tell_now(self, text: str) -> None:
+        """As `tell`, and shown before what comes next, which takes long and lets Slicer do nothing else."""
+        self.tell(text)
+        self.ui.statusLabel.repaint()
 
     @property
     def logic(self):

@@ -1,6 +1,10 @@
-"""The DICOM headers of a volume that Slicer loaded from its DICOM database."""
+"""The DICOM headers of a volume that came from Slicer's DICOM database, or from the files of a folder."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import slicer
 
@@ -11,6 +15,19 @@ from AIAssistLib.talks import Conversation
 
 #: Attribute of volume nodes: the SOP Instance UIDs of the slices, between spaces.
 UIDS = "DICOM.instanceUIDs"
+#: Attribute of volume nodes that did not come from the database: the files of the slices, as a JSON list.
+FILES = "AIAssist.Files"
+
+
+def keep_files(volume_node, series: DicomSeries, files: Sequence[Path]) -> None:
+    """Note from which files of a series a volume was read, so that their headers are found without the database."""
+    volume_node.SetAttribute(UIDS, " ".join(header["00080018"]["Value"][0] for header in series.headers))
+    volume_node.SetAttribute(FILES, json.dumps([str(path) for path in files]))
+
+
+def files_of(volume_node) -> list[str]:
+    """The files that `keep_files` noted."""
+    return json.loads(volume_node.GetAttribute(FILES) or "[]")
 
 
 def series_of(volume_node, geometry: Geometry) -> Conversation[DicomSeries]:
@@ -30,8 +47,8 @@ def _headers_of(volume_node) -> Conversation[list[dict]]:
             "its series in the module DICOM and load it from there."
         )
     headers = []
-    for uid in uids:
-        headers.append(read_header(_file_of(uid)))
+    for path in files_of(volume_node) or map(_file_of, uids):
+        headers.append(read_header(path))
         yield
     return headers
 

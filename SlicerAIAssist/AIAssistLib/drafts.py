@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
 
 from aiassist.imaging import Volume
 from aiassist.prompts import Prompts
 from AIAssistLib.marks import SIX, Place, places_of
-from AIAssistLib.tags import grid_of
+from AIAssistLib.tags import grid_of, tag_of
 
 #: Attribute of the segmentation node, followed by a segment's ID.
 DRAFT = "AIAssist.Draft."
+#: Segment tag by which a draft knows its segment: Slicer uses the IDs of deleted segments again, and people rename.
+OWNER = "AIAssist.DraftOwner"
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ def draft_of(segmentation_node, segment_id: str, volume: Volume) -> Draft | None
     """The draft of a segment on this volume; None when there is none or it is damaged."""
     try:
         draft = _read(segmentation_node, segment_id)
-        name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
-        if (draft["grid"], draft["name"]) != (grid_of(volume), name):  # Slicer uses the IDs of deleted segments again
+        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+        if segment is None or (draft["grid"], draft["owner"]) != (grid_of(volume), tag_of(segment, OWNER)):
             return None
         marks = tuple((str(role), [float(x), float(y), float(z)]) for role, (x, y, z) in draft["marks"])
         return Draft(marks, int(draft["ends"]), None if draft["held"] is None else int(draft["held"]))
@@ -49,25 +52,21 @@ def draft_of(segmentation_node, segment_id: str, volume: Volume) -> Draft | None
 def keep_draft(segmentation_node, segment_id: str, draft: Draft | None, volume: Volume) -> None:
     """Keep a draft, or forget it.
 
-    Not with the segment: who draws segments, and who remembers them for undo, would take it for a change of the mask.
+    Not with the segment, which is tagged once: who draws segments, and who remembers them for undo, would take each
+    mark for a change of the mask.
     """
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     text = None
     if draft is not None and segment is not None:
         said = {"marks": draft.marks, "ends": draft.ends, "held": draft.held}
-        text = json.dumps({"grid": grid_of(volume), "name": segment.GetName(), **said})
+        text = json.dumps({"grid": grid_of(volume), "owner": _owner(segment), **said})
     segmentation_node.SetAttribute(DRAFT + segment_id, text)
 
 
-def rename_draft(segmentation_node, segment_id: str) -> None:
-    """The segment of a draft may have another name by now; it goes when the segment was deleted."""
-    segment, text = segmentation_node.GetSegmentation().GetSegment(segment_id), None
-    try:
-        if segment is not None:
-            text = json.dumps({**_read(segmentation_node, segment_id), "name": segment.GetName()})
-    except (ValueError, TypeError):  # there is none, or it is damaged
-        text = None
-    segmentation_node.SetAttribute(DRAFT + segment_id, text)
+def _owner(segment) -> str:
+    if not tag_of(segment, OWNER):
+        segment.SetTag(OWNER, uuid.uuid4().hex)
+    return tag_of(segment, OWNER)
 
 
 def _read(segmentation_node, segment_id: str) -> dict:

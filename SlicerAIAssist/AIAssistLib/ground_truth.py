@@ -54,9 +54,11 @@ class GroundTruth:
         self._began = time.monotonic()
 
     def save(
-        self, volume_node, segmentation_node, comment: str = "", state: str = "submitted", progress=None
+        self, volume_node, segmentation_node, comment: str = "", state: str = "submitted", author=None, progress=None
     ) -> Conversation[Saved]:
         """Save all segments that are not empty, each under its name, as new versions, also if the image goes meanwhile.
+
+        `author` is whose labels they are, for a home on this computer; a server knows that by the token.
 
         `StoreError` when there is none, or two have the same name. What was saved before an error stays saved.
         """
@@ -79,6 +81,7 @@ class GroundTruth:
                     name=name,
                     comment=comment,
                     state=state,
+                    author=author,
                     seconds=seconds / len(segments),
                     prompts=prompts.to_json() if prompts is not None else None,
                     model=model or None,

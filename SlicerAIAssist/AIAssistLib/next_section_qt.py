@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError, ImageError
+from AIAssistLib.dicom_headers import files_of
+from AIAssistLib.loading import loaded
 from AIAssistLib.nodes import remove_with_display
-from AIAssistLib.section_qt import Section, fill_table
+from AIAssistLib.section_qt import Section, busy, fill_table
 from AIAssistLib.server_worklist import Study, fetched, show, studies, to_do_after
-from AIAssistLib.talks import Talk, sentence
-from AIAssistLib.worklist import after
+from AIAssistLib.talks import Conversation, Talk, sentence
+from AIAssistLib.worklist import Found, after
 
 
 class NextSection(Section):
@@ -56,28 +57,79 @@ class NextSection(Section):
         """Load the next image."""
         self.attempt(self._next_study if self._is_of_backend else self._next_file)
 
+    # The images of a folder
+
     def _next_file(self) -> None:
         folder = self.ui.folderEdit.currentPath
         if not folder:
             raise AIAssistError("No folder of images is chosen; choose one above.")
         here = self._file()
         shown, damaged = self._damaged
-        following = after(Path(folder), damaged if damaged is not None and shown == here else here)
-        if following is None:
-            self.tell(_("That was the last image of the folder."))
-        elif self.panel.may_leave():
-            self._damaged = (here, following)
-            self._go_on(_loaded(following))
+
+        def found(following: Found | None) -> None:
+            if following is None:
+                self.tell(_("That was the last image of the folder."))
+            elif self.panel.may_leave():
+                self._load(following, here)
+
+        self.tell(_("Looking for the next image"))
+        since = damaged if damaged is not None and shown == here else here
+        self._begin(after(Path(folder), since), found)
+
+    def _load(self, following: Found, here: Path | None) -> None:
+        def done(volume) -> None:
             self._damaged = (None, None)
+            self.tell("")
+            self._arrived(volume, agreed)
+
+        def failed(error: Exception) -> None:
+            if isinstance(error, ImageError):
+                self._damaged = (here, following.files[0])
+
+        agreed = self.panel.work()
+        self.tell_now(_("Loading {name}").format(name=following.name))
+        with busy():  # over at once for a series, which is read bit by bit
+            self._begin(loaded(following, self._show_progress), done, failed)
 
     def _file(self) -> Path | None:
+        """The file of the image that is shown, or one of its series."""
         volume = self.panel.editor.sourceVolumeNode()
-        storage = volume.GetStorageNode() if volume is not None else None
-        return Path(storage.GetFileName()) if storage is not None and storage.GetFileName() else None
+        if volume is None:
+            return None
+        storage = volume.GetStorageNode()
+        known = files_of(volume) or ([storage.GetFileName()] if storage is not None else [])
+        return Path(known[0]) if known and known[0] else None
 
-    def _go_on(self, volume) -> None:
+    # What is on its way
+
+    def _begin(self, conversation: Conversation, done, failed=lambda _error: None) -> None:
+        """Have a conversation that brings an image or says which is next; it can be cancelled."""
+        if self._is_fetching:
+            raise AIAssistError("An image is on its way already; wait for it, or cancel it.")
+
+        def over(outcome) -> None:
+            self._show_progress(None)
+            done(outcome)
+
+        def broken(error: Exception) -> None:
+            self._show_progress(None)
+            failed(error)
+            self.tell(sentence(error), failed=True)
+
+        self._show_progress(0.0)
+        talk = self.assistant.start(conversation, over, broken)
+        if talk.active:  # else another one may be under way by now
+            self._fetching = talk
+
+    def _arrived(self, volume, agreed: dict[str, int]) -> bool:
+        """Show an image that came, unless somebody drew meanwhile and wants to keep that; whether it is shown."""
+        if self.panel.work() != agreed and not self.panel.may_leave():
+            remove_with_display(volume)
+            return False
+        show(volume)
         self.panel.open(volume)
         self.panel.saving.begin_anew()
+        return True
 
     # The backend's studies
 
@@ -100,18 +152,32 @@ class NextSection(Section):
         self._seen([])
 
     def _next_study(self) -> None:
+        current = self._study()
+
         def seen(listed: list[Study]) -> None:
             self._seen(listed)
-            following = to_do_after(listed, self._study())
+            if to_do_after(listed, current) is None:
+                self._say_nothing_to_do()
+            elif self.panel.may_leave():
+                agreed = self.panel.work()
+                self.talk(self.assistant.conversations.next_study(current), lambda study: given(study, agreed))
+
+        def given(study: str | None, agreed: dict[str, int]) -> None:
+            following = next((one for one in self._studies if one.id == study), None)
             if following is not None:
-                self.attempt(self._fetch, following)
-            else:
-                others = sum(bool(study.colleague) and not study.is_done for study in listed)
-                nothing = _("No other image is to do here; {count} are kept.")
-                with_others = _("No other image is to do here; {count} are kept, and colleagues work on {others}.")
-                self.tell((with_others if others else nothing).format(count=len(listed), others=others))
+                self.attempt(self._fetch, following, agreed)
+            else:  # a colleague was faster
+                self._say_nothing_to_do()
 
         self.talk(studies(self.assistant.conversations), seen)
+
+    def _say_nothing_to_do(self) -> None:
+        listed = self._studies
+        others = sum(bool(study.colleague) and not study.is_done for study in listed)
+        text = _("No other image is to do here; kept: {count}.")
+        if others:
+            text = _("No other image is to do here; kept: {count}, with colleagues: {others}.")
+        self.tell(text.format(count=len(listed), others=others))
 
     def _study(self) -> str | None:
         """Id of the study that is shown, as far as it is known."""
@@ -122,35 +188,21 @@ class NextSection(Section):
         return study if node == volume.GetID() else vars(self.assistant.studies.of(volume)).get("study_id")
 
     def _open_row(self, row: int) -> None:
-        self.attempt(self._fetch, self._studies[row])
+        if self._is_fetching or self.panel.may_leave():
+            self.attempt(self._fetch, self._studies[row], self.panel.work())
 
-    def _fetch(self, study: Study) -> None:
-        if self._is_fetching:
-            raise AIAssistError("An image is on its way already; wait for it, or cancel it.")
-        if not self.panel.may_leave():
-            return
-        agreed = self.panel.work()
-        talk = fetched(self.assistant.conversations, study, self._show_progress)
-        self.tell(_("Getting {name}").format(name=study.name))
-        self._show_progress(0.0)
-
+    def _fetch(self, study: Study, agreed: dict[str, int]) -> None:
         def done(volume) -> None:
-            self._show_progress(None)
-            self._fetched = (volume.GetID(), study.id)
-            if self.panel.work() != agreed and not self.panel.may_leave():
-                remove_with_display(volume)
+            if not self._arrived(volume, agreed):
                 return
-            show(volume)
-            self._go_on(volume)
+            self._fetched = (volume.GetID(), study.id)
             self.panel.saving.refresh()
             labels = _("{name} has labels already; see History to bring them back.") if study.structures else ""
             self.tell(labels.format(name=study.name))
 
-        def failed(error: Exception) -> None:
-            self._show_progress(None)
-            self.tell(sentence(error), failed=True)
-
-        self._fetching = self.assistant.start(talk, done, failed)
+        self._begin(fetched(self.assistant.conversations, study, self._show_progress), done)
+        if self._is_fetching:
+            self.tell(_("Getting {name}").format(name=study.name))
 
     def cancel(self) -> None:
         """Stop getting an image; the one that is shown stays."""
@@ -166,17 +218,6 @@ class NextSection(Section):
         self.ui.cancelNextButton.setVisible(running)
         for button in (self.ui.nextButton, self.ui.saveNextButton):
             button.setEnabled(not running and self.ui.saveButton.enabled)  # as long as nothing is being saved
-
-
-def _loaded(file: Path):
-    """The volume node of a file; `ImageError` when Slicer cannot load it."""
-    try:
-        return slicer.util.loadVolume(str(file))
-    except RuntimeError as error:
-        raise ImageError(
-            f"{file.name} cannot be loaded as an image; press Next image again to go past it, and put a whole copy "
-            "in its place for later."
-        ) from error
 
 
 def _state(study: Study) -> str:

@@ -13,6 +13,7 @@ from AIAssistLib.auto_section_qt import AutoSection
 from AIAssistLib.backend_section_qt import BackendSection
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.export_section_qt import ExportSection
+from AIAssistLib.icons_qt import show_icons
 from AIAssistLib.next_section_qt import NextSection
 from AIAssistLib.nodes import remove_with_display
 from AIAssistLib.recovery_qt import Recovery
@@ -43,6 +44,7 @@ class Panel:
     def __init__(self, logic, widget, resources: Path):
         self.logic, self.widget, self.resources = logic, widget, resources
         self.ui = slicer.util.childWidgetVariables(widget)
+        show_icons(self.ui, resources / "Icons")
         widget.setMRMLScene(slicer.mrmlScene)
         self.editor = self.ui.editorWidget
         self.editor.setMRMLScene(slicer.mrmlScene)

@@ -15,7 +15,7 @@ from aiassist.engine.backend import AnnotateRequest
 from aiassist.errors import AIAssistError, Cancelled, PromptError
 from aiassist.imaging import MaskPatch
 from AIAssistLib.answers import Answer, Answers, Outcome, change, same, told
-from AIAssistLib.drafts import Draft, draft_of, keep_draft, rename_draft
+from AIAssistLib.drafts import Draft, draft_of, keep_draft
 from AIAssistLib.geometry import transform, world_to_ijk
 from AIAssistLib.marks import ENOUGH, EXTREME, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
@@ -94,7 +94,6 @@ class PointsSession:
             node.RemoveObserver(tag)
         self._observed = []
         if self.target is not None:
-            self._rename_draft()
             self.marks.clear()
         self.preview.clear()
         self._answers.begin_with(None)
@@ -118,10 +117,6 @@ class PointsSession:
         volume = self._assistant.studies.of(target.volume_node)
         keep_draft(target.segmentation_node, target.segment_id, draft, volume)
         self._drafted = draft is not None
-
-    def _rename_draft(self) -> None:
-        if self._drafted:
-            rename_draft(self.target.segmentation_node, self.target.segment_id)
 
     @property
     def busy(self) -> bool:
@@ -200,7 +195,6 @@ class PointsSession:
 
     def _scene_is_saved(self, *_) -> None:
         self.preview.undim()
-        self._rename_draft()
 
     def _volume_moves(self, *_) -> None:
         """Its transform is another one, was changed or hardened: marks and preview stay in their voxels."""

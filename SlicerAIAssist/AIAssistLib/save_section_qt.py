@@ -41,16 +41,14 @@ class SaveSection(Section):
         here = _("Who answers for the labels that are saved on this computer; remembered")
         there = _("The server knows you by your token, and saves your labels under its name")
         edit.setToolTip(there if by_token else here)
-        edit.setEnabled(not by_token and self.ui.saveButton.enabled)
+        edit.setEnabled(not by_token)
 
     def _name_author(self) -> None:
-        """Save under another name from now on; the process on this computer is told it when it starts."""
-        settings, before = self.logic.settings, self.logic.settings.author
-        if settings.where != SERVER and self.ui.authorEdit.text.strip() != before:
+        """Save under another name from now on."""
+        settings = self.logic.settings
+        if settings.where != SERVER and self.ui.authorEdit.text.strip() != settings.author:
             settings.author = self.ui.authorEdit.text
             self.show_author()
-            if settings.author != before:
-                self.panel.backend.restart()
 
     def save(self) -> None:
         """Save all segments as ground truth."""
@@ -63,7 +61,9 @@ class SaveSection(Section):
     def _save(self, and_next: bool) -> None:
         self.panel.accept_if_any()
         volume, segmentation = self.panel.structures.nodes()
-        talk = self._truth.save(volume, segmentation, self.ui.commentEdit.text.strip(), progress=self._sending)
+        author = self.logic.settings.author if self.assistant.home.near else None
+        comment = self.ui.commentEdit.text.strip()
+        talk = self._truth.save(volume, segmentation, comment, author=author, progress=self._sending)
         stamps = stamps_of(segmentation)
         self.tell(_("Saving"))
         self._allow(False)
@@ -97,7 +97,6 @@ class SaveSection(Section):
         """One save at a time: what it is about must not change under it."""
         for button in (self.ui.saveButton, self.ui.saveNextButton, self.ui.nextButton):
             button.setEnabled(allowed)
-        self.show_author()  # another one needs the backend to start again
         self._chosen()
 
     def _sending(self, share: float) -> None:

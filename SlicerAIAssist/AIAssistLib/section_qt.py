@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import qt
 import slicer
@@ -36,6 +38,11 @@ class Section:
         self._label.setStyleSheet("color: #c0392b;" if failed else "")
         self._label.setVisible(bool(text))
 
+    def tell_now(self, text: str) -> None:
+        """As `tell`, and shown before what comes next, which takes long and lets Slicer do nothing else."""
+        self.tell(text)
+        self._label.repaint()
+
     def attempt(self, function, *arguments) -> None:
         """Call something for the person; what goes wrong is said in one sentence."""
         try:
@@ -66,3 +73,13 @@ def fill_table(table, titles: list[str], rows: list[list[str]]) -> None:
 def ask(question: str) -> bool:
     """Ask the person; yes in testing mode."""
     return slicer.util.confirmYesNoDisplay(question, windowTitle="AI Assist")
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """While something goes on that cannot be interrupted, the cursor says so."""
+    qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
+    try:
+        yield
+    finally:
+        qt.QApplication.restoreOverrideCursor()

@@ -22,6 +22,12 @@ def segment_of(segmentation_node, segment_id: str):
     return segment
 
 
+def has_surface(segmentation_node) -> bool:
+    """Whether Slicer makes the 3D surface of a segment anew whenever its voxels change."""
+    name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    return segmentation_node.GetSegmentation().ContainsRepresentation(name)
+
+
 @dataclass(frozen=True)
 class Target:
     """Which segment is being annotated on which volume."""

@@ -155,6 +155,10 @@ class LocalConversations:
         """See `Conversations.truth`."""
         return self._process.truth(study)
 
+    def next_study(self, current: str | None) -> Conversation[str | None]:
+        """See `Conversations.next_study`."""
+        return self._process.next_study(current)
+
     def saved(self, study: str, structure: str, number: int) -> Conversation[MaskPatch]:
         """See `Conversations.saved`."""
         return self._process.saved(study, structure, number)

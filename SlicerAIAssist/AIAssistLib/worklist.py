@@ -1,7 +1,10 @@
-"""The images of a folder, one after the other."""
+"""The images of a folder and of the folders in it, one after the other."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiassist.errors import ImageError
@@ -10,19 +13,71 @@ from aiassist.errors import ImageError
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
-def images(folder: Path) -> list[Path]:
-    """The images of a folder by name; segmentations are left out. `ImageError` when it is no folder."""
+@dataclass(frozen=True)
+class Found:
+    """An image that was found: its name, and its file, or the files of its DICOM series."""
+
+    name: str
+    files: tuple[Path, ...]
+    is_series: bool = False
+    is_multiframe: bool = False
+
+
+def after(folder: Path, current: Path | None) -> Generator[None, None, Found | None]:
+    """Find the image after the one of the file `current`, or the first; None at the end. Gives Slicer turns.
+
+    Images come by name, a folder's files first, then its DICOM series, then the folders in it. Only the folder of the
+    current image and those after it are looked into, as far as needed. `ImageError` when it is no folder.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder} is no folder; choose the one with the images.")
-    found = (path for path in folder.iterdir() if path.name.lower().endswith(ENDINGS))
-    return sorted(path for path in found if ".seg." not in path.name.lower() and not path.name.startswith("."))
+    here = current.parent if current is not None and current.is_relative_to(folder) else None
+    for place in _folders(folder, here):
+        files = sorted(Path(entry.path) for entry in _entries(place) if entry.is_file())
+        found = [Found(path.name, (path,)) for path in files if _is_image(path)]
+        is_next_a_file = any(current in one.files for one in found[:-1]) if place == here else bool(found)
+        if not is_next_a_file:
+            found += yield from _series(place, files)
+        following = _following(found, current)
+        if following is not None:
+            return following
+        yield
+    return None
 
 
-def after(folder: Path, current: Path | None) -> Path | None:
-    """The image after `current`, or the first; None at the end."""
-    found = images(folder)
-    if current is None or current not in found:
-        return found[0] if found else None
-    following = found[found.index(current) + 1 :]
-    return following[0] if following else None
+def _following(found: list[Found], current: Path | None) -> Found | None:
+    """The image after the one with this file; the first when there is none."""
+    place = next((number for number, one in enumerate(found) if current in one.files), -1)
+    return found[place + 1] if place + 1 < len(found) else None
+
+
+def _folders(folder: Path, here: Path | None) -> Iterator[Path]:
+    """A folder and those in it by name, from `here` on."""
+    if here is None or folder.parts >= here.parts:
+        yield folder
+    for inner in sorted(Path(entry.path) for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)):
+        if here is None or here.is_relative_to(inner) or inner.parts >= here.parts:
+            yield from _folders(inner, here)
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    """What is in a folder; nothing of one that may not be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _is_image(path: Path) -> bool:
+    """Whether Slicer loads a file as a volume, by its name; segmentations are none."""
+    return path.name.lower().endswith(ENDINGS) and ".seg." not in path.name.lower()
+
+
+def _series(folder: Path, files: list[Path]) -> Generator[None, None, list[Found]]:
+    from aiassist.imaging.dicom_listing import listing_series  # needs what Slicer's console does not load otherwise
+
+    listed = yield from listing_series(path for path in files if not path.name.lower().endswith(ENDINGS))
+    names = (f"{folder.name} {series.name}".strip() for series in listed)
+    return [Found(name, one.files, True, one.is_multiframe) for name, one in zip(names, listed, strict=True)]

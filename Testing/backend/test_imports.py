@@ -20,18 +20,19 @@ BY_TORCH = {"aiassist.segmenters.network", "aiassist.segmenters.torch_runner"}
 
 #: The layers below the commands, and what of aiassist each may import besides itself.
 ALLOWED = {
-    "imaging": {"errors", "files"},
+    "imaging": {"errors", "files", "words"},
     "prompts": {"imaging", "errors"},
     "contour": {"imaging", "prompts", "errors"},
     "segmenters": {"imaging", "prompts", "errors", "resources"},
     "engine": {"segmenters", "imaging", "prompts", "errors"},
-    "protocol": {"engine", "segmenters", "imaging", "prompts", "errors"},
+    "protocol": {"engine", "segmenters", "imaging", "prompts", "errors", "words"},
     "client": {"protocol", "engine", "segmenters", "imaging", "errors"},
     "groundtruth": {"imaging", "prompts", "errors", "files"},
     "server": {"protocol", "engine", "segmenters", "groundtruth", "contour", "imaging", "prompts", "errors", "files"},
     "resources": {"errors"},
     "errors": set(),
     "files": set(),
+    "words": set(),
 }
 
 #: What the engine must not know.

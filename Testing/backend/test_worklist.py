@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -70,12 +71,41 @@ def test_an_image_that_somebody_fetched_is_theirs_until_they_take_up_another(tmp
         assert saved.status_code == 200 and seen_by("ann") == ["bob", None, None]
 
 
+def test_who_asks_for_the_next_study_at_the_same_time_is_given_another(tmp_path):
+    people = [f"person{number}" for number in range(8)]
+    with GroundTruthStore(tmp_path / "studies") as store:
+        ids = [store.add_study(random_volume(seed), f"ct {seed}").id for seed in range(6)]
+        store.add(ids[1], "spleen", random_patch(1), author="ann", state=State.APPROVED)
+    file = tmp_path / "tokens.txt"
+    tokens = {name: add_token(file, name, "annotator") for name in people}
+    with Server(tmp_path / "studies", "--token-file", str(file)) as server:
+
+        def given(name, current=None):
+            answer = server.ask("POST", "/api/truth/next", tokens[name], json={"current": current})
+            assert answer.status_code == 200
+            return answer.json()["study"]
+
+        with ThreadPoolExecutor(len(people)) as pool:
+            first = dict(zip(people, pool.map(given, people), strict=True))
+        assert sorted(filter(None, first.values())) == sorted({*ids} - {ids[1]})
+        assert list(first.values()).count(None) == 3
+        holder = next(name for name in people if first[name] == ids[0])
+        assert given(holder) == ids[0]  # whose answer was lost, and asks again
+        assert given(holder, ids[0]) is None  # the others are with the others
+        waiting = next(name for name in people if first[name] is None)
+        assert given(waiting) is None
+        last = next(name for name in people if first[name] == ids[5])
+        server.ask("GET", f"/api/studies/{ids[1]}/voxels?size=8", tokens[last])  # takes up another
+        assert given(waiting, ids[3]) == ids[5]
+
+
 def test_after_hours_of_silence_an_image_is_anybodys(monkeypatch):
     taken = Taken()
     taken.take("ann", "a")
     assert taken.by_others("bob") == {"a": "ann"} and taken.by_others("ann") == {}
+    assert taken.take_first("bob", ["a"]) is None
     monkeypatch.setattr("aiassist.server.taken.PATIENCE", 0)
-    assert taken.by_others("bob") == {}
+    assert taken.by_others("bob") == {} and taken.take_first("bob", ["a"]) == "a"
 
 
 def test_one_structure_that_is_not_handed_in_leaves_a_study_to_do(tmp_path):

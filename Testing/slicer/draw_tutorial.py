@@ -85,7 +85,7 @@ class Stage:
         for number, view in enumerate(shown):
             place = (PANEL + GAP + number % 2 * (SIDE + GAP), number // 2 * (SIDE + GAP))
             sheet.paste(Image.fromarray(self.views[view].picture()), place)
-        sheet.quantize(255).save(self.out / f"slicer-{name}.png", optimize=True)
+        sheet.quantize(255, Image.Quantize.MAXCOVERAGE).save(self.out / f"slicer-{name}.png", optimize=True)
         print(self.out / f"slicer-{name}.png")
 
 

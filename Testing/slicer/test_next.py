@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import qt
 import slicer
+from server_helpers import Server as RunningServer
 
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import Geometry, MaskPatch, Volume, read_volume
+from aiassist.server.tokens import add_token
 from AIAssistLib.geometry import study_of
 from AIAssistLib.homes_qt import Server
 from AIAssistLib.server_worklist import Study, to_do_after
@@ -120,7 +122,7 @@ def test_what_is_saved_goes_from_the_scene_and_is_done(panel, server, case):
     assert count_nodes() == before
     wait(lambda: panel.ui.studiesTable.item(2, 1).text() == "done")
     panel.ui.nextButton.click()
-    wait(lambda: panel.ui.saveLabel.text == "No other image is to do here; 3 are kept.")
+    wait(lambda: panel.ui.saveLabel.text == "No other image is to do here; kept: 3.")
     assert panel.editor.sourceVolumeNode().GetName() == "oblique"
 
 
@@ -222,6 +224,37 @@ def test_the_list_of_one_server_is_not_shown_for_another(panel, server):
     assistant.home.close = lambda: None
     assistant.move(Server("http://127.0.0.1:9"))
     assert panel.ui.studiesTable.rowCount == 0 and panel.images._studies == []
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_colleague_who_presses_next_a_moment_before_gets_another_image(left, panel, kept, tmp_path, monkeypatch):
+    tokens = {name: add_token(tmp_path / "tokens.txt", name, "annotator") for name in ("ann", "bob")}
+    with RunningServer(kept.folder / "server", "--token-file", str(tmp_path / "tokens.txt")) as running:
+        panel.logic.assistant.home = Server(running.url, tokens["ann"])
+        panel.ui.imagesCombo.setCurrentIndex(1)
+        wait(lambda: panel.ui.studiesTable.rowCount == 3)
+        seen, first, given = panel.images._seen, panel.editor.sourceVolumeNode(), []
+        slicer.util.arrayFromVolume(first)[:] += 1  # none of the list
+        slicer.util.arrayFromVolumeModified(first)
+
+        def hooked(listed):  # Ann has the list of before
+            seen(listed)
+            answer = running.ask("POST", "/api/truth/next", tokens["bob"], json={"current": None})
+            given.append(answer.json()["study"])
+            if not left:
+                with GroundTruthStore(kept.folder / "server") as store:
+                    mask = MaskPatch.of_mask(Case().volume.voxels > 100)
+                    store.add(kept.ids["torso"], "bone", mask, author="cat", state=State.APPROVED)
+
+        monkeypatch.setattr(panel.images, "_seen", hooked)
+        panel.ui.nextButton.click()
+        if left:
+            wait(lambda: panel.editor.sourceVolumeNode() is not first and panel.ui.nextButton.enabled)
+            assert study_of(panel.editor.sourceVolumeNode()).study_id == kept.ids["torso"]
+        else:
+            wait(lambda: panel.ui.saveLabel.text.startswith("No other image is to do here; kept: 3"))
+            assert panel.editor.sourceVolumeNode() is first
+        assert given == [kept.ids["oblique"]]
 
 
 def test_a_server_that_is_not_there_is_said_and_the_image_stays(panel, server):

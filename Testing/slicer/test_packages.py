@@ -190,7 +190,7 @@ def test_smart_contour_without_its_packages_says_what_to_do(panel, monkeypatch):
 
 def test_the_console_says_what_is_missing(module, packages, case, monkeypatch):
     monkeypatch.setattr(module.logic, "packages", packages)
-    with pytest.raises(AIAssistError, match="still needs 1 packages; open the module AI Assist and press Install"):
+    with pytest.raises(AIAssistError, match="still needs 1 package; open the module AI Assist and press Install"):
         module.logic.annotate(case.node, case.ends("spleen"))
 
 

@@ -119,11 +119,41 @@ def test_marks_that_the_backend_could_not_answer_come_back(points, panel, slice_
     assert points.session.marks.roles() == ["extreme"] * 6
 
 
-def test_a_draft_follows_the_name_of_its_segment_when_the_scene_is_saved(points, slice_views, case):
+def test_a_draft_outlives_a_rename_outside_of_ai_points_and_comes_back(points, panel, slice_views, case):
+    for world in case.ends("spleen")[:3]:
+        click(slice_views["Green"], world)
+    panel.editor.setActiveEffectByName("Paint")
+    case.segmentation.GetSegmentation().GetSegment(case.liver).SetName("spleen")
+    panel.points()
+    assert points.session.marks.roles() == ["extreme"] * 3
+    panel.editor.setActiveEffectByName("")
+    case.segmentation.GetSegmentation().GetSegment(case.liver).SetName("third name")
+    panel.points()
+    assert points.session.marks.roles() == ["extreme"] * 3
+
+
+def test_a_draft_is_not_that_of_a_new_segment_with_the_id_of_a_deleted_one(points, panel, slice_views, case):
+    segments = case.segmentation.GetSegmentation()
     click(slice_views["Green"], case.ends("spleen")[0])
-    case.segmentation.GetSegmentation().GetSegment(case.liver).SetName("other")
-    slicer.mrmlScene.InvokeEvent(slicer.vtkMRMLScene.StartSaveEvent)
-    assert draft_of(case.segmentation, case.liver, case.volume) is not None
+    name = segments.GetSegment(case.liver).GetName()
+    panel.editor.setActiveEffectByName("")
+    segments.RemoveSegment(case.liver)
+    assert segments.AddEmptySegment(case.liver, name) == case.liver
+    panel.editor.setCurrentSegmentID(case.liver)
+    panel.points()
+    assert points.session.marks.roles() == []
+
+
+def test_a_mark_leaves_undo_and_redo_as_they_were(points, panel, slice_views, case):
+    click(slice_views["Green"], case.ends("spleen")[0])
+    panel.editor.saveStateForUndo()
+    write_plainly(MaskPatch.of_mask(case.mask("liver")), case.node, case.segmentation, case.liver)
+    panel.editor.undo()
+    assert not mask_of(case, case.liver).any()
+    click(slice_views["Green"], case.ends("spleen")[1])
+    panel.editor.redo()
+    assert (mask_of(case, case.liver) == case.mask("liver")).all()
+    assert draft_of(case.segmentation, case.liver, case.volume).marks[0][0] == "extreme"
 
 
 def test_a_new_outline_of_a_filled_segment_comes_back_as_one(points, panel, filled, slice_views, case):

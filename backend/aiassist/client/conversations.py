@@ -319,6 +319,11 @@ class Conversations:
         reply = yield Request("GET", "/api/truth" if study is None else f"/api/truth/{study}")
         return check(reply).json()["studies" if study is None else "versions"]
 
+    def next_study(self, current: str | None) -> Conversation[str | None]:
+        """Be given the next study to do, which nobody else is given then; its id, or None when there is none."""
+        reply = yield Request.of_json("POST", "/api/truth/next", {"current": current})
+        return check(reply).json()["study"]
+
     @property
     def keeper(self) -> Conversations:
         """Whoever ground truth is saved with; in Slicer's own process that is another."""
@@ -330,12 +335,14 @@ class Conversations:
         """Save a mask as ground truth; returns the new version. With `volume` also of a study that was closed.
 
         Details: ``name`` of the study when it is new, ``model``, ``model_version``, ``prompts``, ``seconds``,
-        ``edits``, ``comment``, ``state``, ``parent`` (number of the version it was made from, 0 for the first: with it,
+        ``edits``, ``comment``, ``state``, ``author`` (only where nobody but the caller may use the server), ``parent``
+        (number of the version it was made from, 0 for the first: with it,
         a save whose answer was lost is tried again and saved once).
         """
         version = yield from self.put_mask(study, mask, volume)
         path, again = f"/api/truth/{study}/{quote(structure, safe='')}", details.get("parent") is not None
-        message = Request.of_json("POST", path, {**details, "mask": version}, seconds=300, repeatable=again)
+        said = {name: value for name, value in details.items() if value is not None}
+        message = Request.of_json("POST", path, {**said, "mask": version}, seconds=300, repeatable=again)
         reply = yield message
         if _error_name(reply) in (UnknownMaskError.__name__, UnknownStudyError.__name__):  # the server was restarted
             yield from self.put_mask(study, mask, volume)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiassist.commands.shared import point
 from aiassist.errors import AIAssistError, ContourError
+from aiassist.words import counted
 
 AXES = ("axial", "coronal", "sagittal")
 
@@ -57,7 +58,8 @@ def trace_mask(options) -> None:
         slices.append({"index": index, "rings": outlines})
     with whole_file(options.output) as temporary:
         temporary.write_text(json.dumps({"axis": options.axis, "slices": slices}), encoding="utf8")
-    print(f"{options.output}: {sum(len(s['rings']) for s in slices)} outlines on {len(slices)} slices.")
+    outlines = counted(sum(len(s["rings"]) for s in slices), "outline")
+    print(f"{options.output}: {outlines} on {counted(len(slices), 'slice')}.")
 
 
 def snap_mask(options) -> None:

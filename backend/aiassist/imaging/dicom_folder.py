@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
 from aiassist.errors import ImageError
-from aiassist.imaging.dicom_header import damage_said, header_of, identified
+from aiassist.imaging.dicom_header import damage_said, header_of, identified, unheard
+from aiassist.imaging.dicom_listing import is_cut_off
 from aiassist.imaging.dicom_series import DicomSeries
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
@@ -21,6 +23,8 @@ _NEEDED = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacin
 
 #: Slices may lie this far (in slice distances) from even spacing before the series is refused.
 EVEN = 0.02
+#: Slices that are decoded at once, and the share of the work that their headers are.
+PIECE, HEADERS = 4, 0.5
 
 
 def read_dicom_folder(folder: Path) -> Volume:
@@ -35,7 +39,20 @@ def read_dicom_folder(folder: Path) -> Volume:
         When the folder holds no series or several, when a file is damaged or does not say where it
         lies, or when slices are missing, doubled, unevenly spaced or differ in orientation or size.
     """
-    slices = _image_headers(folder)
+    reading = reading_dicom([path for path in folder.iterdir() if path.is_file()], folder)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            return end.value
+
+
+def reading_dicom(files: Sequence[Path], folder: Path) -> Generator[float, None, Volume]:
+    """As `read_dicom_folder`, of some files of a folder, for who must not wait; yields the share that is done."""
+    files, slices, headers = sorted(path for path in files if not path.name.startswith(".")), [], []
+    for number, path in enumerate(files):
+        slices += _slice_of(path)
+        yield HEADERS / 2 * number / len(files)
     if not slices:
         raise ImageError(f"{folder} holds no DICOM images; name a folder with one series, or an image file.")
     series = sorted({str(header.get("SeriesInstanceUID", "")) for _, header in slices})
@@ -44,26 +61,30 @@ def read_dicom_folder(folder: Path) -> Volume:
             f"{folder} holds {len(series)} DICOM series ({', '.join(series[:3])}...); put each in a folder of its own."
         )
     ordered, geometry = _sort(folder, slices)
-    headers = tuple(_header_of(path, header) for path, header in ordered)
-    return Volume(_read_voxels(folder, ordered, geometry), geometry, DicomSeries(headers))
+    for path, header in ordered:
+        headers.append(_header_of(path, header))
+        yield HEADERS / 2 * (1 + len(headers) / len(ordered))
+    voxels = yield from _reading_voxels(folder, ordered, geometry)
+    return Volume(voxels, geometry, DicomSeries(tuple(headers)))
 
 
-def _image_headers(folder: Path) -> list[tuple[Path, pydicom.Dataset]]:
-    found = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
-        try:
-            with damage_said(path):
-                header = pydicom.dcmread(path, stop_before_pixels=True)
-                if "Rows" in header and "ImagePositionPatient" in header:
-                    _check_needed(path, header)
-                    found.append((path, identified(header)))
-        except InvalidDicomError:
-            continue
-    return found
+def _slice_of(path: Path) -> list[tuple[Path, pydicom.Dataset]]:
+    """A file with its header; nothing when it is no DICOM image."""
+    try:
+        with unheard(), damage_said(path):
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            if is_cut_off(header):
+                raise ImageError(f"{path} is a damaged DICOM file; copy it again.")
+            if "Rows" not in header or "ImagePositionPatient" not in header:
+                return []
+            _check_needed(path, header)
+            return [(path, identified(header))]
+    except InvalidDicomError:
+        return []
 
 
 def _header_of(path: Path, header: pydicom.Dataset) -> dict:
-    with damage_said(path):
+    with unheard(), damage_said(path):
         return header_of(header)
 
 
@@ -114,18 +135,32 @@ def _even_step(folder: Path, positions: np.ndarray) -> np.ndarray | None:
     return step
 
 
-def _read_voxels(folder: Path, slices, geometry: Geometry) -> np.ndarray:
+def _reading_voxels(folder: Path, slices, geometry: Geometry) -> Generator[float, None, np.ndarray]:
     check_promise(folder, geometry.size[:2], 2, slices[0][0])
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(path) for path, _ in slices])
     scales = {(header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)) for _, header in slices}
-    if len(scales) > 1:  # as in PET; ITK would cut all slices to the type that the first one needs
-        reader.SetOutputPixelType(sitk.sitkFloat32)
+    # where they differ, as in PET, ITK would cut all slices to the type that the first one needs
+    pixel, voxels = (sitk.sitkFloat32 if len(scales) > 1 else None), None
+    for start in range(0, len(slices), PIECE):
+        piece = [str(path) for path, _ in slices[start : start + PIECE]]
+        image = _decoded(folder, piece, pixel)
+        pixel = image.GetPixelID()
+        part = sitk.GetArrayFromImage(image)
+        part = luminance(part) if part.ndim == 4 else part
+        if part.shape != (len(piece), *geometry.shape[1:]):
+            raise ImageError(f"{folder} holds {part.shape[0]} frames for {len(piece)} slices.")
+        voxels = np.empty(geometry.shape, part.dtype) if voxels is None else voxels
+        voxels[start : start + len(piece)] = part
+        yield HEADERS + (1 - HEADERS) * (start + len(piece)) / len(slices)
+    return voxels
+
+
+def _decoded(folder: Path, files: list[str], pixel: int | None) -> sitk.Image:
+    """The pixels of some slices; in the type of those before, if there are any."""
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(files)
+    if pixel is not None:
+        reader.SetOutputPixelType(pixel)
     try:
-        voxels = sitk.GetArrayFromImage(reader.Execute())
+        return reader.Execute()
     except RuntimeError as error:
         raise ImageError(f"The pixels of the DICOM series in {folder} cannot be decoded.") from error
-    voxels = luminance(voxels) if voxels.ndim == 4 else voxels
-    if voxels.shape != geometry.shape:
-        raise ImageError(f"{folder} holds {voxels.shape[0]} frames for {geometry.shape[0]} slices.")
-    return voxels

@@ -14,6 +14,7 @@ import numpy as np
 
 from aiassist.errors import ImageError, StoreError
 from aiassist.imaging.geometry import Geometry
+from aiassist.words import counted
 
 #: A slice lies where its header says to within this share of a voxel, or the header is another image's.
 NEAR = 0.1
@@ -101,7 +102,9 @@ class DicomSeries:
         """
         count = geometry.shape[0]
         if len(headers) != count:
-            raise ImageError(f"There are {len(headers)} DICOM headers for {count} slices.")
+            raise ImageError(
+                f"{counted(len(headers), 'DICOM header')} for {counted(count, 'slice')}: there must be one for each."
+            )
         for tag, name in _SHARED.items():
             if len({text_of(header, tag) for header in headers}) > 1:
                 raise ImageError(f"The DICOM headers are of several {name}.")

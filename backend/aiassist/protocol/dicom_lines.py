@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from aiassist.errors import UploadError
 from aiassist.imaging import DicomSeries, Geometry
 from aiassist.imaging.dicom_header import cleaned
+from aiassist.words import counted
 
 #: Content type: bytes, as of all that is no single JSON object.
 LINES_TYPE = "application/octet-stream"
@@ -32,7 +33,9 @@ def series_from_lines(data: bytes, geometry: Geometry) -> DicomSeries:
     """
     count = data.count(b"\n")
     if count > geometry.shape[0]:
-        raise UploadError(f"There are {count} DICOM headers for {geometry.shape[0]} slices.")
+        raise UploadError(
+            f"{counted(count, 'DICOM header')} for {counted(geometry.shape[0], 'slice')}: there must be one for each."
+        )
     lines = data.removesuffix(b"\n").split(b"\n")
     return DicomSeries.matched([_header_of(line, number) for number, line in enumerate(lines, 1)], geometry)
 

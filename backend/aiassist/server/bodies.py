@@ -105,8 +105,23 @@ class SaveBody(Strict):
     edits: int | None = Field(None, ge=0, le=10**9)
     comment: str = Field("", max_length=10_000)
     state: Literal["draft", "submitted"] = "draft"
+    author: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Whose label it is, where the server has no token file and so nobody but who started it; else 403 "
+        "for any name but the token's",
+    )
     parent: int | None = Field(
         None, ge=0, le=10**9, description="The version it was made from, 0 for the first; makes a retry harmless"
+    )
+
+
+class NextBody(Strict):
+    """Ask for the next study to do."""
+
+    current: StudyId | None = Field(
+        None, description="The study that is done with; the list begins anew after the last"
     )
 
 

@@ -59,19 +59,21 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
             "labels": [*names, *sorted(found - set(names))],
             "models": {card.name: _model(card, names) for card in cards},
             "trainers": {},
-            "strategies": {"first": {"description": "The oldest image without a label"}},
+            "strategies": {"first": {"description": "The oldest image without a label that nobody else works on"}},
             "scoring": {},
             "train_stats": {},
             "datastore": {"total": len(latest), "completed": sum(bool(labels) for labels in latest.values())},
         }
 
     @routes.post("/activelearning/{strategy}", summary="The next image to annotate", responses=fails())
-    async def next_image(strategy: str) -> dict:
-        for study, labels in (await thread(_latest, service)).items():
-            if not labels:
-                name = (await thread(service.store.study, study)).name
-                return {"id": study, "name": name, "path": "", "strategy": strategy[:100]}
-        return {}
+    async def next_image(strategy: str, request: Request) -> dict:
+        latest = await thread(_latest, service)
+        free = [study for study, labels in latest.items() if not labels]
+        study = service.take_first(person_of(request), free)
+        if study is None:
+            return {}
+        name = (await thread(service.store.study, study)).name
+        return {"id": study, "name": name, "path": "", "strategy": strategy[:100]}
 
     _datastore_routes(routes, desk)
     _infer_routes(routes, desk)

@@ -63,7 +63,7 @@ def serve(
     token file, ``token``, the way to be `author`. With `until_stdin_closes` the server stops when its standard input
     does, as it does when the program that started it is gone. With `warm_up` the default model is loaded meanwhile.
     """
-    own = None if address.token_file is not None else (Person(author, "admin"), new_token())
+    own = None if address.token_file is not None else (Person(author, "admin", is_alone=True), new_token())
     tokens = Tokens(address.token_file, own)
     listener = _listen(address)
     service = Service(settings)

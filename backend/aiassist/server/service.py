@@ -7,7 +7,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -155,6 +155,21 @@ class Service:
         others = self._taken.by_others(person.name)
         return [{**one, "with": others.get(one["id"])} for one in self.store.worklist()]
 
+    def next_study(self, person: Person, current: str | None) -> str | None:
+        """Give somebody the next study to do, passed over for everybody else from now on; None if there is none.
+
+        It is the first after the `current` one that is not done and with nobody else, beginning anew at the end.
+        """
+        listed = self.store.worklist()
+        ids = [one["id"] for one in listed]
+        first = ids.index(current) + 1 if current in ids else 0
+        turned = [one for one in listed[first:] + listed[:first] if one["state"] != "done" and one["id"] != current]
+        return self.take_first(person, [one["id"] for one in turned])
+
+    def take_first(self, person: Person, studies: list[str]) -> str | None:
+        """Give somebody the first of some studies that nobody else works on; see `Taken.take_first`."""
+        return self._taken.take_first(person.name, studies)
+
     def forget_study(self, study: str, person: Person) -> None:
         """Remove an uploaded study; what the ground truth holds of it stays."""
         with self.spool.lock(study):
@@ -251,9 +266,13 @@ class Service:
     # Ground truth
 
     def save(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion:
-        """Save a known mask as a new version; saving the same once more returns the version that is there."""
+        """Save a known mask as a new version; saving the same once more returns the version that is there.
+
+        It is of the person's name; only who is alone may name another author, see `Person.author`.
+        """
+        author = replace(person, name=person.author(details.get("author")))
         with self._saving:
-            again = self._saved_already(person, study, structure, details) if self.store.has(study) else None
+            again = self._saved_already(author, study, structure, details) if self.store.has(study) else None
             if again is not None:
                 return again
             mask = self.studies.mask(study, details["mask"])
@@ -267,7 +286,7 @@ class Service:
                 study,
                 structure,
                 mask,
-                author=person.name,
+                author=author.name,
                 prompts=Prompts.from_json(prompts) if prompts else None,
                 state=State(details.get("state") or "draft"),
                 **{k: details.get(k) for k in ("model", "model_version", "seconds", "edits")},
@@ -275,7 +294,7 @@ class Service:
                 comment=details.get("comment") or "",
             )
         self._taken.take(person.name, study)
-        self.note(person, "save", study=study, structure=version.structure, version=version.number)
+        self.note(author, "save", study=study, structure=version.structure, version=version.number)
         return version
 
     def _saved_already(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion | None:

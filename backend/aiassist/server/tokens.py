@@ -24,10 +24,22 @@ _NAME = re.compile(r"[\w.@-]{1,64}")
 
 @dataclass(frozen=True)
 class Person:
-    """Who asks, and what they may do: an annotator works on studies, an admin also removes them and sees logs."""
+    """Who asks, and what they may do: an annotator works on studies, an admin also removes them and sees logs.
+
+    ``is_alone`` is who started a process that nobody else may use: they say themselves whose labels are.
+    """
 
     name: str
     role: Role
+    is_alone: bool = False
+
+    def author(self, named: str | None) -> str:
+        """Whose labels are that this person saves. `AccessError` when they name somebody and may not."""
+        if named is None or named == self.name:
+            return self.name
+        if not self.is_alone:
+            raise AccessError(f"Labels are saved under the name of your token, {self.name}; leave the author out.")
+        return named
 
 
 class Tokens:

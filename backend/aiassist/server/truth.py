@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from aiassist.protocol.messages import PATCH_TYPE
-from aiassist.server.bodies import Number, SaveBody, Structure, Study
+from aiassist.server.bodies import NextBody, Number, SaveBody, Structure, Study
 from aiassist.server.exchange import A_PATCH, fails, person_of
 from aiassist.server.service import Service
 
@@ -22,12 +22,23 @@ def truth_routes(service: Service) -> APIRouter:
         "/truth",
         summary="The studies that are kept, oldest first",
         description="`state` is `done` when a study has labels and the newest version of each is submitted or "
-        "approved, else `todo`. `structures` is how many have a label. `with` names somebody else who fetched the "
-        "study or saved labels of it within the last hours, and took up no other since.",
+        "approved, else `todo`. `structures` is how many have a label. `with` names somebody else who was given or "
+        "fetched the study or saved labels of it within the last hours, and took up no other since.",
         responses=fails(),
     )
     async def studies(request: Request) -> dict:
         return {"studies": await thread(service.worklist, person_of(request))}
+
+    @routes.post(
+        "/truth/next",
+        summary="Be given the next study to do",
+        description="`study` is the id of the first one after the current that is not done and with nobody else, or "
+        "null. It is yours at once: whoever asks at the same time is given another. It is anybody's again when you "
+        "are given, fetch or save another, or after some hours of silence.",
+        responses=fails(),
+    )
+    async def next_study(body: NextBody, request: Request) -> dict:
+        return {"study": await thread(service.next_study, person_of(request), body.current)}
 
     @routes.get("/truth/{study}", summary="All label versions of a study", responses=fails())
     async def history(study: Study) -> dict:

@@ -1,0 +1,176 @@
+"""The next image of a folder whose subfolders hold DICOM series."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import qt
+import slicer
+from dicom_series import write_series
+
+from aiassist.groundtruth import GroundTruthStore
+from aiassist.imaging import read_volume
+from AIAssistLib.geometry import study_of
+from AIAssistLib.worklist import after
+from helpers import CASE, add_segment, wait
+
+OBLIQUE = np.array([[2.4, -1.92, 0, 11.5], [1.8, 2.56, 0, -7], [0, 0, -3, 3], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def folder(panel, tmp_path) -> Path:
+    """A folder with a series in "a/ct", two in "b", and none in "c"; chosen in the panel."""
+    volume = read_volume(CASE / "image.nii.gz")
+    for number, (place, prefix) in enumerate((("a/ct", "one"), ("b", "first"), ("b", "second"))):
+        stored = volume.voxels[: 10 + number].astype(np.int16)
+        write_series(tmp_path / place, stored, OBLIQUE if prefix == "second" else volume.geometry.affine, prefix=prefix)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "notes.txt").write_text("nothing to see here")
+    panel.ui.folderEdit.currentPath = str(tmp_path)
+    return tmp_path
+
+
+def go_on(panel) -> None:
+    """Press Next and wait until it is over."""
+    panel.ui.nextButton.click()
+    wait(lambda: panel.ui.nextButton.enabled)
+
+
+def slices_of(panel) -> int:
+    return panel.editor.sourceVolumeNode().GetImageData().GetDimensions()[2]
+
+
+def test_each_series_of_a_folder_is_an_image_after_the_files(panel, folder, monkeypatch):
+    from AIAssistLib.auto_segment import modality_of
+
+    def load(path):  # as Slicer's own, which no test has
+        raise RuntimeError(f"Failed to load node from file: {path}")
+
+    monkeypatch.setattr(slicer.util, "loadVolume", load)
+    (folder / "a.nii.gz").write_bytes(b"no image")
+    go_on(panel)
+    assert panel.ui.saveLabel.text.startswith("a.nii.gz cannot be loaded as an image; press Next image again")
+    seen = []
+    for _ in range(3):
+        go_on(panel)
+        seen.append(slices_of(panel))
+        node = panel.editor.sourceVolumeNode()
+        assert modality_of(node) == "CT" and not panel.ui.cancelNextButton.isVisible()
+    assert seen[0] == 10 and sorted(seen[1:]) == [11, 12]
+    go_on(panel)
+    assert panel.ui.saveLabel.text == "That was the last image of the folder."
+    assert panel.editor.sourceVolumeNode() is node
+
+
+def test_voxels_and_geometry_are_those_of_the_files(panel, folder):
+    wanted = read_volume(folder / "a" / "ct")
+    go_on(panel)
+    study = study_of(panel.editor.sourceVolumeNode())
+    assert study.study_id == wanted.study_id
+    assert panel.editor.sourceVolumeNode().GetName() == "ct"
+
+
+def test_its_headers_are_saved_with_its_ground_truth(panel, homes, folder, case):
+    wanted = read_volume(folder / "a" / "ct")
+    go_on(panel)
+    case.node, case.segmentation = panel.editor.sourceVolumeNode(), panel.editor.segmentationNode()
+    add_segment(case, "spleen", np.ones((10, *case.labels.shape[1:]), bool))
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved: spleen" in panel.ui.saveLabel.text)
+    assert "without DICOM headers" not in panel.ui.saveLabel.text
+    with GroundTruthStore(homes.folder / "computer") as store:
+        assert store.series(wanted.study_id) == wanted.dicom
+
+
+def test_files_that_are_gone_are_said_when_labels_are_saved(panel, folder, case):
+    go_on(panel)
+    case.node, case.segmentation = panel.editor.sourceVolumeNode(), panel.editor.segmentationNode()
+    slicer.util.arrayFromVolume(case.node)[:] += 1  # a study that nobody keeps the headers of
+    slicer.util.arrayFromVolumeModified(case.node)
+    add_segment(case, "spleen", np.ones((10, *case.labels.shape[1:]), bool))
+    for path in (folder / "a" / "ct").iterdir():
+        path.unlink()
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved: spleen" in panel.ui.saveLabel.text)
+    assert "(without DICOM headers: " in panel.ui.saveLabel.text and "cannot be read" in panel.ui.saveLabel.text
+
+
+@pytest.mark.parametrize("size", [200, 1500])
+def test_a_damaged_series_is_said_and_passed(panel, folder, size):
+    damaged = next((folder / "a" / "ct").iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:size])
+    before = panel.editor.sourceVolumeNode()
+    go_on(panel)
+    assert panel.ui.saveLabel.text.startswith("ct cannot be loaded as an image (")
+    assert "press Next image again to go past it" in panel.ui.saveLabel.text
+    assert panel.editor.sourceVolumeNode() is before
+    go_on(panel)
+    assert slices_of(panel) in (11, 12)
+
+
+def test_a_missing_slice_is_said(panel, folder):
+    before = panel.editor.sourceVolumeNode()
+    files = sorted((folder / "a" / "ct").iterdir(), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
+    files[4].unlink()
+    go_on(panel)
+    assert "not evenly spaced" in panel.ui.saveLabel.text
+    assert panel.editor.sourceVolumeNode() is before
+
+
+def test_reading_can_be_cancelled_and_shows_how_far_it_is(panel, folder, monkeypatch):
+    first, told = panel.editor.sourceVolumeNode(), []
+    show = panel.images._show_progress
+
+    def watched(share):
+        show(share)
+        told.append(share)
+        if share and share > 0.3:
+            assert not panel.ui.cancelNextButton.isHidden() and panel.ui.saveLabel.text == "Loading ct"
+            qt.QTimer.singleShot(0, panel.ui.cancelNextButton.click)
+
+    monkeypatch.setattr(panel.images, "_show_progress", watched)
+    go_on(panel)
+    monkeypatch.undo()
+    assert panel.ui.saveLabel.text == "Cancelled; this image stays."
+    assert panel.editor.sourceVolumeNode() is first and 0.3 < max(s for s in told if s is not None) < 1
+    go_on(panel)
+    assert slices_of(panel) == 10
+
+
+def test_the_event_loop_goes_on_while_a_series_is_looked_for_and_read(panel, folder):
+    beats = []
+    heart = qt.QTimer()
+    heart.connect("timeout()", lambda: beats.append(1))
+    heart.start(0)
+    go_on(panel)
+    heart.stop()
+    assert len(beats) >= 20
+
+
+def drained(generator):
+    """What a generator returns, and how often it gave a turn."""
+    turns = 0
+    while True:
+        try:
+            next(generator)
+            turns += 1
+        except StopIteration as end:
+            return end.value, turns
+
+
+def test_folders_before_the_current_image_are_not_looked_into_again(tmp_path, module):
+    plane = np.zeros((2, 4, 4), np.int16)
+    for name in ("a", "b", "b/inner", "c"):
+        write_series(tmp_path / name, plane, np.eye(4), prefix=name[-1])
+    (tmp_path / "loop").symlink_to(tmp_path)
+    current, seen = None, []
+    while (found := drained(after(tmp_path, current))[0]) is not None:
+        current = found.files[0]
+        seen.append(current.parent.relative_to(tmp_path).as_posix())
+    assert seen == ["a", "b", "b/inner", "c"]
+    for number in range(50):
+        (tmp_path / "a" / f"note {number}").write_text("x")
+    assert drained(after(tmp_path, tmp_path / "c" / "nothing"))[1] < 10
