@@ -43,7 +43,7 @@ JSON header, zlib-compressed bits, CRC-32; see `docs/clients.md`). Every route n
 but those that say they are open to all. What goes wrong is told as `{"error": kind, "message": sentence}`.
 """
 #: How OpenAPI says "by a token", so that programs that read it send one.
-TOKEN = {"token": {"type": "http", "scheme": "bearer", "description": "What `aiassist tokens add` or the ready line says"}}
+TOKEN = {"token": {"type": "http", "scheme": "bearer", "description": "Of `aiassist tokens add`, or the ready line"}}
 #: Lines of the log that can be asked for.
 LINES = 2000
 #: Threads for work that blocks.
