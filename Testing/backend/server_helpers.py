@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,9 +44,8 @@ class Server:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (self._largest, self._largest))
 
-        command = [sys.executable, "-m", "aiassist.cli", "serve", "--studies", str(self.studies), "--port", "0"]
         self.process = subprocess.Popen(
-            [*command, "--until-stdin-closes", *self._options],
+            self._command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf8",
@@ -53,6 +54,10 @@ class Server:
         line = self.process.stdout.readline()
         assert line, f"the server ended with {self.process.wait(10)}"
         self.ready = json.loads(line)
+
+    def _command(self) -> list[str]:
+        where = ["--studies", str(self.studies), "--port", "0"]
+        return [sys.executable, "-m", "aiassist.cli", "serve", *where, "--until-stdin-closes", *self._options]
 
     def kill(self) -> None:
         """As a power cut would."""
@@ -89,10 +94,42 @@ class Server:
             headers["Authorization"] = f"Bearer {self.token if token == 'own' else token}"
         return requests.request(method, self.url + path, headers=headers, timeout=30, **more)
 
-    def connection(self) -> socket.socket:
-        """A bare connection."""
+    def connection(self, buffer: int | None = None) -> socket.socket:
+        """A bare connection; with a `buffer` of so many bytes, of which little is on its way at a time."""
         parts = urlsplit(self.url)
-        return socket.create_connection((parts.hostname, parts.port), timeout=20)
+        line = socket.socket()
+        line.settimeout(20)
+        if buffer is not None:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        line.connect((parts.hostname, parts.port))
+        return line
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open or still hold what the process sent."""
+        here = f":{urlsplit(self.url).port:04X}"
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        is_open, empties = "01", "04"
+        return sum(local.endswith(here) and state in (is_open, empties) for _, local, _, state, *_ in lines)
+
+    @property
+    def memory(self) -> int:
+        """The most bytes of memory that the process ever had."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1))
+
+
+class Impatient(Server):
+    """A server that gives clients up after a second, and lets 64 MiB of answers wait for one person."""
+
+    def _command(self) -> list[str]:
+        program = (
+            "import sys; from pathlib import Path; from aiassist.server.guard import Limits; "
+            "from aiassist.server.run import Address, serve; from aiassist.server.service import Settings; "
+            "limits = Limits(wait=1.0, unread=64 * 2**20); "
+            "serve(Settings(Path(sys.argv[1])), Address(port=0), until_stdin_closes=True, limits=limits)"
+        )
+        return [sys.executable, "-c", program, str(self.studies)]
 
 
 class Watched:
@@ -130,3 +167,11 @@ def ball(seed: int, shape=(24, 30, 36)) -> tuple[Volume, Prompts]:
 def noise(seed: int, shape=(24, 30, 36)) -> Volume:
     """A study of noise; each seed is another one."""
     return Volume(np.random.default_rng(seed).integers(-99, 99, shape, dtype=np.int16), Geometry.from_spacing(shape))
+
+
+def wait_until(true, seconds: float = 20.0) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -224,6 +224,33 @@ def test_jobs_run_in_the_order_in_which_they_came(backend, study, steps):
     assert steps.order == list(range(8))
 
 
+def test_who_asks_for_much_lets_the_others_in_between(backend, study, steps):
+    def ask(sharer, i):
+        return backend.submit(request(study, i, structure=str(i)), sharer=sharer)
+
+    flood = [ask("ann", i) for i in range(5)]
+    assert steps.entered.wait(WAIT)
+    bob, eve = [ask("bob", i) for i in (10, 11)], ask("eve", 12)
+    assert [backend.worker.position(job) for job in (*flood, *bob, eve)] == [0, 3, 5, 6, 7, 1, 4, 2]
+    backend.worker.cancel(bob[0])
+    steps.go.set()
+    for job in (*flood, bob[1], eve):
+        job.result(WAIT)
+    assert steps.order == [0, 12, 11, 1, 2, 3, 4]
+
+
+def test_who_comes_later_does_not_keep_the_flood_from_going_on(manual):
+    study = manual.open_study(make_volume())
+    flood = [manual.submit(request(study, i, structure=str(i), model="ellipsoid"), sharer="ann") for i in range(3)]
+    done = 0
+    for i in range(10, 16):  # each asks when the one before was served
+        other = manual.submit(request(study, i, structure=str(i), model="ellipsoid"), sharer=str(i))
+        while not other.finished:
+            manual.step()
+        done = sum(job.finished for job in flood)
+        assert done == min(i - 9, 3)
+
+
 def test_a_job_that_waits_and_is_cancelled_leaves_the_queue_at_once(backend, study, steps):
     running, waiting, last = (backend.submit(request(study, i, structure=str(i))) for i in range(3))
     assert steps.entered.wait(WAIT)
@@ -423,6 +450,22 @@ def test_a_full_queue_refuses_and_takes_again_later(steps):
         for job in jobs:
             job.result(10)
         assert backend.annotate(request(study, structure="3")).study == study
+
+
+def test_one_sharer_cannot_fill_the_queue_but_still_overtakes_its_own(steps):
+    registry = Registry()
+    registry.add("steps", lambda: steps)
+    with LocalBackend(registry, default="steps", queue=4, share=2) as backend:
+        study = backend.open_study(make_volume())
+        jobs = [backend.submit(request(study, structure=str(n)), sharer="ann") for n in range(2)]
+        with pytest.raises(BusyError, match="2 requests of yours wait for the cpu"):
+            backend.submit(request(study, structure="3"), sharer="ann")
+        newer = backend.submit(request(study, structure="1"), sharer="ann")
+        other = backend.submit(request(study, structure="4"), sharer="bob")
+        steps.go.set()
+        assert jobs[0].result(10) and newer.result(10) and other.result(10)
+        with pytest.raises(Cancelled):
+            jobs[1].result(10)
 
 
 class Hungry(Ellipsoid):

@@ -43,6 +43,25 @@ def test_a_client_that_stops_in_the_middle_is_given_up():
     assert asyncio.run(ask(guard)) == 408
 
 
+@pytest.mark.parametrize("size", [5, 2**20])
+def test_a_client_that_never_reads_is_given_up(size):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+        finished.append(True)
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(3600)
+
+    finished = []
+    guard = Guard(app, Tokens(own=(Person("me", "admin"), "secret")), Limits(wait=0.05))
+    headers = [(b"authorization", b"Bearer secret")]
+    scope = {"type": "http", "method": "GET", "path": "/api/models", "headers": headers, "client": ("10.0.0.1", 1)}
+    asyncio.run(asyncio.wait_for(guard(scope, None, send), 5))
+    assert not finished
+
+
 def test_too_many_requests_wait():
     guard, ask = guarded(Limits(rate=1, burst=3))
 

@@ -37,15 +37,26 @@ def test_only_health_and_the_api_page_are_open_to_all(guarded):
     page = guarded.ask("GET", "/docs", None)
     assert page.status_code == 200 and "http" not in page.text.replace("httptools", "")  # nothing from elsewhere
     assert "/api/annotate" in page.text and "default-src 'none'" in page.headers["content-security-policy"]
-    paths = guarded.ask("GET", "/openapi.json", None).json()["paths"]
     assert guarded.ask("GET", "/auth/", None).json()["enabled"] is True
     assert guarded.ask("POST", "/auth/token", None, data={"password": "wrong"}).status_code == 403
-    closed = set(paths) - {"/api/health", "/auth/", "/auth/token"}
-    assert len(closed) > 10
-    for path in closed:
-        answer = guarded.ask("GET", path.replace("{", "").replace("}", ""), None)
-        assert answer.status_code == 401, path
-        assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_a_route_needs_a_token_exactly_when_the_description_says_so(guarded):
+    said = guarded.ask("GET", "/openapi.json", None).json()
+    (name, scheme), *others = said["components"]["securitySchemes"].items()
+    assert (scheme["type"], scheme["scheme"], others) == ("http", "bearer", [])
+    routes = [(method, path, route) for path, methods in said["paths"].items() for method, route in methods.items()]
+    open_to_all = {(method, path) for method, path, route in routes if route["security"] == []}
+    assert open_to_all == {("get", "/api/health"), ("get", "/auth/"), ("post", "/auth/token")}
+    assert guarded.ask("GET", "/docs", None).text.count("needs no token.</p>") == len(open_to_all)
+    assert len(routes) > 40
+    for method, path, route in routes:
+        answer = guarded.ask(method.upper(), path.replace("{", "").replace("}", ""), None)
+        if (method, path) in open_to_all:
+            assert answer.status_code != 401, path
+        else:
+            assert route["security"] == [{name: []}] and answer.status_code == 401, path
+            assert answer.headers["www-authenticate"].startswith("Bearer") and "401" in route["responses"]
 
 
 def test_the_author_of_a_label_is_whose_token_it_is(guarded):

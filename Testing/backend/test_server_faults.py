@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from server_helpers import Server, noise
+from server_helpers import Impatient, Server, noise, wait_until
 
 from aiassist.client import RemoteBackend, RequestsTransport
 from aiassist.engine import AnnotateRequest
@@ -225,6 +225,40 @@ def test_slow_clients_hold_nobody_up_and_arrive_in_the_end(tmp_path):
             uploading.sendall(data[start : start + len(data) // 10])
         answer = uploading.recv(65536)
         assert answer.startswith(b"HTTP/1.1 200") and server.ask("HEAD", f"/api/studies/{study}").status_code == 200
+
+
+def test_clients_that_do_not_read_hold_nobody_up_and_are_given_up(tmp_path):
+    volume = noise(52, (64, 256, 256))
+    study, size = volume.study_id, 2 * volume.voxels.size
+    with Impatient(tmp_path) as server, ExitStack() as lines:
+        with server.backend() as backend:
+            backend.open_study(volume)
+        before, connections = server.memory, server.connections
+        ask = f"GET /api/studies/{study}/voxels HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        ask += f"Authorization: Bearer {server.token}\r\n\r\n"
+        dripping, *never = [lines.enter_context(server.connection(65536)) for _ in range(101)]
+        began = time.monotonic()
+        dripping.sendall(ask.encode())
+        assert dripping.recv(10) == b"HTTP/1.1 2"
+        for line in never:
+            line.sendall(ask.encode())
+        with server.backend() as backend:
+            assert backend.annotate(AnnotateRequest(backend.open_study(noise(53)), BALL, model="ellipsoid")).patch
+        assert server.ask("GET", "/api/health").status_code == 200 and time.monotonic() - began < 15
+        while time.monotonic() - began < 4:
+            assert len(dripping.recv(10)) == 10  # 200 bytes a second
+            time.sleep(0.05)
+        assert server.memory - before < 500 * 2**20  # of 840 MB that were asked for
+        wait_until(lambda: server.connections <= connections)
+        answers = []
+        for line in never:
+            answers.append(bytearray())
+            with suppress(ConnectionResetError):
+                while piece := line.recv(65536):
+                    answers[-1] += piece
+        assert {bytes(answer[:12]) for answer in answers} == {b"HTTP/1.1 200", b"HTTP/1.1 429"}
+        assert max(map(len, answers)) < size  # they were broken off
+        assert len(server.ask("GET", f"/api/studies/{study}/voxels").content) == size
 
 
 @pytest.mark.heavy

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from server_helpers import Server, noise
+from server_helpers import Server, noise, wait_until
 
 from aiassist.client.conversations import Conversations
 from aiassist.engine import AnnotateRequest, JobState, LocalBackend
@@ -19,7 +21,7 @@ from aiassist.errors import (
 from aiassist.imaging import MaskPatch, Region
 from aiassist.prompts import Prompts
 from aiassist.server.jobs import Jobs
-from aiassist.server.tokens import Person
+from aiassist.server.tokens import Person, add_token
 
 
 def test_a_newer_request_overtakes_an_older_one(backend, volume, prompts):
@@ -139,3 +141,49 @@ def test_a_full_queue_says_try_again(tmp_path, volume, prompts):
         busy = server.ask("POST", "/api/annotate?job=b", json=body)
         assert busy.status_code == 503 and busy.headers["retry-after"] == "1"
         assert backend.annotate(AnnotateRequest(study, prompts, structure="third")).patch.mask.any()  # by trying again
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_who_floods_the_queue_fills_a_part_of_it_and_the_others_are_served_in_between(tmp_path, volume, prompts, named):
+    """With a token file a flood is a person's, whatever their windows are called; without one, it is a client's."""
+    file = tmp_path / "tokens.txt"
+    tokens = {name: add_token(file, name, "annotator") for name in ("ann", "bob")}
+    options = ("--token-file", str(file)) if named else ()
+    with Server(tmp_path / "studies", "--queue", "16", *options) as server, ExitStack() as lines:
+        tokens = tokens if named else dict.fromkeys(tokens, server.token)
+        with server.backend(tokens["ann"]) as backend:
+            study = backend.open_study(volume)
+
+        def ask(name: str, n: int) -> socket.socket:
+            client = f"{name}{n}" if named else name
+            body = {"study": study, "prompts": prompts.to_json(), "structure": str(n), "client": client}
+            return lines.enter_context(posted(server, f"/api/annotate?job={name}{n}", body, tokens[name]))
+
+        def where(name: str, n: int) -> dict:
+            return server.ask("GET", f"/api/jobs/{name}{n}", tokens[name]).json()
+
+        for n in range(4):
+            ask("ann", n)
+        wait_until(lambda: all("state" in where("ann", n) for n in range(4)))
+        refused = read_all(ask("ann", 4))
+        assert refused.startswith(b"HTTP/1.1 503") and b"retry-after: 1\r\n" in refused
+        assert b"4 requests of yours wait for the cpu already" in refused
+        served = ask("bob", 0)
+        wait_until(lambda: "state" in where("bob", 0))
+        assert where("bob", 0)["position"] <= 1
+        assert read_all(served).startswith(b"HTTP/1.1 200") and where("ann", 3)["state"] == "queued"
+
+
+def posted(server: Server, path: str, body: dict, token: str) -> socket.socket:
+    """A connection on which a request was sent, and whose answer nobody has read yet."""
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    line = server.connection()
+    line.sendall(head.encode() + data)
+    return line
+
+
+def read_all(line: socket.socket) -> bytes:
+    """What comes until the server closes the connection."""
+    return b"".join(iter(lambda: line.recv(65536), b""))

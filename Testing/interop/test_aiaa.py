@@ -120,7 +120,8 @@ def test_a_session_saves_sending_the_image_again_and_expires(address, image_file
 
 def test_ohif_asks_for_the_file_alone_in_its_own_format(address, image_file, points, spleen, tmp_path):
     asked = {"model": "network", "output": "image", "result_extension": ".nrrd", "result_dtype": "uint16"}
-    answer = post(address, "/v1/dextr3d", {"points": points}, image_file, **asked)
+    answer = post(address, "/v1/dextr3d", {"points": points}, image_file, result_compress="false", **asked)
+    assert b"\nencoding: raw\n" in answer.content[:1000]
     (tmp_path / "out.nrrd").write_bytes(answer.content)
     found = read_volume(tmp_path / "out.nrrd").voxels
     assert found.dtype == np.uint16 and dice(found > 0, spleen) > 0.9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 import requests
 from overlap import dice
 
-from aiassist.imaging import Volume, read_volume, write_volume
+from aiassist.errors import UploadError
+from aiassist.imaging import Geometry, Volume, read_volume, write_volume
 from aiassist.prompts import extreme_points
+from aiassist.server.forms import image_bytes
 
 if sys.version_info >= (3, 13):
     pytest.skip("monailabel's client needs the module cgi of Python 3.12 and older", allow_module_level=True)
@@ -101,6 +104,58 @@ def test_an_automatic_model_needs_no_clicks(client, image_file, volume):
     assert np.unique(found.voxels).tolist() == [0, 1, 2]
 
 
+def test_of_an_automatic_model_a_client_may_want_a_part(client, image_file):
+    left, right = "lung_left", "lung_right"
+    for params, names, values in (
+        ({"label": right}, {right: 2}, [0, 2]),
+        ({"label": [left, right]}, {left: 1, right: 2}, [0, 1, 2]),
+        ({"label_prompt": [1], "restore_label_idx": False}, {left: 1}, [0, 1]),  # as OHIF's class prompts do
+    ):
+        file, told = client.infer("lungs-ct", "", {"result_extension": ".nrrd", **params}, file=str(image_file))
+        assert told["label_names"] == names and np.unique(read_volume(file).voxels).tolist() == values
+    for params in ({"label": "liver"}, {"label_prompt": [9]}, {"label": {}, "label_prompt": [[1]]}):
+        with pytest.raises(MONAILabelClientException) as error:
+            client.infer("lungs-ct", "", params, file=str(image_file))
+        assert "finds lung_left (1), lung_right (2), not" in error.value.msg
+
+
+def test_a_mask_that_comes_along_is_corrected(client, image_file, volume, spleen, clicks, tmp_path):
+    label, params = tmp_path / "mask.nii.gz", {"background": clicks["foreground"]}
+    write_volume(label, Volume(spleen.astype(np.uint8) * 3, volume.geometry))
+    file, _ = client.infer("geodesic", "", params, label_in=str(label), file=str(image_file))
+    found, (i, j, k) = read_volume(file).voxels > 0, clicks["foreground"][0]
+    assert not found[k, j, i] and (found & spleen).sum() > 0.3 * spleen.sum() and not (found & ~spleen).any()
+    write_volume(label, Volume(spleen[1:].astype(np.uint8), Geometry(spleen[1:].shape, volume.geometry.affine)))
+    with pytest.raises(MONAILabelClientException) as error:
+        client.infer("geodesic", "", params, label_in=str(label), file=str(image_file))
+    assert "another grid than its image" in error.value.msg
+
+
+@pytest.mark.parametrize(
+    ("params", "encoding", "dtype"),
+    [
+        ({"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False}, b"raw", np.uint8),  # OHIF
+        ({"result_extension": ".nrrd", "result_dtype": "uint16", "result_compress": True}, b"gzip", np.uint16),
+        ({"result_extension": ".nrrd", "result_dtype": "uint8"}, b"gzip", np.uint8),  # 3D Slicer
+    ],
+)
+def test_the_file_is_as_the_client_asked(server, image_file, clicks, params, encoding, dtype, tmp_path):
+    said = json.dumps({**params, "foreground": clicks["foreground"], "background": []})
+    answer = server.ask(
+        "POST", "/infer/geodesic?output=image", data={"params": said}, files={"file": image_file.open("rb")}
+    )
+    assert b"\nencoding: " + encoding + b"\n" in answer.content[:1000]
+    (tmp_path / "out.nrrd").write_bytes(answer.content)
+    found = read_volume(tmp_path / "out.nrrd").voxels
+    assert found.dtype == dtype and found.any()
+
+
+def test_labels_are_never_wrapped_into_a_type_that_cannot_hold_them(volume):
+    voxels = np.full(volume.shape, 300, np.uint16)
+    with pytest.raises(UploadError, match="values up to 300, which uint8 cannot hold"):
+        image_bytes(voxels, volume.geometry, {"result_dtype": "uint8"}, ".nrrd")
+
+
 def test_a_raw_image_may_come_with_the_clicks(client, image_file, spleen, clicks):
     file, _ = client.infer("network", "", {"points": clicks["points"]}, file=str(image_file))
     assert dice(read_volume(file).voxels > 0, spleen) > 0.9
@@ -112,6 +167,8 @@ def test_what_is_wrong_is_said(client, image_file):
         ({"foreground": [[1, 2]]}, "not points"),
         ({"foreground": [[1, 2, 3]], "result_extension": "/../../etc/passwd"}, "cannot be a"),
         ({"foreground": [[999, 2, 3]]}, "outside the volume"),
+        ({"foreground": [[1, 2, 3]], "result_dtype": "complex64"}, "cannot have voxels of type 'complex64'"),
+        ({"foreground": [[1, 2, 3]], "result_compress": "a lot"}, "result_compress is 'a lot'; it is true or false"),
     ):
         with pytest.raises(MONAILabelClientException) as error:
             client.infer("network", "", params, file=str(image_file))

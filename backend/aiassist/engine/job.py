@@ -40,6 +40,8 @@ class Job(Generic[Result]):
         A newer job in the same slot takes its place; see `Worker.add`.
     seconds : dict, optional
         Where the seconds of each phase are written.
+    sharer : str
+        Whose turn it takes; see `Worker`.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class Job(Generic[Result]):
         progress: Callable[[Step], None] | None = None,
         slot: tuple[str, ...] | None = None,
         seconds: dict[str, float] | None = None,
+        sharer: str = "",
     ):
-        self.slot = slot
+        self.slot, self.sharer = slot, sharer
         self._work = work
         self._progress = progress
         self._finished = threading.Event()

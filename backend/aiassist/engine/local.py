@@ -33,6 +33,8 @@ class LocalBackend:
         What keeps the open studies; without a limit when absent.
     queue : int, optional
         Most requests that may wait.
+    share : int, optional
+        Most of them of one sharer; see `submit`.
     threaded : bool
         See `Worker`. When False, `annotate` and `segment` still block until their answer is there, and
         jobs of `submit` advance only by `step`.
@@ -46,13 +48,14 @@ class LocalBackend:
         threaded: bool = True,
         studies: Studies | None = None,
         queue: int | None = None,
+        share: int | None = None,
     ):
         self.registry = registry if registry is not None else bundled(device)
         #: Takes over where the device has too little memory.
         self.fallback = bundled("cpu") if device != "cpu" else None
         self.default = default
         self.studies = studies if studies is not None else Studies()
-        self.worker = Worker(device, threaded, queue)
+        self.worker = Worker(device, threaded, queue, share)
 
     def models(self) -> list[ModelCard]:
         """See `Backend.models`."""
@@ -76,15 +79,17 @@ class LocalBackend:
         request: Request,
         progress: Callable[[Step], None] | None = None,
         then: Callable[[Answer], Result] | None = None,
+        sharer: str = "",
     ) -> Job[Answer | Result]:
         """See `Backend.submit`; what is wrong with the request is raised here, not later.
 
-        With `then` the job's result is what that makes of the answer, on the worker's thread.
+        With `then` the job's result is what that makes of the answer, on the worker's thread. The requests of each
+        `sharer` take turns with those of the others.
         """
         seconds: dict[str, float] = {}
         begin = self._segmentation if isinstance(request, SegmentRequest) else self._annotation
         work = begin(request, seconds)
-        job = Job(work if then is None else _finished(work, then), progress, request.slot, seconds)
+        job = Job(work if then is None else _finished(work, then), progress, request.slot, seconds, sharer)
         self.worker.add(job)
         return job
 

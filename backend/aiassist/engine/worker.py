@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter
 
 from aiassist.engine.job import Job
 from aiassist.errors import AIAssistError, BusyError
 
 
 class Worker:
-    """Runs jobs one after the other, in the order in which they came; of one slot only the latest.
+    """Runs jobs one after the other; of one slot only the latest.
+
+    The jobs of one sharer run in the order in which they came. Sharers take turns: who asks for one thing waits for at
+    most one job of each other sharer, however many those asked for before.
 
     Parameters
     ----------
@@ -21,12 +24,14 @@ class Worker:
         as Slicer does from a timer, because Python threads starve inside Slicer.
     limit : int, optional
         Most jobs that may wait.
+    share : int, optional
+        Most jobs of one sharer that may wait.
     """
 
-    def __init__(self, name: str, threaded: bool = True, limit: int | None = None):
+    def __init__(self, name: str, threaded: bool = True, limit: int | None = None, share: int | None = None):
         self.name = name
-        self._limit = limit
-        self._queue: deque[Job] = deque()
+        self._limit, self._share = limit, share
+        self._queue: list[Job] = []  # the first one runs, or is the next to run
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = None
@@ -37,19 +42,21 @@ class Worker:
     def add(self, job: Job) -> None:
         """Queue a job; the one before it in its slot gives way when it still waits, and is cancelled when it runs.
 
-        `BusyError` when too many wait, `AIAssistError` after `stop`, when nobody would run it; then the other job
-        goes on.
+        `BusyError` when too many wait, of all or of this sharer, `AIAssistError` after `stop`, when nobody would run
+        it; then the other job goes on.
         """
         with self._wake:
             if self._stopping:
                 raise AIAssistError(f"The backend on {self.name} is closed; make a new one.")
             same = [other for other in self._queue if job.slot is not None and other.slot == job.slot]
             waiting = [other for other in same if other is not self._queue[0]]
-            if self._limit is not None and len(self._queue) - len(waiting) >= self._limit:
-                raise BusyError(f"{len(self._queue)} requests wait for the {self.name} already; try again in a moment.")
-            for other in waiting:
-                self._queue.remove(other)
-            self._queue.append(job)
+            left = [other for other in self._queue if other not in waiting]
+            own = sum(other.sharer == job.sharer for other in left)
+            if self._share is not None and own >= self._share:
+                raise BusyError(f"{own} requests of yours wait for the {self.name} already; try again in a moment.")
+            if self._limit is not None and len(left) >= self._limit:
+                raise BusyError(f"{len(left)} requests wait for the {self.name} already; try again in a moment.")
+            self._queue = _in_turns([*left, job])
             self._wake.notify()
         for other in same:
             other.cancel()
@@ -62,7 +69,7 @@ class Worker:
         with self._wake:
             waits = job in self._queue and job is not self._queue[0]
             if waits:
-                self._queue.remove(job)
+                self._leave(job)
         if waits:
             job.step()  # which ends it
 
@@ -79,9 +86,13 @@ class Worker:
             job = self._queue[0]
         if not job.step():
             with self._wake:
-                self._queue.remove(job)
+                self._leave(job)
                 return bool(self._queue)
         return True
+
+    def _leave(self, job: Job) -> None:
+        self._queue.remove(job)
+        self._queue = _in_turns(self._queue)
 
     @property
     def threaded(self) -> bool:
@@ -108,3 +119,13 @@ class Worker:
         else:
             while self.step():
                 pass
+
+
+def _in_turns(queue: list[Job]) -> list[Job]:
+    """The jobs in the order in which they run: the next one of each sharer, then the one after it of each."""
+    before: Counter[str] = Counter()
+    rounds: dict[Job, int] = {}
+    for job in queue:
+        rounds[job] = before[job.sharer]
+        before[job.sharer] += 1
+    return sorted(queue, key=rounds.__getitem__)

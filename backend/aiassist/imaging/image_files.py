@@ -125,8 +125,8 @@ def check_output_name(path: str | Path) -> Path:
     return path
 
 
-def write_volume(path: str | Path, volume: Volume) -> None:
-    """Write a volume to a new file, whole or not at all, in the format its name says.
+def write_volume(path: str | Path, volume: Volume, compress: bool = True) -> None:
+    """Write a volume to a new file, whole or not at all, in the format its name says, compressed where that can be.
 
     Raises
     ------
@@ -142,12 +142,12 @@ def write_volume(path: str | Path, volume: Volume) -> None:
 
             write_nifti(temporary, volume)
         elif path.name.lower().endswith(".nrrd"):
-            nrrd_files.write_nrrd(temporary, volume)
+            nrrd_files.write_nrrd(temporary, volume, compress=compress)
         else:
-            _write_itk(temporary, volume, path)
+            _write_itk(temporary, volume, path, compress)
 
 
-def _write_itk(temporary: Path, volume: Volume, path: Path) -> None:
+def _write_itk(temporary: Path, volume: Volume, path: Path, compress: bool) -> None:
     image = volume.to_sitk()
     if path.suffix.lower() in PICTURES:
         if volume.shape[0] != 1:
@@ -157,7 +157,7 @@ def _write_itk(temporary: Path, volume: Volume, path: Path) -> None:
             raise ImageError(f"{path} cannot hold voxels of type {volume.voxels.dtype}; use .nii.gz.")
         image = image[:, :, 0]
     try:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+        sitk.WriteImage(image, str(temporary), useCompression=compress)
         back = _read_itk(temporary).voxels  # ITK reports success on a full disk
     except (RuntimeError, ImageError) as error:
         raise OSError(f"{path} could not be written; is the disk full?") from error

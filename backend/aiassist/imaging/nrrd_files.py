@@ -117,8 +117,8 @@ def _affine(header, directions) -> np.ndarray:
     return _TO_LPS.get(str(header.get("space", "lps")).lower(), np.eye(4)) @ affine
 
 
-def write_nrrd(path: Path, volume: Volume, fields: dict | None = None) -> None:
-    """Write a volume as gzip-compressed NRRD with its affine to full precision.
+def write_nrrd(path: Path, volume: Volume, fields: dict | None = None, compress: bool = True) -> None:
+    """Write a volume as NRRD with its affine to full precision.
 
     Parameters
     ----------
@@ -128,6 +128,8 @@ def write_nrrd(path: Path, volume: Volume, fields: dict | None = None) -> None:
         Any grid, sheared ones too.
     fields : dict of str, optional
         Custom ``key:=value`` fields, such as the segment descriptions of a ``.seg.nrrd``.
+    compress : bool
+        By gzip.
     """
     affine = volume.geometry.affine
     header = {
@@ -135,7 +137,7 @@ def write_nrrd(path: Path, volume: Volume, fields: dict | None = None) -> None:
         "kinds": ["domain"] * 3,
         "space directions": affine[:3, :3].T,
         "space origin": affine[:3, 3],
-        "encoding": "gzip",
+        "encoding": "gzip" if compress else "raw",
     }
     if not fields:
         nrrd.write(str(path), volume.stored_voxels, header, index_order="C", compression_level=3)

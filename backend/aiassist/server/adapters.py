@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from aiassist.engine import AnnotateRequest, SegmentRequest
 from aiassist.engine.backend import Request as Asked
 from aiassist.errors import PromptError, UnknownStudyError
+from aiassist.imaging import MaskPatch
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.exchange import fails, finished, person_of
@@ -54,14 +55,17 @@ class Desk:
     async def mask(self, request: Request, study: str, prompts: Prompts, model: str | None) -> np.ndarray | None:
         """The mask (k, j, i), uint8, that a model makes of prompts; None when the client went away."""
         job = uuid.uuid4().hex
-        return await self._voxels(request, job, AnnotateRequest(study, prompts, model=model, structure=job))
+        asked = AnnotateRequest(study, prompts, model=model, structure=job)
+        return await self._voxels(request, job, asked, prompts.prior)
 
     async def labelmap(self, request: Request, study: str, model: str) -> np.ndarray | None:
         """The labelmap (k, j, i) that an automatic model makes; None when the client went away."""
         job = uuid.uuid4().hex
         return await self._voxels(request, job, SegmentRequest(study, model, client=job))
 
-    async def _voxels(self, request: Request, job: str, asked: Asked) -> np.ndarray | None:
+    async def _voxels(
+        self, request: Request, job: str, asked: Asked, prior: MaskPatch | None = None
+    ) -> np.ndarray | None:
         person, thread = person_of(request), asyncio.to_thread
         work = await thread(self.service.ask, person, job, asked)
         try:
@@ -70,7 +74,10 @@ class Desk:
         finally:
             self.service.jobs.leave(person, job, forget=True)
         geometry = await thread(self.service.studies.geometry, asked.study)
-        return await thread(work.result(0).patch.to_labelmap, geometry.shape)
+        patch = work.result(0).patch
+        if prior is not None:
+            patch = await thread(patch.over, prior)
+        return await thread(patch.to_labelmap, geometry.shape)
 
     async def file(self, study: str, voxels: np.ndarray, params: dict, default: str) -> tuple[bytes, str]:
         """A mask of a study as the file that the client asked for."""

@@ -24,7 +24,7 @@ from aiassist.server.annotation import annotation_routes
 from aiassist.server.dicom import dicom_routes
 from aiassist.server.downloads import download_routes
 from aiassist.server.exchange import admin_of, fails
-from aiassist.server.guard import Guard, Limits
+from aiassist.server.guard import PUBLIC, Guard, Limits
 from aiassist.server.monailabel import monailabel_routes
 from aiassist.server.native import native_routes
 from aiassist.server.page import api_page
@@ -39,9 +39,11 @@ Annotate medical images by prompts: open a study (its id is a hash of its voxels
 a mask, correct it by clicks, save it as ground truth.
 
 All indices are continuous voxel indices `[i, j, k]`; masks travel as *patches* that replace a region (magic `AAMP`,
-JSON header, zlib-compressed bits, CRC-32; see `docs/clients.md`). Every route but `/api/health` needs
-`Authorization: Bearer TOKEN`. What goes wrong is told as `{"error": kind, "message": sentence}`.
+JSON header, zlib-compressed bits, CRC-32; see `docs/clients.md`). Every route needs `Authorization: Bearer TOKEN`,
+but those that say they are open to all. What goes wrong is told as `{"error": kind, "message": sentence}`.
 """
+#: How OpenAPI says "by a token", so that programs that read it send one.
+TOKEN = {"token": {"type": "http", "scheme": "bearer", "description": "Of `aiassist tokens add`, or the ready line"}}
 #: Lines of the log that can be asked for.
 LINES = 2000
 #: Threads for work that blocks.
@@ -68,6 +70,7 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
     app.include_router(monailabel_routes(desk, tokens))
     app.include_router(aiaa_routes(desk))
     _tell_errors(app)
+    _describe_access(app)
     kept = _keep_log()
 
     @app.get("/docs", include_in_schema=False)
@@ -91,6 +94,22 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
         return "\n".join(list(kept)[-max(1, min(lines, LINES)) :])
 
     return app
+
+
+def _describe_access(app: FastAPI) -> None:
+    """Let the description say of each route what the guard holds: a token, or nothing."""
+    plain = app.openapi
+
+    def described() -> dict:
+        if app.openapi_schema is None:
+            schema = plain()
+            schema["components"]["securitySchemes"] = TOKEN
+            for path, methods in schema["paths"].items():
+                for route in methods.values():
+                    route["security"] = [] if path in PUBLIC else [{name: []} for name in TOKEN]
+        return app.openapi_schema
+
+    app.openapi = described
 
 
 def _tell_errors(app: FastAPI) -> None:

@@ -23,7 +23,7 @@ from aiassist.server.untrusted import check_untrusted
 #: Endings of images that are taken; whatever else a client calls its file is read as NIfTI.
 _ENDING = re.compile(r"(\.nii\.gz|\.nii|\.seg\.nrrd|\.nrrd|\.mha|\.png|\.jpe?g|\.tiff?|\.dcm)$", re.IGNORECASE)
 #: Types of voxels a mask may be asked for in.
-_DTYPES = ("uint8", "uint16", "int16", "int32", "float32")
+_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 #: Bytes of a form's text part.
 TEXT = 16 * 2**20
 #: Bytes that an image may have once it is unpacked.
@@ -43,12 +43,10 @@ class Form:
         return next((volume for name, volume in self.images.items() if name != "label"), None)
 
 
-def form_with(file: str) -> dict:
-    """What OpenAPI is told of a form with parameters and a file."""
-    parts = {
-        "params": {"type": "string", "description": "A JSON object"},
-        file: {"type": "string", "format": "binary", "description": "An image; its name's ending says of what kind"},
-    }
+def form_with(*files: str) -> dict:
+    """What OpenAPI is told of a form with parameters and files."""
+    image = {"type": "string", "format": "binary", "description": "An image; its name's ending says of what kind"}
+    parts = {"params": {"type": "string", "description": "A JSON object"}, **dict.fromkeys(files, image)}
     content = {"multipart/form-data": {"schema": {"type": "object", "properties": parts}}}
     return {"requestBody": {"content": content}}
 
@@ -94,18 +92,43 @@ def _read(part: UploadFile) -> Volume:
 
 
 def image_bytes(voxels: np.ndarray, geometry: Geometry, params: dict, default: str) -> tuple[bytes, str]:
-    """A mask or image as the file that the client asked for, and its ending."""
+    """A mask or image as the file that the client asked for, and its ending.
+
+    The client's parameters are ``result_extension``, ``result_dtype`` and ``result_compress``. What is not said to stay
+    as it is, is compressed: all clients that do not say read that, and it is far less.
+    """
     ending = str(params.get("result_extension") or default)
     flat = len(voxels) == 1
     if ending.lower() not in (".nii.gz", ".nii", ".nrrd", ".mha", *((".png", ".tif") if flat else ())):
         raise UploadError(f"The result cannot be a {ending[:20]!r}; ask for .nrrd, .nii.gz or .mha.")
-    dtype = str(params.get("result_dtype") or voxels.dtype)
-    if dtype in _DTYPES:
-        voxels = voxels.astype(dtype)
+    voxels, compress = _as_type(voxels, params), _flag(params, "result_compress", True)
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
         path = Path(folder) / f"result{ending.lower()}"
-        write_volume(path, Volume(voxels, geometry))
+        write_volume(path, Volume(voxels, geometry), compress)
         return path.read_bytes(), ending.lower()
+
+
+def _as_type(voxels: np.ndarray, params: dict) -> np.ndarray:
+    """The voxels in the type that the client asked for; `UploadError` when it cannot hold them."""
+    name = str(params.get("result_dtype") or "")
+    if not name:
+        return voxels
+    if name not in _DTYPES:
+        raise UploadError(f"The result cannot have voxels of type {name[:20]!r}; ask for one of {', '.join(_DTYPES)}.")
+    made = voxels.astype(name)
+    if not np.array_equal(made, voxels):
+        raise UploadError(f"The result has values up to {voxels.max()}, which {name} cannot hold; ask for int32.")
+    return made
+
+
+def _flag(params: dict, name: str, usual: bool) -> bool:
+    """A yes or no of JSON, or of an address, where it is text."""
+    value = params.get(name)
+    said = {None: usual, "true": True, "false": False}
+    key = str(value).lower() if value is not None else None
+    if key not in said:
+        raise UploadError(f"The parameter {name} is {str(value)[:20]!r}; it is true or false.")
+    return said[key]
 
 
 def form_reply(params: dict, file: tuple[bytes, str] | None, name: str = "result") -> Response:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from aiassist.server.outgoing import CrowdedError, Outgoing, UnreadError
 from aiassist.server.tokens import Person, Tokens
 
 log = logging.getLogger("aiassist.server")
@@ -37,7 +38,8 @@ class Limits:
     """What one person may ask for.
 
     ``body`` bytes of a request that may hold an image, ``small`` of all others, ``rate`` requests a second with
-    ``burst`` at once, ``wait`` seconds between two pieces of a request's body.
+    ``burst`` at once, ``wait`` seconds between two pieces of a request's body or of an answer, ``unread`` bytes of
+    large answers on their way.
     """
 
     body: int = 2 * 2**30
@@ -45,6 +47,7 @@ class Limits:
     rate: float = 200.0
     burst: float = 400.0
     wait: float = 60.0
+    unread: int = 256 * 2**20
 
 
 class _TooLarge(Exception):
@@ -73,6 +76,7 @@ class Guard:
         self.app, self.tokens, self.limits = app, tokens, limits
         self._tries: OrderedDict[str, _Tries] = OrderedDict()
         self._buckets: dict[str, _Bucket] = {}
+        self._outgoing = Outgoing(limits.wait, limits.unread)
 
     async def __call__(self, scope, receive, send):
         """See the ASGI specification."""
@@ -96,14 +100,19 @@ class Guard:
                 await _answer(watched, *refusal)
                 return
             scope.setdefault("state", {})["person"] = person
+            sender = self._outgoing.sender(person.name if person else "-", watched)
             async with asyncio.timeout(None) as clock:
-                await self.app(scope, self._patient(receive, clock, self._most(scope)), watched)
+                await self.app(scope, self._patient(receive, clock, self._most(scope)), sender)
         except _TooLarge:
             if status == 0:
                 await _answer(watched, 413, "UploadError", f"A request may have {self._most(scope):,} bytes here.")
         except TimeoutError:
             if status == 0:
                 await _answer(watched, 408, "UploadError", "The request stopped in its middle; send it again.")
+        except CrowdedError as error:
+            await _answer(watched, 429, "BusyError", str(error), _LATER)
+        except UnreadError:  # the web server closes a connection whose answer stays without an end
+            log.warning("somebody read nothing of an answer for %.0f s and was given up", self.limits.wait)
         finally:
             route = getattr(scope.get("route"), "path", "-")
             took = 1000 * (time.perf_counter() - began)
@@ -114,7 +123,7 @@ class Guard:
         address = scope["client"][0] if scope.get("client") else "-"
         if person is None and token is not None:
             if not self._within_rate(f"wrong {address}"):
-                return 429, "BusyError", "Too many requests; try again in a second.", ((b"retry-after", b"1"),)
+                return 429, "BusyError", "Too many requests; try again in a second.", _LATER
             await self._slow_down(address)
             return 401, "AccessError", "This token is not known here; ask the server's administrator for one.", _ASK
         if person is None and scope["path"] not in PUBLIC:
@@ -124,7 +133,7 @@ class Guard:
         if not length.isdigit() or int(length) > most:
             return 413, "UploadError", f"A request may have {most:,} bytes here.", ()
         if not self._within_rate(person.name if person else address):
-            return 429, "BusyError", "Too many requests; try again in a second.", ((b"retry-after", b"1"),)
+            return 429, "BusyError", "Too many requests; try again in a second.", _LATER
         return None
 
     async def _slow_down(self, address: str) -> None:
@@ -177,6 +186,7 @@ class Guard:
         return next_piece
 
 
+_LATER = ((b"retry-after", b"1"),)
 _ASK = ((b"www-authenticate", b'Bearer realm="aiassist"'),)
 
 

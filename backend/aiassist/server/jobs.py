@@ -30,10 +30,16 @@ class Jobs:
 
     The job itself knows how it stands, the backend's worker when its turn comes. Here a repeated request finds its job
     again, and a job that nobody waits for any more is cancelled.
+
+    Parameters
+    ----------
+    backend : LocalBackend
+    named : bool
+        Whether people have names, so that they share the backend evenly; else clients do.
     """
 
-    def __init__(self, backend: LocalBackend):
-        self._backend = backend
+    def __init__(self, backend: LocalBackend, named: bool = False):
+        self._backend, self._named = backend, named
         self._asked: OrderedDict[tuple[str, str], _Asked] = OrderedDict()
         self._turns: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._lock = threading.Lock()
@@ -60,7 +66,7 @@ class Jobs:
             See `LocalBackend.submit`.
         turn : int, optional
             In which order the requests came. One that was held up until a newer one of its slot was asked is
-            overtaken by that: `Cancelled`.
+            overtaken by that: `Cancelled`. None for elder protocols, which name no client.
         """
         key = person.name, name
         with self._lock:
@@ -68,7 +74,8 @@ class Jobs:
             if asked is None or asked.job.state in (JobState.FAILED, JobState.CANCELLED):
                 request = replace(request, client=f"{person.name}/{request.client}")
                 self._take_turn(request.slot, turn)
-                job = self._backend.submit(request, then=then)
+                sharer = person.name if self._named or turn is None else request.client
+                job = self._backend.submit(request, then=then, sharer=sharer)
                 asked = self._asked[key] = _Asked(job, asked.waiting if asked is not None else 0)
             asked.waiting += 1
             return asked.job

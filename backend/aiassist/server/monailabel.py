@@ -6,7 +6,7 @@ Routes and messages follow MONAI Label 0.8 (https://github.com/Project-MONAI/MON
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Form, Query, Request
@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 
 from aiassist import __version__
 from aiassist.errors import AccessError, ModelError, PromptError, UploadError
-from aiassist.imaging import MaskPatch
+from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.adapters import Desk, points_of
@@ -181,9 +181,7 @@ def _label_info(labels: dict) -> dict:
 
 def _save(service, person, study: str, label, params: dict, comment: str) -> list[str]:
     """Save each named value of a labelmap, when they differ from what is there."""
-    geometry = service.studies.geometry(study)
-    if not label.geometry.same_grid(geometry):
-        raise UploadError(f"The labelmap lies on another grid than its image: {label.geometry.difference(geometry)}.")
+    _check_grid(label, service.studies.geometry(study))
     named = params.get("label_info")
     if not isinstance(named, list) or not all(isinstance(one, dict) and one.get("name") for one in named):
         raise UploadError('params must say what the labelmap holds: {"label_info": [{"name": "spleen", "idx": 1}]}.')
@@ -204,30 +202,43 @@ def _save(service, person, study: str, label, params: dict, comment: str) -> lis
     return saved
 
 
+def _check_grid(label: Volume, geometry: Geometry) -> None:
+    if not label.geometry.same_grid(geometry):
+        raise UploadError(f"The labelmap lies on another grid than its image: {label.geometry.difference(geometry)}.")
+
+
 def _infer_routes(routes: APIRouter, desk: Desk) -> None:
     @routes.post(
         "/infer/{model}",
         summary="A mask from clicks, or all that an automatic model finds",
         response_class=Response,
         responses=fails(404, 440, 503, 507),
-        openapi_extra=form_with("file"),
+        openapi_extra=form_with("file", "label"),
+        description="`params` may say `result_extension`, `result_dtype` and `result_compress` of the file. Of an "
+        "automatic model, `label` (a name, or several) or `label_prompt` (values) choose what is wanted. The part "
+        "`label` is a mask on the image's grid that clicks correct.",
     )
     async def infer(
         model: str,
         request: Request,
         image: Annotated[str, Query(max_length=200)] = "",
         session_id: Annotated[str, Query(max_length=200)] = "",
-        output: str = "all",
+        output: Literal["all", "image", "json"] = "all",
     ) -> Response:
         form = await form_of(request)
         study = await desk.study(request, form, session_id, image)
         card = await desk.automatic(model)
         if card is not None:
-            mask, names = await desk.labelmap(request, study, model), {one.name: one.value for one in card.labels}
+            names = chosen(card, form.params)
+            mask = await desk.labelmap(request, study, model)
         else:
-            mask, names = await desk.mask(request, study, prompts_of(form.params), model), {_name_of(form.params): 1}
+            names = {_name_of(form.params): 1}
+            prior = await asyncio.to_thread(_prior, desk.service, study, form.images.get("label"))
+            mask = await desk.mask(request, study, prompts_of(form.params, prior), model)
         if mask is None:
             return Response(status_code=499)
+        if card is not None and len(names) < len(card.labels):
+            mask = await asyncio.to_thread(lambda: np.where(np.isin(mask, list(names.values())), mask, 0))
         told = {"label_names": names, "latencies": {}}
         if output == "json":
             return JSONResponse({**told, "centroids": []})
@@ -237,7 +248,33 @@ def _infer_routes(routes: APIRouter, desk: Desk) -> None:
         return form_reply(told, file)
 
 
-def prompts_of(params: dict) -> Prompts:
+def chosen(card: ModelCard, params: dict) -> dict[str, int]:
+    """The labels of an automatic model that a client wants, and their values.
+
+    ``label`` names one, or several in a list; ``label_prompt``, of OHIF, lists values. Without either, all are wanted.
+    """
+    names, values = params.get("label") or [], params.get("label_prompt") or []
+    names = names if isinstance(names, list) else [names]
+    values = values if isinstance(values, list) else [values]
+    known = {label.name: label.value for label in card.labels}
+    unknown = [one for one in names if one not in list(known)] + [one for one in values if one not in known.values()]
+    if unknown:
+        listed = ", ".join(f"{name} ({value})" for name, value in known.items())
+        raise ModelError(f"The model {card.name!r} finds {listed}, not {str(unknown[0])[:80]!r}.")
+    if not names and not values:
+        return known
+    return {name: value for name, value in known.items() if name in names or value in values}
+
+
+def _prior(service, study: str, label: Volume | None) -> MaskPatch | None:
+    """The mask that comes with clicks, which correct it."""
+    if label is None:
+        return None
+    _check_grid(label, service.studies.geometry(study))
+    return MaskPatch.of_mask(label.voxels != 0)
+
+
+def prompts_of(params: dict, prior: MaskPatch | None = None) -> Prompts:
     """The prompts of an inference.
 
     ``{foreground, background[, roi]}`` of deepgrow, or DeepEdit's ``{name: points, ..., "label": name}``, where other
@@ -254,9 +291,9 @@ def prompts_of(params: dict) -> Prompts:
     roi, box = params.get("roi"), None
     if isinstance(roi, list) and len(roi) == 6 and all(isinstance(one, int | float) for one in roi):
         box = np.reshape(roi, (3, 2)).T.tolist()
-    if not (extreme or inside or box):
+    if not (extreme or inside or box or (prior is not None and outside)):
         raise PromptError("There is no click inside the structure; send foreground points as [[i, j, k], ...].")
-    return Prompts(extreme_points=extreme, positive=inside, negative=outside, box=box)
+    return Prompts(extreme_points=extreme, positive=inside, negative=outside, box=box, prior=prior)
 
 
 def _name_of(params: dict) -> str:

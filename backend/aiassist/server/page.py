@@ -56,6 +56,8 @@ def _route(method: str, path: str, route: dict, schemas: dict) -> str:
         parts.append(f"<p>Body, <code>{escape(kind)}</code></p>{_fields(content.get('schema', {}), schemas)}")
     replies = [_row(status, "", reply.get("description", ""), False) for status, reply in route["responses"].items()]
     parts.append(f"<p>Replies</p>{_table(replies)}")
+    if not route.get("security"):
+        parts.append("<p>Open to all: needs no token.</p>")
     head = f"<b>{method.upper()}</b><code>{escape(path)}</code> <span>{_text(route.get('summary', ''))}</span>"
     return f"<details><summary>{head}</summary>{''.join(parts)}</details>"
 

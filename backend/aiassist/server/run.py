@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
@@ -19,6 +19,7 @@ from aiassist.engine import LocalBackend
 from aiassist.errors import AccessError, AIAssistError
 from aiassist.protocol.wire import is_loopback
 from aiassist.server.app import make_app
+from aiassist.server.guard import Limits
 from aiassist.server.service import Service, Settings
 from aiassist.server.tokens import Person, Tokens, new_token
 
@@ -55,20 +56,27 @@ class Address:
 
 
 def serve(
-    settings: Settings, address: Address, until_stdin_closes: bool = False, author: str = "me", warm_up: bool = False
+    settings: Settings,
+    address: Address,
+    until_stdin_closes: bool = False,
+    author: str = "me",
+    warm_up: bool = False,
+    limits: Limits | None = None,
 ) -> None:
     """Run until stopped.
 
     When the server is ready, a line of JSON goes to standard output: ``ready``, ``url``, and, without a
     token file, ``token``, the way to be `author`. With `until_stdin_closes` the server stops when its standard input
     does, as it does when the program that started it is gone. With `warm_up` the default model is loaded meanwhile.
+    `limits` are those of each person; the usual ones when absent.
     """
     own = None if address.token_file is not None else (Person(author, "admin", is_alone=True), new_token())
     tokens = Tokens(address.token_file, own)
-    listener = _listen(address)
-    service = Service(settings)
+    limits = limits or Limits()
+    listener = _listen(address, limits.wait)
+    service = Service(replace(settings, named=own is None))
     config = uvicorn.Config(
-        make_app(service, tokens),
+        make_app(service, tokens, limits),
         log_level="warning",
         http="h11",  # which limits the size of headers, whatever else is installed
         access_log=False,  # it would show paths, which may hold patients' names
@@ -104,10 +112,12 @@ async def _run(server: uvicorn.Server, listener: socket.socket, ready: dict, col
     await running
 
 
-def _listen(address: Address) -> socket.socket:
+def _listen(address: Address, wait: float) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     # With the protocol named, asyncio turns off Nagle's algorithm, which costs 40 ms a small reply.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: what nobody reads for so long goes, with its connection
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * wait))
     if sys.platform != "win32":  # there it would let two servers share a port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

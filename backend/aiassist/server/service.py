@@ -33,12 +33,16 @@ from aiassist.server.tokens import Person
 
 log = logging.getLogger("aiassist.server")
 
+#: Of the requests that may wait, how many may be one person's: one in this many.
+SHARE = 4
+
 
 @dataclass(frozen=True)
 class Settings:
     """What a server is given.
 
-    ``memory`` bytes of voxels are held open, ``disk`` bytes of uploads are kept, ``queue`` requests may wait.
+    ``memory`` bytes of voxels are held open, ``disk`` bytes of uploads are kept, ``queue`` requests may wait, and of
+    one person one in `SHARE` of them. With ``named`` a person is whose token it is; else, each client.
     """
 
     studies: Path
@@ -46,6 +50,7 @@ class Settings:
     memory: int = 4 * 2**30
     disk: int = 50 * 2**30
     queue: int = 64
+    named: bool = False
 
 
 class Service:
@@ -63,9 +68,14 @@ class Service:
         self.store = GroundTruthStore(settings.studies)
         self.spool = Spool(settings.studies / "uploads", settings.disk)
         self.studies = Studies(settings.memory, self._load)
-        self.backend = backend or LocalBackend(device=settings.device, studies=self.studies, queue=settings.queue)
+        self.backend = backend or LocalBackend(
+            device=settings.device,
+            studies=self.studies,
+            queue=settings.queue,
+            share=max(2, settings.queue // SHARE),
+        )
         self.backend.studies = self.studies
-        self.jobs = Jobs(self.backend)
+        self.jobs = Jobs(self.backend, settings.named)
         self._fetching: set[tuple[str, str]] = set()
         self._taken = Taken()
         self._saving, self._audit = threading.Lock(), threading.Lock()
