@@ -38,6 +38,8 @@ MARGIN = 14
 LEAVE, LENGTH = 0.25, 0.3
 #: Cost of a pixel that changes against the pull: that leaves when the outline is pulled out, or joins.
 CONTRARY = 0.15
+#: Evidence (cost saved a pixel) from which leaving the smooth falloff is trusted; with less, mean distance in pixels.
+BORNE_OUT, UNPROVEN = 0.4, 0.5
 #: Shares of the radius within which neighbours follow, and over which arcs forget the old outline.
 FOLLOW, BRIDGE = (1.0, 0.5, 0.2), (1.0, 0.5)
 
@@ -130,7 +132,8 @@ def snap(pull: Pull, grey: np.ndarray, corner, spacing, strength: float = 1.0) -
     arcs that forget the old outline between two of its vertices. Each settles on the border within
     its reach by dynamic programming over offsets along its normals, where evidence from grey-level
     histograms on both sides of the outline (region and edge at once) is weighed against smoothness
-    and against leaving the curve. The one that explains the pixels best is taken.
+    and against leaving the curve. The one that explains the pixels best is taken. Unless it explains them
+    clearly better than neighbours that just follow, it stays close to those.
 
     Parameters
     ----------
@@ -161,7 +164,22 @@ def snap(pull: Pull, grey: np.ndarray, corner, spacing, strength: float = 1.0) -
         proposals.sort(key=lambda points: _cost(points, smooth, pull, view))
         best = next((points for points in proposals if is_simple(points, pull.moves)), smooth)
         arcs = [_arc(pull, points, pixel) for points in (best, smooth)]
+    best = _hedged(best, smooth, pull, view)
     return smooth + strength * (best - smooth)
+
+
+def _hedged(best: np.ndarray, smooth: np.ndarray, pull: Pull, view: _View) -> np.ndarray:
+    """The best ring, drawn close to the one whose neighbours just follow if the evidence for leaving that is weak.
+
+    Close is a mean distance of `UNPROVEN` pixels: then a wrong guess costs no more than that.
+    """
+    plain = follow(pull)
+    saved = _cost(plain, smooth, pull, view) - _cost(best, smooth, pull, view)
+    apart = float(np.linalg.norm(best - plain, axis=1)[pull.moves].mean()) / view.pixel
+    if apart <= UNPROVEN or saved >= BORNE_OUT * _between(best, plain, pull, view).sum():
+        return best
+    close = (plain + share * UNPROVEN / apart * (best - plain) for share in (1.0, 0.5, 0.0))
+    return next((points for points in close if is_simple(points, pull.moves)), smooth)
 
 
 @dataclass(frozen=True)
