@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from AIAssistLib.stories.stage import Stage, dice, expect
+from aiassist.evaluation.metrics import dice
+from AIAssistLib.stories.stage import Stage, expect
 
 #: In voxels: the radius of the bite out of the organ, and how far from it nothing may change.
 BITE, FAR = 5, 15

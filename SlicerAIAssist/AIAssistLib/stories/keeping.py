@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import slicer
 
+from aiassist.evaluation.metrics import dice
 from AIAssistLib.ground_truth import GroundTruth
-from AIAssistLib.stories.stage import Stage, dice, expect
+from AIAssistLib.stories.stage import Stage, expect
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import slicer
 
-from AIAssistLib.stories.stage import Stage, dice, expect
+from aiassist.evaluation.metrics import dice
+from AIAssistLib.stories.stage import Stage, expect
 
 #: Least Dice on the bundled CT: what ``aiassist evaluate --jitter`` gives for the same points, less .02 since a click
 #: is worth a pixel.
-FLOORS = {"spleen": 0.80, "kidney_right": 0.70, "gallbladder": 0.70}
+FLOORS = {"spleen": 0.92, "kidney_right": 0.87, "gallbladder": 0.71}
 
 
 def six_clicks_in_three_views_give_the_organ(stage: Stage) -> None:
@@ -21,6 +22,8 @@ def six_clicks_in_three_views_give_the_organ(stage: Stage) -> None:
         shown = stage.shown(effect)
         effect.ui.acceptButton.click()
         written = stage.mask(segment)
+        expect(effect.session.preview.node is None, "the preview goes when it is accepted")
+        expect(effect.session.marks.roles() == [], "the marks go when they are accepted")
         expect(np.array_equal(written, shown), f"the segment {name} becomes what the preview showed")
         reached = dice(written, stage.truth(name))
         expect(reached >= floor, f"{name} reaches a Dice of {floor:.2f}; it is {reached:.2f}")
@@ -32,7 +35,7 @@ def a_point_is_dragged_and_the_segment_follows(stage: Stage) -> None:
     effect, view = stage.outline("spleen"), stage.views[0]
     before, marks = stage.shown(effect), len(effect.session.marks.roles())
     end = effect.session.marks.prompts().extreme_points[0]
-    inwards = end + [0.3 * np.ptp(np.argwhere(before)[:, 2]), 0, 0]
+    inwards = end + np.array([0.3 * np.ptp(np.argwhere(before)[:, 2]), 0, 0])
     view.drag(view.pixel(stage.world(end)[0]), view.pixel(stage.world(inwards)[0]))
     stage.answered(effect)
     expect(len(effect.session.marks.roles()) == marks, "the point is moved and none is added")

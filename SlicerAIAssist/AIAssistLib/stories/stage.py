@@ -39,11 +39,6 @@ def expect(so: bool, what: str) -> None:
         raise StoryError(f"It is not so that {what}.")
 
 
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice of two masks."""
-    return 2 * np.logical_and(a, b).sum() / max(a.sum() + b.sum(), 1)
-
-
 class Stage:
     """Lays a case out in an empty scene, and does what a person does with it.
 
@@ -105,9 +100,9 @@ class Stage:
         """Bool ``(k, j, i)`` of a structure."""
         return self._labels == self.values[name]
 
-    def ends(self, name: str) -> np.ndarray:
-        """Six ends of a structure in the world, missed as hands do: the first draw of ``aiassist evaluate --jitter``."""
-        rng = np.random.default_rng([0, 0, self.values[name]])
+    def ends(self, name: str, seed: int = 0) -> np.ndarray:
+        """Six ends of a structure in the world, missed as hands do: the first of ``aiassist evaluate --jitter``."""
+        rng = np.random.default_rng([seed, 0, self.values[name]])
         points = extreme_points(self.truth(name), rng)
         return self.world(jitter(points, self._volume.geometry, rng))
 
