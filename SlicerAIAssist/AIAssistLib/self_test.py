@@ -33,7 +33,7 @@ def run(test) -> None:
     test : ScriptedLoadableModuleTest
         Shows the messages. `AssertionError` with a sentence when a story goes wrong.
     """
-    slicer.mrmlScene.Clear(0)
+    slicer.mrmlScene.Clear(0)  # while the person's unsaved work is still kept for the person
     if slicer.app.layoutManager() is None:
         raise AIAssistError("There are no slice views to click in; start Slicer with its main window.")
     slicer.util.selectModule("AIAssist")
@@ -46,7 +46,6 @@ def run(test) -> None:
             panel.logic.assistant.move(panel.logic.settings.home(where, studies=studies))
             for story in STORIES[where]:
                 _tell(test, panel, story)
-    slicer.mrmlScene.Clear(0)
     test.delayDisplay("All stories went well")
 
 
@@ -70,7 +69,7 @@ def _elsewhere(panel) -> Iterator[Path]:
         try:
             yield Path(folder) / "studies"
         finally:
-            slicer.mrmlScene.Clear(0)  # while what it keeps goes into the folder
+            slicer.mrmlScene.Clear(0)  # while what is unsaved goes into the folder
             recovery.autosave = kept
             panel.backend.restart()
             wait_for_ends()  # they have files of the folder open

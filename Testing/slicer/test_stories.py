@@ -23,6 +23,7 @@ TOLD = [
 
 @pytest.mark.parametrize(("story", "home"), TOLD, ids=[f"{story.__name__}-{home}" for story, home in TOLD])
 def test_story(story, home, module, homes, slice_views):
+    """What is lost is the process on this computer or the server's; in this Slicer, the one that keeps the labels."""
     homes.use(module.logic.assistant, home)
     story(Stage(module.panel, lose=lambda: homes.lose(home)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from AIAssistLib.stories.keeping import newest, save
-from AIAssistLib.stories.stage import Stage, expect
+from AIAssistLib.stories.stage import UNDER_WAY, Stage, expect
 
 
 def what_computes_is_lost_in_the_middle_of_a_click_and_comes_back(stage: Stage) -> None:
@@ -20,7 +20,7 @@ def what_computes_is_lost_in_the_middle_of_a_click_and_comes_back(stage: Stage) 
     undisturbed = stage.shown(effect)
     effect.ui.takeBackButton.click()
     stage.views[0].click(place)
-    stage.pause(0.02)
+    stage.pause(UNDER_WAY)
     expect(effect.session.busy, "the model is still at work when it is lost")
     stage.lose()
     stage.answered(effect)
@@ -28,13 +28,16 @@ def what_computes_is_lost_in_the_middle_of_a_click_and_comes_back(stage: Stage) 
 
 
 def the_process_is_lost_in_the_middle_of_a_save_and_comes_back(stage: Stage) -> None:
-    """The labels are saved once, and are those that the person saw."""
+    """The labels are saved once, and are those that the person saw.
+
+    For this Slicer: its engine cannot be lost without Slicer, so what is lost is the process that keeps the labels.
+    """
     truth = stage.truth("gallbladder")
     stage.choose("gallbladder", truth)
     save(stage)
     before = newest(stage, "gallbladder")
     stage.panel.saving.save()
-    stage.pause(0.02)
+    stage.pause(UNDER_WAY)
     expect(not stage.panel.ui.saveButton.enabled, "the labels are still being saved when the process is lost")
     stage.lose()
     stage.wait(lambda: stage.panel.ui.saveButton.enabled, "the labels are saved")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import slicer
 
 from aiassist.evaluation.metrics import dice
-from AIAssistLib.stories.stage import Stage, expect
+from AIAssistLib.stories.stage import UNDER_WAY, Stage, expect
 
 #: Least Dice on the bundled CT: what ``aiassist evaluate --jitter`` gives for the same points, less .02 since a click
 #: is worth a pixel.
@@ -30,13 +32,17 @@ def six_clicks_in_three_views_give_the_organ(stage: Stage) -> None:
 
 
 def a_point_is_dragged_and_the_segment_follows(stage: Stage) -> None:
-    """The spleen's low end along i is dragged inwards, and the segment ends near the new place."""
+    """The spleen's low end along i is dragged inwards; the preview follows, and the segment ends near the new place."""
     segment = stage.choose("spleen")
     effect, view = stage.outline("spleen"), stage.views[0]
     before, marks = stage.shown(effect), len(effect.session.marks.roles())
     end = effect.session.marks.prompts().extreme_points[0]
     inwards = end + np.array([0.3 * np.ptp(np.argwhere(before)[:, 2]), 0, 0])
-    view.drag(view.pixel(stage.world(end)[0]), view.pixel(stage.world(inwards)[0]))
+    start, there = (view.pixel(stage.world(place)[0]) for place in (end, inwards))
+    view.hold(start, there)
+    stage.answered(effect)
+    expect((stage.shown(effect) != before).any(), "the preview follows while the point is held")
+    view.let_go(there)
     stage.answered(effect)
     expect(len(effect.session.marks.roles()) == marks, "the point is moved and none is added")
     effect.ui.acceptButton.click()
@@ -61,14 +67,16 @@ def accepted_masks_are_undone_and_redone(stage: Stage) -> None:
 def a_click_is_cancelled_in_the_middle(stage: Stage) -> None:
     """What a segment holds stays as it is, no late answer comes, and the next click corrects it."""
     truth = stage.truth("spleen")
-    half = truth.copy()
-    half[int(np.argwhere(truth)[:, 0].mean()) :] = False
-    segment, effect = stage.choose("spleen", half), stage.points()
-    stage.click_ends(stage.ends("kidney_right"))
-    stage.pause(0.05)
+    half = _lower(truth)
+    segment, began = stage.choose("spleen", half), time.monotonic()
+    effect = stage.outline("gallbladder")
+    late = 1.5 * (time.monotonic() - began)
+    effect.ui.resetButton.click()
+    stage.click_ends(stage.ends("gallbladder"))
+    stage.pause(UNDER_WAY)
     expect(effect.session.busy, "the model is still at work when the person presses Reset")
     effect.ui.resetButton.click()
-    stage.pause(0.5)
+    stage.pause(late)
     expect(not effect.session.busy and effect.session.preview.mask is None, "no late answer comes")
     expect(np.array_equal(stage.mask(segment), half), "the segment is left as it was")
     effect.ui.clickButton.click()
@@ -84,9 +92,7 @@ def a_click_is_cancelled_in_the_middle(stage: Stage) -> None:
 
 def a_locked_structure_stays_as_it_is(stage: Stage) -> None:
     """A second structure goes around the first where the editable area is outside all segments."""
-    truth = stage.truth("spleen")
-    low = truth.copy()
-    low[int(np.argwhere(truth)[:, 0].mean()) :] = False
+    low = _lower(stage.truth("spleen"))
     first, second = stage.choose("first", low), stage.choose("second")
     node = stage.panel.editor.mrmlSegmentEditorNode()
     before = node.GetMaskMode(), node.GetOverwriteMode()
@@ -102,3 +108,10 @@ def a_locked_structure_stays_as_it_is(stage: Stage) -> None:
     expect((shown & low).any(), "the model's answer overlaps the locked structure")
     expect(np.array_equal(stage.mask(first), low), "the locked structure keeps every voxel")
     expect(np.array_equal(stage.mask(second), shown & ~low), "the second one gets all the others")
+
+
+def _lower(mask: np.ndarray) -> np.ndarray:
+    """The half of a mask with the lower k."""
+    half = mask.copy()
+    half[int(np.argwhere(mask)[:, 0].mean()) :] = False
+    return half

@@ -49,13 +49,21 @@ class View:
         for event in ("MouseMoveEvent", "LeftButtonPressEvent", "LeftButtonReleaseEvent"):
             self._event(event, pixel, control)
 
-    def drag(self, start, end, steps: int = 8) -> None:
+    def drag(self, start, end) -> None:
         """Press at a pixel, move to another one and let go."""
-        self._event("MouseMoveEvent", start)
+        self.hold(start, end)
+        self.let_go(end)
+
+    def hold(self, start, end, steps: int = 8) -> None:
+        """Press at a pixel and move to another one."""
+        self.move(start)
         self._event("LeftButtonPressEvent", start)
         for share in np.linspace(0, 1, steps + 1)[1:]:
-            self._event("MouseMoveEvent", start + share * (np.asarray(end) - start))
-        self._event("LeftButtonReleaseEvent", end)
+            self.move(start + share * (np.asarray(end) - start))
+
+    def let_go(self, pixel) -> None:
+        """Release the button."""
+        self._event("LeftButtonReleaseEvent", pixel)
 
     def _event(self, name: str, pixel, control: bool = False) -> None:
         x, y = np.rint(pixel).astype(int).tolist()

@@ -24,6 +24,8 @@ from AIAssistLib.talks import Conversation, Outcome
 
 #: Seconds that anything may take before a story fails.
 PATIENCE = 120.0
+#: Seconds after which something that was begun is under way, and which no answer is as fast as.
+UNDER_WAY = 0.01
 #: Array axis that the view cuts across in which an end along i, j or k is clicked: it shows that axis, and each of
 #: the three views gets two of the ends.
 SEEN_ACROSS = {0: 0, 1: 2, 2: 1}
@@ -116,9 +118,13 @@ class Stage:
         """Add a segment, empty or with a mask, and choose it; its ID."""
         segment_id = new_segment(self.segmentation, describe_structure(name))
         if mask is not None:
-            write_plainly(MaskPatch.of_mask(mask), self.node, self.segmentation, segment_id)
+            self.draw(segment_id, mask)
         self.panel.editor.setCurrentSegmentID(segment_id)
         return segment_id
+
+    def draw(self, segment_id: str, mask: np.ndarray) -> None:
+        """Give a segment other voxels, as somebody who paints does."""
+        write_plainly(MaskPatch.of_mask(mask), self.node, self.segmentation, segment_id)
 
     def effect(self, name: str):
         """Activate one of the two effects; the Python object of it."""
