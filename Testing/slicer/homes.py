@@ -51,7 +51,7 @@ class Homes:
     def _server(self):
         file = self.folder / "server.tokens"
         self.folder.mkdir(parents=True, exist_ok=True)
-        token = add_token(file, "Ann", "admin")
+        token = add_token(file, "Bo", "admin")
         return Server(self._serve(file, port=0), token)
 
     def _serve(self, tokens: Path, port: int) -> str:
