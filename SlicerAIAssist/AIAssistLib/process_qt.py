@@ -66,6 +66,11 @@ class BackendProcess(Child):
         if process is not None:
             let_end(process)
 
+    def kill(self) -> None:
+        """End it as a crash does; `ended` is called."""
+        if self._process is not None:
+            self._process.kill()
+
     def _read_ready(self) -> None:
         while self._process is not None and self._process.canReadLine():
             line = bytes(self._process.readLine().data()).decode("utf8", "replace")

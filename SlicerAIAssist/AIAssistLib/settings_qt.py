@@ -102,14 +102,19 @@ class Settings:
         """The studies folder of this computer."""
         return self.folder / "studies"
 
-    def home(self, where: str | None = None, url: str | None = None) -> Home:
-        """The home of a name, or the one that is remembered. `AIAssistError` when it cannot be used."""
+    def home(self, where: str | None = None, url: str | None = None, studies: Path | None = None) -> Home:
+        """The home of a name, or the one that is remembered. `AIAssistError` when it cannot be used.
+
+        What this computer keeps goes into another folder than `studies` when one is given.
+        """
         where, url = where or self.where, url or self.url
         if where == SERVER and url:
             return Server(url, self.token(url) or None)
         python = slicer_python(slicer.app.slicerHome)
         has_models = where != SLICER
-        command = backend_command(python, self.packages, self.studies, author=self.author, has_models=has_models)
+        command = backend_command(
+            python, self.packages, studies or self.studies, author=self.author, has_models=has_models
+        )
         computer = ThisComputer(*command)
         if has_models:
             return computer

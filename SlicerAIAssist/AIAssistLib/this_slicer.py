@@ -27,6 +27,11 @@ class ThisSlicer:
         The process on this computer; it keeps the ground truth, and is started when that is asked for.
     device : str
         "cpu" or "cuda".
+
+    Attributes
+    ----------
+    process : AIAssistLib.process_qt.BackendProcess
+        What keeps the ground truth.
     """
 
     def __init__(self, computer: Home, device: str = "cpu"):
@@ -37,7 +42,7 @@ class ThisSlicer:
         except ImportError as error:
             raise ModelError(f"This Slicer lacks {error.name}; press Install in the module AI Assist first.") from error
         self.name, self.near = "This Slicer", True
-        self.carrier = computer.carrier
+        self.carrier, self.process = computer.carrier, computer.process
         self.backend = LocalBackend(device=device, threaded=False)
         self.conversations = LocalConversations(self.backend, computer.conversations)
         self._computer = computer

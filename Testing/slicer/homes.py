@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from aiassist.server.tokens import add_token
 from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command
 from AIAssistLib.this_slicer import ThisSlicer
@@ -31,7 +33,7 @@ class Homes:
         self.folder = folder
         self._python, self._packages = python, packages or folder / "none"
         self._made: dict = {}
-        self._process = None
+        self._process: subprocess.Popen | None = None
 
     def get(self, name: str):
         """A home: "computer", "server" or "slicer"."""
@@ -47,10 +49,26 @@ class Homes:
         return ThisComputer(*self._command("computer", author="Ann"))
 
     def _server(self):
+        file = self.folder / "server.tokens"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        token = add_token(file, "Bo", "admin")
+        return Server(self._serve(file, port=0), token)
+
+    def _serve(self, tokens: Path, port: int) -> str:
+        """Start the server and wait until it is ready; its address."""
         program, arguments = self._command("server")
-        self._process = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        said = json.loads(self._process.stdout.readline())
-        return Server(said["url"], said["token"])
+        more = ["--token-file", str(tokens), "--port", str(port)]
+        self._process = subprocess.Popen([program, *arguments, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return json.loads(self._process.stdout.readline())["url"]
+
+    def lose(self, name: str) -> None:
+        """Take away what a home's models or labels depend on, as a crash does; a server comes back at its address."""
+        if name != "server":
+            self.get(name).process.kill()
+            return
+        self._process.kill()
+        self._process.communicate()
+        self._serve(self.folder / "server.tokens", urlsplit(self.get("server").carrier.url).port)
 
     def _command(self, name: str, **options) -> tuple[str, list[str]]:
         return backend_command(self._python, self._packages, self.folder / name, **options)

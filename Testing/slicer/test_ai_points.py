@@ -12,23 +12,6 @@ import slicer
 from AIAssistLib.segments import read_mask
 from AIAssistLib.tags import MODEL, PROMPTS, tag_of
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
-from homes import NAMES
-
-#: What `aiassist evaluate` gives for these structures of the bundled CT, less a tenth for clicks that miss.
-FLOORS = {"liver": 0.66, "spleen": 0.82, "kidney_right": 0.75}
-
-
-@pytest.mark.parametrize("home", NAMES)
-@pytest.mark.parametrize("name", FLOORS)
-def test_six_clicks_in_three_views_and_accepting_give_the_segment(home, name, points, panel, homes, slice_views, case):
-    homes.use(panel.logic.assistant, home)
-    click_ends(slice_views, case.ends(name, jitter=1.0))
-    answered(points)
-    assert not mask_of(case, case.liver).any()  # nothing is written before it is accepted
-    points.ui.acceptButton.click()
-    assert dice(mask_of(case, case.liver), case.mask(name)) >= FLOORS[name]
-    assert points.session.marks.roles() == []
-    assert points.session.preview.node is None
 
 
 def test_the_sixth_point_asks_and_fewer_do_when_return_is_pressed(points, slice_views, case):
@@ -40,22 +23,6 @@ def test_the_sixth_point_asks_and_fewer_do_when_return_is_pressed(points, slice_
     slice_views["Green"].press_key("Return")
     assert points.session.busy
     answered(points)
-
-
-def test_dragging_a_point_updates_the_preview(points, slice_views, case):
-    ends = case.ends("liver")
-    click_ends(slice_views, ends)
-    answered(points)
-    before = points.session.preview.mask
-    view = slice_views["Green"]
-    start = view.xy(ends[0])
-    view.drag(start, np.add(start, (30, 0)))
-    answered(points)
-    after = points.session.preview.mask
-    assert points.session.marks.roles() == ["extreme"] * 6  # moved, not added
-    moved = points.session.marks.node.GetNthControlPointPositionWorld(0)
-    assert np.linalg.norm(np.array(moved) - ends[0]) > 10
-    assert after.version != before.version
 
 
 def test_clicks_correct_and_taking_one_back_brings_back_what_was_before(points, slice_views, case):
@@ -128,24 +95,6 @@ def test_reset_removes_marks_and_preview_and_leaves_the_segment(points, slice_vi
     assert not mask_of(case, case.liver).any()
 
 
-def test_accepted_masks_are_undone_and_redone_over_many_steps(points, panel, slice_views, case):
-    wanted = []
-    for name in ("spleen", "kidney_right", "gallbladder"):
-        click_ends(slice_views, case.ends(name))
-        answered(points)
-        points.ui.acceptButton.click()
-        wanted.append(mask_of(case, case.liver))
-    assert len({mask.tobytes() for mask in wanted}) == 3
-    for mask in wanted[1::-1]:
-        panel.editor.undo()
-        assert (mask_of(case, case.liver) == mask).all()
-    panel.editor.undo()
-    assert not mask_of(case, case.liver).any()
-    for mask in wanted:
-        panel.editor.redo()
-        assert (mask_of(case, case.liver) == mask).all()
-
-
 def test_marks_come_back_with_the_segment_and_clicks_correct_what_is_in_it(points, panel, slice_views, case):
     click_ends(slice_views, case.ends("spleen"))
     answered(points)
@@ -214,15 +163,6 @@ def test_points_that_say_nothing_give_one_sentence(points, slice_views, case):
         points.session.add("extreme", case.middle("spleen"))
     assert place and "they must lie apart" in points.ui.statusLabel.text
     assert points.session.failed
-
-
-def test_cancelling_in_the_middle_leaves_everything_as_it_was(points, slice_views, case):
-    click_ends(slice_views, case.ends("liver"))
-    assert points.session.busy
-    points.ui.resetButton.click()
-    assert not points.session.busy
-    slicer.app.processEvents()
-    assert points.session.preview.node is None
 
 
 def test_other_segments_stay_bit_identical_unless_the_overwrite_mode_says_otherwise(points, panel, slice_views, case):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import qt
 import slicer
@@ -34,11 +31,6 @@ def own(panel, tmp_path):
     panel.logic.assistant.home = home
     yield home
     home.close()
-
-
-def process_id(home) -> int:
-    """Number of the process of a home."""
-    return home.process._process.processId()
 
 
 def test_the_process_is_started_by_the_first_question_and_stopped_with_the_home(own, points, slice_views, case):
@@ -84,30 +76,6 @@ def test_what_this_slicer_saves_is_written_by_the_process(module, homes, case, m
     assert said[0].numbers == {"spleen of this Slicer": 1}
     newest = homes.get("slicer").finish(truth.history(case.node))[0]
     assert (newest["structure"], newest["author"]) == ("spleen of this Slicer", "Ann")
-
-
-def test_a_process_that_is_killed_in_the_middle_of_a_click_is_started_again_and_answers(own, points, slice_views, case):
-    click_ends(slice_views, case.ends("spleen"))
-    answered(points)
-    first, number = points.session.preview.mask, process_id(own)
-    points.ui.resetButton.click()
-    click_ends(slice_views, case.ends("spleen"))
-    os.kill(number, signal.SIGKILL)
-    answered(points)
-    assert process_id(own) != number
-    assert points.session.preview.mask.version == first.version
-
-
-def test_a_process_killed_between_two_clicks_is_told_all_that_it_forgot(own, points, slice_views, case):
-    click_ends(slice_views, case.ends("liver"))
-    answered(points)
-    os.kill(process_id(own), signal.SIGKILL)
-    wait(lambda: not own.process.running)
-    missed = np.argwhere(case.mask("liver") & ~points.session.preview.mask.to_mask(case.labels.shape))
-    place = tuple(missed[len(missed) // 2])
-    slice_views["Red"].click(slice_views["Red"].xy(case.world(place[::-1])[0]))
-    answered(points)
-    assert points.session.preview.mask.to_mask(case.labels.shape)[place]
 
 
 def test_a_process_that_cannot_start_is_said_in_one_sentence_and_marks_stay(panel, points, slice_views, case):
@@ -355,14 +323,3 @@ def test_the_console_starts_the_process_itself(own, module, case):
     assert mask_of(case, segment).any()
     assert own.process.running
     assert time.perf_counter() - began < 60
-
-
-def test_the_self_test_that_anyone_can_run_in_slicer(application, module, slice_views, monkeypatch):
-    monkeypatch.setattr(slicer.util, "selectModule", lambda name: None)
-    test = sys.modules["AIAssist"].AIAssistTest()
-    test.runTest()
-    (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    assert [segmentation.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)] == ["spleen", "less"]
-    monkeypatch.setattr("AIAssistLib.self_test.FLOOR", 0.999)
-    with pytest.raises(AssertionError, match="It is not so that the spleen is found"):
-        test.runTest()

@@ -194,7 +194,7 @@ def test_saving_history_and_bringing_back(home, panel, homes, case):
     table = panel.ui.historyTable
     wait(lambda: table.rowCount >= 2 and table.item(0, 1).text() == str(first_number + 1))
     assert table.item(1, 5).text() == "first look"
-    assert table.item(0, 3).text() == ("me" if home == "server" else panel.logic.settings.author)
+    assert table.item(0, 3).text() == ("Bo" if home == "server" else panel.logic.settings.author)
     assert table.item(0, 4).text() == "submitted"
     panel.ui.historyGroup.collapsed = False
     table.selectRow(1)

@@ -7,7 +7,7 @@ import pytest
 import slicer
 import vtk
 
-from helpers import add_segment, dice, mask_of
+from helpers import add_segment, mask_of
 
 
 @pytest.fixture
@@ -45,18 +45,6 @@ def pull(contour, view, case, ijk) -> None:
     place = view.xy(case.world(ijk)[0])
     view.event("MouseMoveEvent", place)
     view.drag(nearest_vertex(contour, view, place), place)
-
-
-def test_a_wrong_stretch_is_pulled_right_and_the_rest_stays(contour, spoiled, slice_views, case):
-    segment, truth, ijk = spoiled
-    before = mask_of(case, segment)
-    pull(contour, slice_views["Red"], case, ijk)
-    after = mask_of(case, segment)
-    k = ijk[2]
-    assert np.flatnonzero((before != after).any(axis=(1, 2))).tolist() == [k]
-    assert 1 - dice(after[k], truth[k]) < (1 - dice(before[k], truth[k])) / 2
-    far = np.hypot(*(np.indices(truth[k].shape) - np.array([ijk[1], ijk[0]])[:, None, None])) * 3.0 > 45
-    assert (after[k][far] == before[k][far]).all()
 
 
 @pytest.mark.parametrize("name", ["Red", "Yellow", "Green"])

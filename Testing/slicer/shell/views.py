@@ -38,9 +38,12 @@ class SliceView:
     def __init__(self, application, name: str, size: int = 400):
         self.name, self.size = name, size
         scene = application.scene
-        self.node = scene.AddNewNodeByClass("vtkMRMLSliceNode")
-        self.node.SetLayoutName(name)
-        self.node.SetName(name)
+        node = scene.CreateNodeByClass("vtkMRMLSliceNode")
+        node.UnRegister(None)
+        node.SetSingletonTag(name)  # as Slicer's layouts give it: the view outlives the scene's content
+        node.SetLayoutName(name)
+        node.SetName(name)
+        self.node = scene.AddNode(node)
         self.node.SetOrientation(ORIENTATIONS[name])
         self.node.SetDimensions(size, size, 1)
         self.node.SetMappedInLayout(1)
@@ -101,6 +104,9 @@ class SliceView:
         for number in range(self.managers.GetDisplayableManagerCount()):
             self.managers.GetNthDisplayableManager(number).SetMRMLScene(None)
         self.managers.SetMRMLDisplayableNode(None)
+        scene = self.node.GetScene()
+        for node in (self.logic.GetSliceCompositeNode(), self.node):
+            scene.RemoveNode(node)
         self.logic.SetMRMLScene(None)
         self.window.Finalize()
 
