@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from aiassist import cli
@@ -66,12 +67,21 @@ def test_ground_truth_refuses_two_ways_of_naming(tmp_path, capsys):
     assert "contradict" in capsys.readouterr().err
 
 
-def test_ctrl_c_stops_with_one_word_and_no_traceback(tmp_path):
+def _workers(process: psutil.Process) -> list[float]:
+    """The seconds of a core that each worker of a pool has used."""
+    return [sum(child.cpu_times()[:2]) for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("seconds", [0, 4], ids=["workers start", "workers work"])
+def test_ctrl_c_stops_with_one_word_and_no_traceback(seconds):
+    """It comes when the workers have used this many seconds of a core."""
     command = [sys.executable, "-m", "aiassist.cli", "evaluate", str(SAMPLE), "--clicks", "5", "--workers", "2"]
     running = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    time.sleep(6)  # past the imports, in the middle of the work
+    started = psutil.Process(running.pid)
+    while not (found := _workers(started)) or sum(found) < seconds:
+        time.sleep(0.01)
     os.killpg(running.pid, signal.SIGINT)
     out, error = running.communicate(timeout=30)
     assert running.returncode == 130, error

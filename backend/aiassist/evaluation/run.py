@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 
 import SimpleITK as sitk
 
@@ -48,25 +50,46 @@ def evaluate(
 
 
 def _in_parallel(structures, plan, workers, progress) -> dict[int, list[Result]]:
-    context = multiprocessing.get_context("spawn")
+    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     found = {}
     with ProcessPoolExecutor(workers, context, _start_worker, (1,)) as pool:
-        tasks = {pool.submit(_measure, s, plan): n for n, s in enumerate(structures)}
         try:
+            with _ctrl_c_held():
+                tasks = {pool.submit(_measure, s, plan): n for n, s in enumerate(structures)}
             for task in as_completed(tasks):
                 number = tasks[task]
                 found[number] = task.result()
                 progress(len(found), len(structures), structures[number].title)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
             raise
     return found
 
 
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Ctrl+C comes afterwards. What starts meanwhile never hears it: it is the parent's to handle."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield  # nobody hears it here, or, on Windows, nothing can be done
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what starts inherits it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
 def _start_worker(threads: int | None) -> None:
     global _backend
-    if multiprocessing.parent_process() is not None:  # Ctrl+C is the parent's to handle
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Windows it is heard until here
     if threads is not None:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     _backend = LocalBackend(comparable(threads or 0), threaded=False)
