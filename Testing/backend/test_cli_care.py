@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -79,11 +80,15 @@ def test_ctrl_c_stops_with_one_word_and_no_traceback(seconds):
     running = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    started = psutil.Process(running.pid)
-    while not (found := _workers(started)) or sum(found) < seconds:
-        time.sleep(0.01)
-    os.killpg(running.pid, signal.SIGINT)
-    out, error = running.communicate(timeout=30)
+    try:
+        started = psutil.Process(running.pid)
+        while not (found := _workers(started)) or sum(found) < seconds:
+            time.sleep(0.01)
+        os.killpg(running.pid, signal.SIGINT)
+        out, error = running.communicate(timeout=30)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
     assert running.returncode == 130, error
     assert error.strip().splitlines()[-1] == "aiassist: Stopped."
     assert "Traceback" not in error
