@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from aiassist.contour import ContourSession, Plane, Ring, delete_vertex, insert_vertex, pull_vertex, rasterise, trace
 from aiassist.contour.ring import crossings, is_simple, segment_lengths, segments, signed_area
-from aiassist.contour.snap import Pull, follow
+from aiassist.contour.snap import Pull, drag, follow
 from aiassist.evaluation.metrics import dice
 from aiassist.imaging import Geometry, MaskPatch, Volume, finite
 
@@ -251,6 +251,20 @@ def test_without_grey_values_to_go_by_the_outline_moves_smoothly():
     assert np.abs(new.points - follow(pull, pull.share_of_ring)).max() < 2.0
 
 
+@pytest.mark.parametrize(("noise", "least", "most"), [(0.3, 1.0, 3.0), (0.8, 0.0, 0.5)])
+def test_weak_evidence_costs_at_most_half_a_pixel_beside_following(noise, least, most):
+    truth, mask = disc(34, (60, 60), (120, 120)), disc(30, (60, 60), (120, 120))
+    grey = np.random.default_rng(0).normal(truth * 1.0, noise)
+    (ring,) = trace(mask)
+    apart = []
+    for vertex in range(0, len(ring), 3):
+        out = ring.points[vertex] - ring.points.mean(axis=0)
+        pull = Pull(ring.points, vertex, ring.points[vertex] + 4 * out / np.linalg.norm(out), 30.0)
+        away = np.linalg.norm(drag(pull, grey, (1, 1)) - follow(pull), axis=1)
+        apart.append(away[pull.moves].mean())
+    assert least <= max(apart) <= most + 1e-6
+
+
 def test_strength_zero_is_smooth_dragging_and_full_strength_is_not():
     grey, truth, spacing = real_slice("spleen")
     mask = ndimage.binary_erosion(truth, iterations=3)
@@ -345,6 +359,39 @@ def test_a_drag_changes_its_slice_only_and_undo_restores_it():
     assert all(np.array_equal(a.points, b.points) for a, b in zip(start, made.rings, strict=True))
     made.redo()
     assert np.array_equal(made.result().mask, patch.mask)
+
+
+def pull_two(made: ContourSession, apart: int) -> np.ndarray:
+    """Pull the leftmost vertex, then the one so many vertices on; where the first one was put."""
+    place = pull_out(made).place
+    ring = made.rings[0].points
+    first = int(np.flatnonzero((ring == place).all(axis=1))[0])
+    second = ring[(first + apart) % len(ring)]
+    made.press(second)
+    made.drag(second - [2.0, 0], 40.0)
+    made.release()
+    return place
+
+
+def holds(made: ContourSession, place: np.ndarray) -> bool:
+    """Whether a vertex lies exactly there."""
+    return any((ring.points == place).all(axis=1).any() for ring in made.rings)
+
+
+def test_what_was_put_somewhere_stays_when_the_next_stretch_is_pulled():
+    made, _, _ = session()
+    place = pull_two(made, apart=4)
+    assert holds(made, place)
+    moved = np.abs(made._done[-1].changes[0].rings[0][0].points - made.rings[0].points).max(axis=1) > 0
+    assert moved.sum() >= 3
+    made.undo()
+    made.undo()
+    assert not holds(made, place)
+
+
+def test_what_was_put_somewhere_moves_when_its_neighbour_is_pulled():
+    made, _, _ = session()
+    assert not holds(made, pull_two(made, apart=1))
 
 
 def test_drags_start_from_the_press_and_nothing_is_kept_before_release():

@@ -179,8 +179,20 @@ def falloff(points, vertex, target, radius, task):
     return follow(Pull(points, vertex, target, radius))
 
 
-def ours(points, vertex, target, radius, task):
-    return drag(Pull(points, vertex, target, radius), task.grey, task.spacing)
+class Ours:
+    """Our snapping; vertices that were put somewhere stay."""
+
+    def __init__(self):
+        self._shown, self._placed = None, None
+
+    def __call__(self, points, vertex, target, radius, task):
+        if points is not self._shown:  # another course
+            self._placed = np.zeros(len(points), bool)
+        pull = Pull(points, vertex, target, radius, placed=self._placed)
+        self._placed = self._placed & ~pull.moves
+        self._placed[vertex] = True
+        self._shown = drag(pull, task.grey, task.spacing)
+        return self._shown
 
 
 class Scissors:
@@ -225,7 +237,12 @@ class Scissors:
         return moved
 
 
-METHODS = {"plain": (plain, (0,)), "falloff": (falloff, RADII), "ours": (ours, RADII), "scissors": (Scissors(), RADII)}
+METHODS = {
+    "plain": (plain, (0,)),
+    "falloff": (falloff, RADII),
+    "ours": (Ours(), RADII),
+    "scissors": (Scissors(), RADII),
+}
 
 
 # The annotator

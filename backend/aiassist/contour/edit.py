@@ -24,6 +24,7 @@ def pull_vertex(
     radius: float,
     strength: float = 1.0,
     pinned: bool = True,
+    placed: Sequence[np.ndarray] = (),
 ) -> tuple[Ring, ...]:
     """Put a vertex somewhere else; its neighbours within the radius follow and settle on the border.
 
@@ -47,6 +48,8 @@ def pull_vertex(
         0 (smooth dragging) to 1 (settle fully).
     pinned : bool
         Whether the vertex stays exactly where it is put, or settles like its neighbours.
+    placed : sequence of numpy.ndarray
+        Places ``(x, y)``: vertices that lie exactly there were put there, and stay.
 
     Returns
     -------
@@ -64,7 +67,8 @@ def pull_vertex(
         raise ContourError(f"The strength {strength} is not between 0 and 1.")
     spacing = np.asarray(spacing, dtype=float)
     old = rings[ring].points
-    pull = Pull(old * spacing, vertex, target * spacing, float(radius), pinned)
+    stay = (old[:, np.newaxis] == np.reshape(placed, (-1, 2))).all(axis=2).any(axis=1)
+    pull = Pull(old * spacing, vertex, target * spacing, float(radius), pinned, stay)
     if pull.length == 0:
         return tuple(rings)
     for points in _tries(pull, grey, spacing, strength):

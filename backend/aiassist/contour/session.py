@@ -29,10 +29,14 @@ class SliceChange:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """What was done, in words, and the slices that it changed; can be undone and redone."""
+    """What was done, in words, and the slices that it changed; can be undone and redone.
+
+    ``place`` is where a move put its vertex, ``(x, y)`` in pixels.
+    """
 
     name: str
     changes: tuple[SliceChange, ...]
+    place: np.ndarray | None = None
 
     @property
     def slices(self) -> tuple[int, ...]:
@@ -110,21 +114,28 @@ class ContourSession:
     def drag(self, point, radius: float = RADIUS, strength: float = 1.0) -> tuple[Ring, ...]:
         """Show the rings with the held vertex at a point; each call starts from the rings at `press`.
 
+        Vertices that earlier moves put somewhere stay, unless this one is pulled right beside them.
         Radius in mm along the outline, strength from 0 (smooth) to 1 (settles on the border).
         `ContourError` when nothing is held.
         """
         if self._drag is None:
             raise ContourError("No vertex is held; press on one first.")
         ring, vertex, start = self._drag
-        self.rings = pull_vertex(start, ring, vertex, point, self._grey, self.plane.spacing, radius, strength)
+        options = {"radius": radius, "strength": strength, "placed": self._placed()}
+        self.rings = pull_vertex(start, ring, vertex, point, self._grey, self.plane.spacing, **options)
         return self.rings
+
+    def _placed(self) -> list[np.ndarray]:
+        """Where moves put vertices of the open slice."""
+        moves = (edit for edit in self._done if edit.place is not None)
+        return [edit.place for edit in moves if edit.changes[0].plane == self.plane]
 
     def release(self) -> Edit | None:
         """Keep what the drag showed; None when nothing changed."""
         if self._drag is None:
             return None
-        start, self._drag = self._drag[2], None
-        return self._keep("move vertex", start, self.rings)
+        (ring, vertex, start), self._drag = self._drag, None
+        return self._keep("move vertex", start, self.rings, self.rings[ring].points[vertex])
 
     def insert(self, point) -> Edit | None:
         """Add a vertex to the outline where it comes nearest to a point."""
@@ -138,11 +149,11 @@ class ContourSession:
         """Remove a vertex."""
         return self._keep("delete vertex", self.rings, delete_vertex(self.rings, ring, vertex))
 
-    def _keep(self, name: str, before: tuple[Ring, ...], after: tuple[Ring, ...]) -> Edit | None:
+    def _keep(self, name: str, before: tuple[Ring, ...], after: tuple[Ring, ...], place=None) -> Edit | None:
         change = self._change(self._open(), before, after)
         if change is None:
             return None
-        return self._do(Edit(name, (change,)))
+        return self._do(Edit(name, (change,), place))
 
     def _change(self, plane: Plane, before, after) -> SliceChange | None:
         """A slice's change: only pixels that an outline passed over."""

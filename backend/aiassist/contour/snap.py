@@ -39,7 +39,9 @@ LEAVE, LENGTH = 0.25, 0.3
 #: Cost of a pixel that changes against the pull: that leaves when the outline is pulled out, or joins.
 CONTRARY = 0.15
 #: Evidence (cost saved a pixel) from which leaving the smooth falloff is trusted; with less, mean distance in pixels.
-BORNE_OUT, UNPROVEN = 0.4, 0.5
+BORNE_OUT, UNPROVEN = 0.33, 0.5
+#: Placed vertices within this share of the reach follow all the same: who pulls right beside one means it, too.
+BESIDE = 0.25
 #: Shares of the radius within which neighbours follow, and over which arcs forget the old outline.
 FOLLOW, BRIDGE = (1.0, 0.5, 0.2), (1.0, 0.5)
 
@@ -60,6 +62,8 @@ class Pull:
         Vertices nearer than this along the ring may follow.
     pinned : bool
         Whether the vertex stays exactly on the target, or settles like its neighbours.
+    placed : numpy.ndarray, optional
+        Bool (n,): vertices that the person put where they are. None farther than the next of them moves.
     """
 
     points: np.ndarray
@@ -67,6 +71,7 @@ class Pull:
     target: np.ndarray
     radius: float
     pinned: bool = True
+    placed: np.ndarray | None = None
 
     @cached_property
     def away(self) -> np.ndarray:
@@ -82,6 +87,14 @@ class Pull:
         return float(min(self.radius, np.abs(self.away).max()))
 
     @cached_property
+    def sides(self) -> tuple[float, float]:
+        """How far vertices before and after the pulled one may follow: to the reach, or to the next placed one."""
+        if self.placed is None:
+            return self.reach, self.reach
+        gaps = [sign * self.away[self.placed & (sign * self.away > BESIDE * self.reach)] for sign in (-1, 1)]
+        return tuple(float(gap.min(initial=self.reach)) for gap in gaps)
+
+    @cached_property
     def length(self) -> float:
         """How far the vertex is pulled."""
         return float(np.linalg.norm(self.target - self.points[self.vertex]))
@@ -94,7 +107,8 @@ class Pull:
     @cached_property
     def moves(self) -> np.ndarray:
         """Bool (n,): the vertices that may move."""
-        chosen = np.abs(self.away) < self.reach
+        before, after = self.sides
+        chosen = (self.away > -before) & (self.away < after)
         chosen[self.vertex] = True
         return chosen
 
@@ -109,10 +123,10 @@ class Pull:
         way[:count] = np.where(way[:count] > 0, way[:count] - total, way[:count])
         way[count + 1 :] = np.where(way[count + 1 :] <= 0, way[count + 1 :] + total, way[count + 1 :])
         back = count - 1
-        while abs(way[back]) < self.reach and back > 0:
+        while -way[back] < self.sides[0] and back > 0:
             back -= 1
         ahead = count + 1
-        while abs(way[ahead]) < self.reach and ahead < 2 * count:
+        while way[ahead] < self.sides[1] and ahead < 2 * count:
             ahead += 1
         chosen = slice(back, ahead + 1)
         return order[chosen], way[chosen], self.moves[order[chosen]]
@@ -120,7 +134,8 @@ class Pull:
 
 def follow(pull: Pull, share: float = 1.0) -> np.ndarray:
     """The ring after the neighbours moved along with the vertex, less the farther they are; no grey values."""
-    weight = np.cos(np.clip(np.abs(pull.away) / max(share * pull.reach, 1e-9), 0, 1) * np.pi / 2) ** 2
+    reach = share * np.where(pull.away < 0, *pull.sides)
+    weight = np.cos(np.clip(np.abs(pull.away) / np.maximum(reach, 1e-9), 0, 1) * np.pi / 2) ** 2
     weight[pull.vertex] = 1.0
     return pull.points + weight[:, np.newaxis] * (pull.target - pull.points[pull.vertex])
 
@@ -148,7 +163,8 @@ def snap(pull: Pull, grey: np.ndarray, corner, spacing, strength: float = 1.0) -
     Returns
     -------
     numpy.ndarray
-        Vertices (n, 2) in mm. The pulled one lies on the target; those beyond the radius are as they were.
+        Vertices (n, 2) in mm. The pulled one lies on the target; those beyond the radius, or beyond a placed one,
+        are as they were.
     """
     smooth = follow(pull, pull.share_of_ring)
     if strength <= 0 or pull.moves.sum() < 3:
