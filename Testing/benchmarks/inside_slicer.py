@@ -203,7 +203,7 @@ def drags(bench: Bench, home: str) -> None:
 def accepts(bench: Bench, surface: bool) -> None:
     """Writing the preview into the segment, with and without its surface in 3D."""
     seconds = []
-    for _round in range(5):
+    for _round in range(ROUNDS):
         bench.points.ui.resetButton.click()
         mark(bench, bench.ends("liver"))
         bench.answered()
