@@ -68,6 +68,11 @@ def test_ground_truth_refuses_two_ways_of_naming(tmp_path, capsys):
     assert "contradict" in capsys.readouterr().err
 
 
+def _hears_ctrl_c() -> None:
+    """As in a terminal; what a shell starts in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _workers(process: psutil.Process) -> list[float]:
     """The seconds of a core that each worker of a pool has used."""
     return [sum(child.cpu_times()[:2]) for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
@@ -77,9 +82,8 @@ def _workers(process: psutil.Process) -> list[float]:
 def test_ctrl_c_stops_with_one_word_and_no_traceback(seconds):
     """It comes when the workers have used this many seconds of a core."""
     command = [sys.executable, "-m", "aiassist.cli", "evaluate", str(SAMPLE), "--clicks", "5", "--workers", "2"]
-    running = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = subprocess.Popen(command, start_new_session=True, preexec_fn=_hears_ctrl_c, **pipes)
     try:
         started = psutil.Process(running.pid)
         while not (found := _workers(started)) or sum(found) < seconds:
