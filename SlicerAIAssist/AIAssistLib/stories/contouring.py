@@ -15,7 +15,8 @@ RADIUS = 20.0
 
 def a_wrong_stretch_is_pulled_right_and_the_rest_stays(stage: Stage) -> None:
     """One vertex pulled over a bite out of the spleen mends half of it on its slice, and touches nothing else."""
-    truth, (k, j, i), bite = _bitten(stage.truth("spleen"))
+    truth = stage.truth("spleen")
+    (k, j, i), bite = _bite(truth)
     segment, effect = stage.choose("spleen", truth & ~bite), stage.effect("Smart Contour")
     effect.ui.radiusSlider.value, effect.ui.strengthSlider.value = RADIUS, 1.0
     before, view = stage.mask(segment), stage.views[0]
@@ -33,10 +34,10 @@ def a_wrong_stretch_is_pulled_right_and_the_rest_stays(stage: Stage) -> None:
     expect(np.array_equal(after[k][far], before[k][far]), "the outline far from the pull stays")
 
 
-def _bitten(truth: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int], np.ndarray]:
-    """The truth, a place on its border in its largest slice, and a ball around it on a few slices."""
+def _bite(truth: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
+    """A place on the truth's border in its largest slice, and a ball around it on a few slices."""
     k = int(truth.sum(axis=(1, 2)).argmax())
     inside = np.argwhere(truth[k])
     j, i = inside[inside[:, 0].argmax()].tolist()
     kk, jj, ii = np.indices(truth.shape)
-    return truth, (k, j, i), ((jj - j) ** 2 + (ii - i) ** 2 < BITE**2) & (abs(kk - k) <= 2)
+    return (k, j, i), ((jj - j) ** 2 + (ii - i) ** 2 < BITE**2) & (abs(kk - k) <= 2)

@@ -190,9 +190,11 @@ def _hedged(best: np.ndarray, smooth: np.ndarray, pull: Pull, view: _View) -> np
     Close is a mean distance of `UNPROVEN` pixels: then a wrong guess costs no more than that.
     """
     plain = follow(pull)
-    saved = _cost(plain, smooth, pull, view) - _cost(best, smooth, pull, view)
     apart = float(np.linalg.norm(best - plain, axis=1)[pull.moves].mean()) / view.pixel
-    if apart <= UNPROVEN or saved >= BORNE_OUT * _between(best, plain, pull, view).sum():
+    if apart <= UNPROVEN:
+        return best
+    saved = _cost(plain, smooth, pull, view) - _cost(best, smooth, pull, view)
+    if saved >= BORNE_OUT * _between(best, plain, pull, view).sum():
         return best
     close = (plain + share * UNPROVEN / apart * (best - plain) for share in (1.0, 0.5, 0.0))
     return next((points for points in close if is_simple(points, pull.moves)), smooth)
