@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from aiassist import cli
 from aiassist.errors import ModelError
+from aiassist.evaluation.annotator import jitter, oracle_click
 from aiassist.evaluation.metrics import dice
 from aiassist.imaging import Geometry, MaskPatch, Volume, read_labelmap, read_volume
 from aiassist.prompts import Prompts, extreme_points
@@ -62,7 +64,7 @@ def six_points(name: str, seed: int = 0) -> Prompts:
 def test_it_is_the_default_and_small_and_says_what_it_learned_from():
     card = network().card
     assert card.name == DEFAULT
-    assert (FOLDER / "weights.onnx").stat().st_size <= 16 * 2**20
+    assert sum((FOLDER / file).stat().st_size for file in ("weights.onnx", "corrections.onnx")) <= 16 * 2**20
     assert card.licence == "Apache-2.0" and "synthetic" in card.provenance
     assert {"dice, mean over strata", "steps", "hours"} <= set(card.metrics)
 
@@ -126,9 +128,31 @@ def test_fewer_prompts_give_a_mask_around_them(prompts):
     assert 50 < mask.sum() < 60_000
 
 
-def test_torch_and_onnx_runtime_agree_on_the_weights_that_ship():
+@pytest.mark.parametrize("name", ["spleen", "kidney_left", "urinary_bladder"])
+def test_points_moved_as_a_hand_moves_them_lose_little(name):
+    rng, geometry = np.random.default_rng(4), torso()[0].geometry
+    exact = six_points(name)
+    found = [segment(Prompts(extreme_points=jitter(exact.extreme_points, geometry, rng))) for _ in range(3)]
+    assert np.mean([dice(mask, truth(name)) for mask in found]) > dice(segment(exact), truth(name)) - 0.06
+
+
+@pytest.mark.parametrize("name", ["liver", "kidney_right"])
+def test_clicks_into_the_largest_errors_raise_dice(name):
+    prompts, mask = six_points(name), segment(six_points(name))
+    scores = [dice(mask, truth(name))]
+    for _ in range(3):
+        click = oracle_click(truth(name), mask, torso()[0].geometry.spacing_kji)
+        side = "positive" if click.positive else "negative"
+        prompts = replace(prompts, prior=MaskPatch.of_mask(mask), **{side: [*getattr(prompts, side), click.point]})
+        mask = segment(prompts)
+        scores.append(dice(mask, truth(name)))
+    assert scores[-1] > scores[0] + 0.01 and min(np.diff(scores)) > -0.02
+
+
+@pytest.mark.parametrize("file", ["weights.onnx", "corrections.onnx"])
+def test_torch_and_onnx_runtime_agree_on_the_weights_that_ship(file):
     seen = np.random.default_rng(0).normal(0, 0.5, (len(CHANNELS), 48, 48, 48)).astype(np.float32)
-    ours, theirs = TorchRunner.from_weights(FOLDER / "weights.onnx"), OnnxRunner(FOLDER / "weights.onnx")
+    ours, theirs = TorchRunner.from_weights(FOLDER / file), OnnxRunner(FOLDER / file)
     assert ours.cells == theirs.cells
     assert np.abs(ours(seen) - theirs(seen)).max() < 0.01
 
@@ -141,6 +165,13 @@ def test_missing_damaged_and_foreign_weights_are_named(tmp_path):
     (tmp_path / "weights.onnx").write_bytes((FOLDER / "weights.onnx").read_bytes()[:100_000])
     with pytest.raises(ModelError, match=r"weights\.onnx"):
         run(load_network_folder(tmp_path).annotate(torso()[0], six_points("spleen")))
+    shutil.copy(FOLDER / "weights.onnx", tmp_path)
+    (tmp_path / "corrections.onnx").write_bytes(b"no network")
+    model = load_network_folder(tmp_path)
+    start = run(model.annotate(torso()[0], six_points("spleen")))
+    with pytest.raises(ModelError, match=r"corrections\.onnx"):
+        click = {"negative": [np.argwhere(start.mask)[0][::-1] + start.region.start[::-1]]}
+        run(model.annotate(torso()[0], Prompts(prior=start, **click)))
     (tmp_path / "card.json").write_text("{", encoding="utf8")
     with pytest.raises(ModelError, match=r"card\.json"):
         load_network_folder(tmp_path)

@@ -13,6 +13,7 @@ from aiassist import cli
 from aiassist.errors import ModelError
 from aiassist.imaging import Geometry, MaskPatch, Volume, write_volume
 from aiassist.prompts import Prompts
+from aiassist.resources import resource
 from aiassist.segmenters.base import ModelCard, Promptable, run
 from aiassist.segmenters.cube import Cube
 from aiassist.segmenters.geodesic import solve
@@ -23,6 +24,7 @@ from aiassist.segmenters.network_input import (
     CLICKS,
     EVIDENCE,
     GREY,
+    GUESS,
     GUESS_CELLS,
     INSIDE,
     SIZES,
@@ -35,6 +37,8 @@ from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.promptable import PromptableNetwork
 from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.torch_runner import TorchRunner, load_network
+from aiassist.synthesis.corrections import CLICKS as CLICKS_A_SCAN
+from aiassist.synthesis.corrections import corrections
 from aiassist.synthesis.example import STARTS, deepest, example
 from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.fields import Draw
@@ -90,6 +94,31 @@ def test_corrections_carry_a_click_and_a_prior():
             clicks = made.channels[CLICKS].amax((1, 2, 3))
             assert int((clicks > 0.8).sum()) >= 1
             assert made.channels[CHANNELS.index("has a prior mask")].min() == 1
+
+
+@cache
+def courses():
+    """Corrections of the classical segmenter's and other faulty masks, and of a model that answers with its guess."""
+    watched = PromptableNetwork(Watcher, ModelCard("watcher", "0", "promptable", "A test."))
+    return [corrections(seed, 24, watched) for seed in range(8)]
+
+
+def test_a_scan_gets_several_clicks_each_in_an_error_of_the_mask_it_shows():
+    assert {len(course) for course in courses()} <= set(range(1, CLICKS_A_SCAN + 1))
+    assert max(len(course) for course in courses()) == CLICKS_A_SCAN
+    for course in courses():
+        for made in course:
+            assert made.kind == "correction" and made.channels[CHANNELS.index("has a prior mask")].min() == 1
+            near = made.channels[GUESS]
+            assert near.abs().max() > 0.5  # what hangs together with the click
+            place = np.unravel_index(int(near.abs().argmax()), near.shape)
+            assert float(made.channels[CLICKS[0 if near[place] > 0 else 1]][place]) > 0.5
+
+
+def test_corrections_of_a_seed_are_the_same_every_time():
+    watched = PromptableNetwork(Watcher, ModelCard("watcher", "0", "promptable", "A test."))
+    again = corrections(2, 24, watched)
+    assert all(torch.equal(a.channels, b.channels) for a, b in zip(again, courses()[2], strict=True))
 
 
 def test_deepest_lies_in_the_middle_of_a_block():
@@ -269,6 +298,15 @@ def test_a_run_may_start_from_the_weights_of_another(weights, tmp_path):
             assert name.startswith("half_head") or torch.equal(value, wanted[name])  # for training only, not exported
 
 
+def test_a_run_on_corrections_goes_through_its_steps_and_needs_the_model_that_it_corrects(tmp_path):
+    settings = replace(TINY, steps=2, fresh=1, corrections=True, second=0.0)
+    with pytest.raises(ValueError, match="model whose answers it corrects"):
+        Trainer(tmp_path / "none", settings, workers=0)
+    trainer = Trainer(tmp_path / "run", settings, workers=0, corrects=resource("Models", "network"))
+    trainer.run()
+    assert trainer.step == 2 and (tmp_path / "run" / "weights.safetensors").exists()
+
+
 def test_turning_an_example_turns_all_of_it():
     made = examples()[0]
     held = (made.channels, made.truth, made.valid, False)
@@ -300,6 +338,19 @@ def test_torch_and_onnx_agree(weights, tmp_path):
     assert np.abs(ours(channels) - theirs(channels)).max() < 1e-3
     again = TorchRunner.from_weights(tmp_path / "net.onnx")
     assert np.abs(again(channels) - ours(channels)).max() < 1e-5
+
+
+def test_weights_in_eight_bits_take_half_the_room_and_change_little(weights, tmp_path):
+    export_onnx(weights, tmp_path / "half.onnx")
+    export_onnx(weights, tmp_path / "byte.onnx", eight_bits=True)
+    wide, narrow = (load_network(tmp_path / name)[0].state_dict() for name in ("half.onnx", "byte.onnx"))
+    for name, value in wide.items():
+        if value.dim() == 5 and not name.startswith("half_head"):
+            assert (narrow[name] - value).abs().max() <= value.abs().max() / 200
+    seen = np.random.default_rng(0).normal(0, 0.5, (len(CHANNELS), 16, 16, 16)).astype(np.float32)
+    ours, theirs = TorchRunner.from_weights(tmp_path / "byte.onnx"), OnnxRunner(tmp_path / "byte.onnx", threads=1)
+    assert np.abs(ours(seen) - theirs(seen)).max() < 1e-3
+    assert np.abs(ours(seen) - TorchRunner.from_weights(weights)(seen)).max() < 0.1
 
 
 def test_weights_say_how_they_were_made(weights):

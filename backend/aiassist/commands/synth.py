@@ -31,6 +31,7 @@ def add_to(commands) -> None:
     train.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin a new run from these weights")
+    train.add_argument("--corrects", type=Path, metavar="MODEL", help="learn to correct the answers of this model")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     train.add_argument("--workers", type=int, default=1, help="processes that make examples")
     train.add_argument("--world", choices=("cpu", "cuda"), default="cpu", help="device that makes the examples")
@@ -43,6 +44,7 @@ def add_to(commands) -> None:
     export = actions.add_parser("export", help="make a model of a finished run: weights for ONNX Runtime and a card")
     export.add_argument("folder", type=Path, help="the run's folder")
     export.add_argument("-o", "--output", type=Path, required=True, help="the model's folder")
+    export.add_argument("--corrections", type=Path, metavar="FOLDER", help="a finished run on corrections")
     export.add_argument("--name", default="network", help="of the model (default: %(default)s)")
     export.add_argument("--model-version", required=True, metavar="V")
     export.add_argument("--machine", required=True, help="what it was trained on, in words")
@@ -91,9 +93,13 @@ def train_network(options) -> None:
         cells=options.cells,
         widths=tuple(options.widths),
         rate=options.rate,
+        second=0.5 if options.corrects is None else 0.0,
+        corrections=options.corrects is not None,
         seed=options.seed,
     )
-    trainer = Trainer(options.folder, settings, options.device, options.workers, options.world, options.start)
+    trainer = Trainer(
+        options.folder, settings, options.device, options.workers, options.world, options.start, options.corrects
+    )
     structures = _dev_structures(options.probe) if options.probe else []
     with progress_bar() as bar:
         task = bar.add_task("training", total=settings.steps, completed=trainer.step)
@@ -127,6 +133,7 @@ def export_model(options) -> None:
         version=options.model_version,
         machine=options.machine,
         results=results,
+        corrections=options.corrections / "weights.safetensors" if options.corrections else None,
     )
     print(options.output)
 

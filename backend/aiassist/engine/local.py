@@ -107,7 +107,7 @@ class LocalBackend:
         return job.result()
 
     def warm_up(self) -> Job[MaskPatch]:
-        """Run the default model once on a small ball, so that no person waits for its weights.
+        """Run the default model on a small ball, and correct that once, so that no person waits for its weights.
 
         What goes wrong stays in the job; whoever asks first is told it.
         """
@@ -118,7 +118,10 @@ class LocalBackend:
         def work() -> Work:
             yield Step("warm up", 0.0)
             segmenter: Promptable = self._segmenter(self.default, "promptable")
-            return (yield from segmenter.annotate(ball, Prompts(extreme_points=ends)))
+            found = yield from segmenter.annotate(ball, Prompts(extreme_points=ends))
+            if not found.region.is_empty:  # corrections may have weights of their own
+                yield from segmenter.annotate(ball, Prompts(prior=found, negative=[[16, 16, 16]]))
+            return found
 
         job: Job[MaskPatch] = Job(work())
         self.worker.add(job)

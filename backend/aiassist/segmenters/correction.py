@@ -1,8 +1,7 @@
 """Local corrections: a click changes what it points at, and nothing far away.
 
 After the progressive merge of FocalClick (Chen et al. 2022, arXiv:2204.02574): a positive click
-may only add and a negative only remove, and of all that could change only the piece that the click
-touches does.
+may only add and a negative only remove, within a reach in mm.
 """
 
 from __future__ import annotations
@@ -31,12 +30,13 @@ Propose = Callable[[Region, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 Look = Callable[[np.ndarray, bool, MaskPatch], Generator[Step, None, Propose]]
 
 
-def correct(volume: Volume, prompts: Prompts, look: Look) -> Work:
+def correct(volume: Volume, prompts: Prompts, look: Look, reach: float = 0.0, apart: bool = False) -> Work:
     """Correct ``prompts.prior`` where clicks and scribbles contradict it.
 
     A click that the mask already obeys changes nothing. How far a contradicted one reaches follows
     from how wrong the mask is there: two and a half times the distance from the click to the mask's
-    border, at least three voxels and at most `MAX_REACH`. Within that, `look` says what should flip.
+    border, at least three voxels and `reach` (mm), at most `MAX_REACH`. Within that, `look` says what should
+    flip; of it the piece that the click touches does, or with `apart` all of it.
     """
     yield Step("crop", 0.0)
     wrong = _contradicted(prompts)
@@ -50,7 +50,7 @@ def correct(volume: Volume, prompts: Prompts, look: Look) -> Work:
         yield Step("pass", 0.1 + number * share)
         so_far = MaskPatch(region, mask).over(prompts.prior)
         propose = yield from _part(look(voxels, inside, so_far), 0.1 + number * share, share)
-        _flip(mask, region, voxels, inside, volume.geometry.spacing_kji, propose)
+        _flip(mask, region, voxels, inside, volume.geometry.spacing_kji, propose, reach, apart)
     yield Step("paste", 0.9)
     force_clicks(mask, region, prompts)
     changed = Region.of_mask(mask != before)
@@ -110,17 +110,21 @@ def _region(volume: Volume, wrong) -> Region:
     return region.grow(MAX_REACH, spacing).grow(2 * np.array(spacing), spacing).clip(volume.shape)
 
 
-def _flip(mask: np.ndarray, region: Region, voxels: np.ndarray, inside: bool, spacing, propose: Propose) -> None:
-    """Flip, in place, the piece of `mask` (over `region`) that the clicked voxels point at."""
+def _flip(mask, region: Region, voxels, inside: bool, spacing, propose: Propose, least: float, apart: bool) -> None:
+    """Flip, in place, what of `mask` (over `region`) the clicked voxels point at; they reach `least` mm at least."""
     clicked = np.zeros(region.shape, bool)
     clicked[tuple((voxels - region.start).T)] = True
-    reach = _reach(mask, clicked, inside, spacing)
+    reach = min(max(_reach(mask, clicked, inside, spacing), least), MAX_REACH)
     near = Region.of_mask(clicked).grow(reach, spacing).grow(2 * np.array(spacing), spacing).clip(region.shape)
     current, clicked = mask[near.slices], clicked[near.slices]
     distance = ndimage.distance_transform_edt(~clicked, sampling=spacing)
     movable = (current != inside) & (distance <= reach)
     chosen = propose(near.shift(region.start), current == inside, movable, distance / reach) & movable
-    parts, _ = ndimage.label(chosen | (clicked & movable))
+    chosen |= clicked & movable
+    if apart:
+        current[chosen] = inside
+        return
+    parts, _ = ndimage.label(chosen)
     touched = np.unique(parts[clicked])
     current[np.isin(parts, touched[touched > 0])] = inside
 

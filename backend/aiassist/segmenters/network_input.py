@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aiassist.segmenters.cube import Cube
+from aiassist.segmenters.flood import flood
 from aiassist.segmenters.grey_channels import prior_grey, prompted_grey, wide_grey
 from aiassist.segmenters.marks import Marks, blobs, box_mask
 from aiassist.segmenters.working_grid import WorkingGrid
@@ -12,6 +13,7 @@ from aiassist.segmenters.working_grid import WorkingGrid
 #: Cells along the prompts' box in which the classical segmenter makes its guess.
 GUESS_CELLS = 40
 
+#: In a correction the guess is what hangs together with the click.
 CHANNELS = (
     "grey, around the structure's level",
     "grey, whole crop",
@@ -32,6 +34,7 @@ CHANNELS = (
 GREY = 0
 WIDE = 1
 EVIDENCE = 2
+GUESS = 3
 CLICKS = [5, 6]
 PRIOR = 8
 INSIDE = 10
@@ -92,6 +95,23 @@ def show_prior(seen: np.ndarray, prior: np.ndarray) -> None:
     seen[PRIOR], seen[PRIOR + 1] = prior, 1.0
     grey, evidence = prior_grey(seen[WIDE], inside > 0, prior, *(seen[n] for n in CLICKS))
     seen[GREY], seen[EVIDENCE] = grey * inside, evidence * inside
+
+
+def show_click(seen: np.ndarray, clicked: np.ndarray, inside: bool) -> None:
+    """Show the network what hangs together with a click that the prior mask disobeys, in place.
+
+    Parameters
+    ----------
+    seen : numpy.ndarray
+        The network's input (channels, c, c, c), with a prior mask; changed in place.
+    clicked : numpy.ndarray
+        Cell coordinates (n, 3) of the click, or of the points of a stroke.
+    inside : bool
+        Whether it says that the structure is there.
+    """
+    side = (seen[PRIOR] < 0.5) == inside
+    near = flood(seen[WIDE], side & (seen[INSIDE] > 0), clicked)
+    seen[GUESS] = near if inside else -near
 
 
 def sample_guess(cube: Cube, grid: WorkingGrid, probability: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from aiassist.errors import MissingExtraError, ModelError
 
 #: Ending of the names of weights that are stored in half precision.
 HALF = ".half"
+#: Endings of the names of weights that are stored in eight bits, and of the scales that they are multiplied by.
+BYTES, SCALE = ".int8", ".scale"
 
 
 class OnnxRunner:

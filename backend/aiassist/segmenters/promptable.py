@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -18,12 +18,15 @@ from aiassist.segmenters.cube import Cube
 from aiassist.segmenters.geodesic import solve
 from aiassist.segmenters.grey_channels import window
 from aiassist.segmenters.marks import Marks
-from aiassist.segmenters.network_input import GUESS_CELLS, INSIDE, WIDE, channels, sample_guess, show_prior
+from aiassist.segmenters.network_input import GUESS_CELLS, INSIDE, WIDE, channels, sample_guess, show_click, show_prior
+from aiassist.segmenters.second_thoughts import better_points
 from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks
 
 #: A correction looks at this share of the structure's box around the click.
-ZOOM = 0.5
+ZOOM = 0.75
+#: A correction reaches this share of the structure's size, the cube root of its box's volume.
+REACH = 0.5
 #: A first look takes two passes, and up to this many while the Dice of an answer and the one before is below `STEADY`.
 PASSES = 4
 STEADY = 0.9
@@ -39,6 +42,34 @@ class Runner(Protocol):
     def __call__(self, channels: np.ndarray) -> np.ndarray: ...
 
 
+@dataclass(frozen=True, eq=False)
+class _Sight:
+    """What the network sees: its input ``seen``, the prompts' ``marks``, the ``cube`` in a volume's ``region``."""
+
+    seen: np.ndarray
+    marks: Marks
+    cube: Cube
+    region: Region
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """Bool (k, j, i): the cells that lie in the volume."""
+        return self.seen[INSIDE] > 0
+
+    @cached_property
+    def borders(self) -> Borders:
+        """Where its grey levels change."""
+        return Borders(self.seen[WIDE], self.inside)
+
+    def extent(self, logits: np.ndarray) -> Region:
+        """The box of the voxels of an answer."""
+        return Region.of_mask(self.cube.positive(logits)).shift(self.region.start)
+
+    def mask(self, logits: np.ndarray) -> MaskPatch:
+        """The voxels of an answer (k, j, i), above zero inside."""
+        return MaskPatch(self.region, self.cube.positive(logits))
+
+
 class PromptableNetwork:
     """Annotates by the network behind `runner`.
 
@@ -47,10 +78,12 @@ class PromptableNetwork:
     runner : callable
         Makes the `Runner` (ONNX Runtime on the CPU, or torch) when it is first needed.
     card : ModelCard
+    corrector : callable, optional
+        Makes the `Runner` of another network that corrections run by.
     """
 
-    def __init__(self, runner: Callable[[], Runner], card: ModelCard):
-        self._make_runner = runner
+    def __init__(self, runner: Callable[[], Runner], card: ModelCard, corrector: Callable[[], Runner] | None = None):
+        self._make_runner, self._make_corrector = runner, corrector
         self.card = card
 
     @cached_property
@@ -58,20 +91,41 @@ class PromptableNetwork:
         """What runs the network."""
         return self._make_runner()
 
+    @cached_property
+    def corrector(self) -> Runner:
+        """What runs the network that corrects."""
+        return self.runner if self._make_corrector is None else self._make_corrector()
+
     def annotate(self, volume: Volume, prompts: Prompts) -> Work:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
         if prompts.prior is not None and prompts.has_clicks:
-            return (yield from correct(volume, prompts, self._zoom(volume, prompts)))
-        low, high = prompts.box_ijk(volume.geometry)
-        found = yield from self._look(volume, prompts, low, high, first=True)
+            low, high = prompts.box_ijk(volume.geometry)
+            reach = REACH * float(np.cbrt(np.prod((high - low) * volume.geometry.spacing)))
+            return (yield from correct(volume, prompts, self._zoom(volume, prompts), reach, apart=True))
+        found = yield from self._first_look(volume, prompts)
         region = region_with_clicks(found.region, prompts)
         mask = found.mask if region == found.region else found.within(region)
         force_clicks(mask, region, prompts)
         return MaskPatch(region, mask)
 
-    def _look(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, first: bool = False):
-        """Look at a box: the mask of its region. A first look makes a guess, and drops stray pieces in the end."""
-        yield Step("crop", 0.0)
+    def _first_look(self, volume: Volume, prompts: Prompts):
+        """The mask of the prompts' box; points that seem to be missed a little are moved first."""
+        sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), guess=True)
+        yield Step("pass", 0.3)
+        logits = sight.borders.settle(self.runner(sight.seen))
+        points = better_points(prompts.extreme_points, sight.extent(_without_stray(logits, sight)))
+        if points is not None:
+            prompts = replace(prompts, extreme_points=points)
+            sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), guess=True, start=0.35)
+            yield Step("pass", 0.5)
+            logits = sight.borders.settle(self.runner(sight.seen))
+        logits = _without_stray((yield from self._look_again(sight, logits)), sight)
+        yield Step("paste", 0.8)
+        return sight.mask(logits)
+
+    def _sight(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, guess: bool = False, start: float = 0.0):
+        """What the network sees of a box; a first look makes a guess. The steps begin at the fraction `start`."""
+        yield Step("crop", start)
         geometry = volume.geometry
         cube = Cube.around(low_ijk[::-1], high_ijk[::-1], volume.shape, geometry.spacing_kji, self.runner.cells)
         region = Region(tuple(np.floor(cube.low).astype(int)), tuple(np.ceil(cube.high).astype(int) + 1))
@@ -84,29 +138,21 @@ class PromptableNetwork:
         marks = Marks.of(prompts, cube)
         cells, valid = thin.sample(finite(volume.voxels[region.slices][few]))
         limits = window(cells, valid, marks, prior)
-        guess = None
-        if first:
-            yield Step("guess", 0.1)
-            guess = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS, limits)))
-        seen = channels(np.clip(cells, *limits), valid, thin, marks, prior, guess)
-        yield Step("pass", 0.4)
-        borders = Borders(seen[WIDE], seen[INSIDE] > 0)
-        logits = borders.settle(self.runner(seen))
-        if first:
-            logits = _without_stray((yield from self._look_again(seen, logits, borders)), marks)
-        yield Step("paste", 0.8)
-        return MaskPatch(region, local.positive(logits))
+        guessed = None
+        if guess:
+            yield Step("guess", start + 0.1)
+            guessed = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS, limits)))
+        return _Sight(channels(np.clip(cells, *limits), valid, thin, marks, prior, guessed), marks, local, region)
 
-    def _look_again(self, seen: np.ndarray, logits: np.ndarray, borders: Borders):
+    def _look_again(self, sight: _Sight, logits: np.ndarray):
         """Show the network its own answer until it stays: in long structures each pass follows them farther."""
-        inside = seen[INSIDE] > 0
-        answer = (logits > 0) & inside
+        answer = (logits > 0) & sight.inside
         for number in range(1, PASSES):
-            yield Step("prior", 0.4 + 0.1 * number)
-            show_prior(seen, answer.astype(np.float32))
-            yield Step("pass", 0.4 + 0.1 * number)
-            logits = borders.settle(self.runner(seen))
-            before, answer = answer, (logits > 0) & inside
+            yield Step("prior", 0.5 + 0.09 * number)
+            show_prior(sight.seen, answer.astype(np.float32))
+            yield Step("pass", 0.5 + 0.09 * number)
+            logits = sight.borders.settle(self.runner(sight.seen))
+            before, answer = answer, (logits > 0) & sight.inside
             if 2 * (before & answer).sum() >= STEADY * (before.sum() + answer.sum()):
                 break
         return logits
@@ -119,7 +165,12 @@ class PromptableNetwork:
         def look(voxels, inside, mask):
             centre = voxels.mean(axis=0)[::-1]
             now = replace(prompts, prior=mask)
-            found = yield from self._look(volume, now, centre - half, centre + half)
+            sight = yield from self._sight(volume, now, centre - half, centre + half)
+            show_click(sight.seen, sight.cube.to_cells(voxels - sight.region.start), inside)
+            yield Step("pass", 0.4)
+            logits = sight.borders.settle(self.corrector(sight.seen))
+            yield Step("paste", 0.8)
+            found = sight.mask(logits)
             answer = MaskPatch(found.region, found.mask == inside)  # what was not looked at stays
 
             def propose(where, _right, _movable, _nearness):
@@ -130,14 +181,14 @@ class PromptableNetwork:
         return look
 
 
-def _without_stray(logits: np.ndarray, marks: Marks) -> np.ndarray:
+def _without_stray(logits: np.ndarray, sight: _Sight) -> np.ndarray:
     """The logits with small pieces, which no click marks, turned to outside."""
     parts, count = ndimage.label(logits > 0)
     if count < 2:
         return logits
     sizes = np.bincount(parts.ravel())
     keep = sizes >= SMALL * sizes[1:].max()
-    clicked = np.rint(marks.positive).astype(int)
+    clicked = np.rint(sight.marks.positive).astype(int)
     clicked = clicked[((clicked >= 0) & (clicked < logits.shape)).all(axis=1)]
     keep[parts[tuple(clicked.T)]] = True
     keep[0] = True

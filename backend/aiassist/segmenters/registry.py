@@ -64,6 +64,8 @@ def bundled(device: str = "cpu", threads: int = 0) -> Registry:
 def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> PromptableNetwork:
     """The promptable network of a folder with ``card.json`` and ``weights.onnx``; its weights load at the first use.
 
+    With ``corrections.onnx`` beside them, corrections run by those weights.
+
     Raises
     ------
     ModelError
@@ -74,9 +76,12 @@ def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> 
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{folder / 'card.json'} is missing or no model card; reinstall the model.") from error
 
-    weights = folder / "weights.onnx"
+    def runner(weights: Path) -> Callable[[], Runner]:
+        return lambda: OnnxRunner(weights, threads) if device == "cpu" else _torch_runner(weights, device)
+
+    corrections = folder / "corrections.onnx"
     return PromptableNetwork(
-        lambda: OnnxRunner(weights, threads) if device == "cpu" else _torch_runner(weights, device), card
+        runner(folder / "weights.onnx"), card, runner(corrections) if corrections.exists() else None
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from aiassist.errors import DeviceMemoryError, ModelError
 from aiassist.segmenters.network import PromptableNet, Shape
-from aiassist.segmenters.onnx_runner import HALF
+from aiassist.segmenters.onnx_runner import BYTES, HALF, SCALE
 
 
 class TorchRunner:
@@ -85,7 +85,10 @@ def _read_onnx(path: Path) -> tuple[dict, dict | None]:
     except (DecodeError, OSError, ValueError) as error:
         raise ModelError(f"The weights {path} cannot be read; they are missing or damaged.") from error
     meta = {entry.key: entry.value for entry in model.metadata_props}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name.endswith(HALF)]
-    arrays = {tensor.name.removesuffix(HALF): onnx.numpy_helper.to_array(tensor) for tensor in kept}
-    state = {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
+    arrays = {t.name: onnx.numpy_helper.to_array(t).astype(np.float32) for t in model.graph.initializer}
+    kept = {name.removesuffix(HALF): array for name, array in arrays.items() if name.endswith(HALF)}
+    for name, scale in arrays.items():
+        if name.endswith(SCALE):
+            kept[name.removesuffix(SCALE)] = arrays[name.removesuffix(SCALE) + BYTES] * scale
+    state = {name: torch.from_numpy(array) for name, array in kept.items()}
     return state, json.loads(meta.get("settings", "null"))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from aiassist.evaluation.annotator import Click
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import run
@@ -15,7 +16,7 @@ from aiassist.segmenters.cube import Cube
 from aiassist.segmenters.geodesic import solve
 from aiassist.segmenters.grey_channels import window
 from aiassist.segmenters.marks import Marks, blobs
-from aiassist.segmenters.network_input import CLICKS, GUESS_CELLS, channels, sample_guess
+from aiassist.segmenters.network_input import CLICKS, GUESS_CELLS, channels, sample_guess, show_click
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.scanner import Scan, scan
 
@@ -48,20 +49,25 @@ def example(seed: int, cells: int, device: torch.device | str = "cpu") -> Exampl
 
 def _present(draw: Draw, scanned: Scan, cells: int) -> Example | None:
     inside = scanned.truth.nonzero().cpu().numpy()
-    points = _extreme_points(draw, inside, scanned.truth.shape)
+    points = extreme_points(draw, inside, scanned.truth.shape)
     volume = Volume(scanned.voxels.cpu().numpy(), Geometry.from_spacing(scanned.truth.shape, scanned.spacing[::-1]))
     if draw.chance(CORRECTIONS):
         return _correction(draw, scanned, volume, points, cells)
     kind = draw.choice(list(STARTS), list(STARTS.values()))
     low, high, prompts = _prompts(draw, kind, inside, points, scanned)
     if kind == "prior":
-        prompts = replace(prompts, prior=_patch(_prior(draw, scanned, volume, points)))
+        prompts = replace(prompts, prior=_patch(faulty_mask(draw, scanned, volume, points)))
     cube = Cube.around(low, high, volume.shape, scanned.spacing, cells)
-    return _finish(scanned, cube, volume, prompts, kind)
+    return finish(scanned, cube, volume, prompts, kind)
 
 
-def _finish(scanned: Scan, cube: Cube, volume: Volume, prompts: Prompts, kind: str) -> Example:
-    prior = None if prompts.prior is None else cube.sample(prompts.prior.mask.astype(np.float32))[0]
+def finish(
+    scanned: Scan, cube: Cube, volume: Volume, prompts: Prompts, kind: str, wrong: Click | None = None
+) -> Example:
+    """What the network is shown of a cube; `wrong` is the click that contradicts the prior mask."""
+    prior = None
+    if prompts.prior is not None:
+        prior = cube.sample(prompts.prior.within(Region((0, 0, 0), volume.shape)).astype(np.float32))[0]
     marks = Marks.of(prompts, cube)
     cells, valid = cube.sample(volume.voxels)
     limits = window(cells, valid, marks, prior)
@@ -69,6 +75,8 @@ def _finish(scanned: Scan, cube: Cube, volume: Volume, prompts: Prompts, kind: s
     if kind != "correction":
         guess = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS, limits)))
     seen = channels(np.clip(cells, *limits), valid, cube, marks, prior, guess)
+    if wrong is not None:
+        show_click(seen, cube.to_cells(wrong.point[::-1]), wrong.positive)
     truth, valid = cube.sample(scanned.truth.cpu().numpy().astype(np.float32))
     seen, truth, valid = (torch.from_numpy(a) for a in (seen, truth, valid))
     return Example(seen, truth, valid, kind, scanned.family)
@@ -79,7 +87,7 @@ def _patch(mask: torch.Tensor) -> MaskPatch:
     return MaskPatch(Region((0, 0, 0), tuple(mask.shape)), mask.cpu().numpy())
 
 
-def _extreme_points(draw: Draw, inside: np.ndarray, shape) -> np.ndarray:
+def extreme_points(draw: Draw, inside: np.ndarray, shape) -> np.ndarray:
     """Six voxels (6, 3) of the truth, ``(k, j, i)``, where it ends along each axis; two in three jittered."""
     points = []
     for axis in range(3):
@@ -138,7 +146,7 @@ def _fill_flat(low, high, spacing):
 
 def _correction(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray, cells: int) -> Example | None:
     """A zoom on a click in an error of a faulty prior, with clicks elsewhere that it obeys."""
-    prior = _prior(draw, scanned, volume, points)
+    prior = faulty_mask(draw, scanned, volume, points)
     missing, surplus = scanned.truth & ~prior, prior & ~scanned.truth
     positive = draw.chance(float(missing.sum()) / max(1.0, float(missing.sum() + surplus.sum())))
     error = missing if positive else surplus
@@ -155,10 +163,10 @@ def _correction(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray, c
     cube = Cube.around(click - half, click + half, volume.shape, scanned.spacing, cells)
     positive, negative = (np.reshape(clicks[side], (-1, 3))[:, ::-1] for side in (True, False))
     prompts = Prompts(extreme_points=points[:, ::-1], positive=positive, negative=negative, prior=_patch(prior))
-    return _finish(scanned, cube, volume, prompts, "correction")
+    return finish(scanned, cube, volume, prompts, "correction")
 
 
-def _prior(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray) -> torch.Tensor:
+def faulty_mask(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray) -> torch.Tensor:
     """A faulty mask: the truth spoiled, or what the classical segmenter made of the points."""
     if draw.chance(0.5):
         return spoil(draw, scanned.truth)

@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from aiassist.files import whole_file
-from aiassist.segmenters.onnx_runner import HALF
+from aiassist.segmenters.onnx_runner import BYTES, HALF, SCALE
 from aiassist.segmenters.torch_runner import load_network
 
 
 def export_folder(
-    weights: Path, folder: Path, name: str, version: str, machine: str, results: dict | None = None
+    weights: Path,
+    folder: Path,
+    name: str,
+    version: str,
+    machine: str,
+    results: dict | None = None,
+    corrections: Path | None = None,
 ) -> None:
     """Write a model folder: ``weights.onnx``, and ``card.json`` that says where the weights come from.
+
+    With `corrections` also ``corrections.onnx``, by which clicks correct.
 
     Parameters
     ----------
@@ -31,16 +40,15 @@ def export_folder(
         What it was trained on, in words.
     results : dict, optional
         What ``aiassist evaluate --json`` wrote; the numbers of model `name` go into the card.
+    corrections : Path, optional
+        ``weights.safetensors`` of a run on corrections.
     """
-    from safetensors import safe_open
-
     folder.mkdir(parents=True, exist_ok=True)
     export_onnx(weights, folder / "weights.onnx")
-    with safe_open(weights, "pt") as file:
-        meta = file.metadata()
-    settings = json.loads(meta["settings"])
-    metrics = {"steps": int(meta["step"]), "batch": settings["batch"], "seed": settings["seed"]}
-    metrics["hours"] = float(meta["hours"])
+    metrics = _training(weights)
+    if corrections is not None:
+        export_onnx(corrections, folder / "corrections.onnx", eight_bits=True)
+        metrics |= {f"corrections, {name}": value for name, value in _training(corrections).items()}
     if results is not None:
         metrics |= _metrics(results["models"][name]["all"])
     card = {
@@ -57,6 +65,17 @@ def export_folder(
         temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf8")
 
 
+def _training(weights: Path) -> dict[str, float]:
+    """How long weights were trained, and from which seed."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        meta = file.metadata()
+    settings = json.loads(meta["settings"])
+    numbers = {"steps": int(meta["step"]), "batch": settings["batch"], "seed": settings["seed"]}
+    return numbers | {"hours": float(meta["hours"])}
+
+
 def _metrics(summary: dict) -> dict[str, float]:
     """The headline numbers of a summary of results."""
     dice, median = ({int(n): v for n, v in summary["oracle"][name].items()} for name in ("dice", "dice_median"))
@@ -67,11 +86,12 @@ def _metrics(summary: dict) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def export_onnx(weights: Path, path: Path) -> None:
+def export_onnx(weights: Path, path: Path, eight_bits: bool = False) -> None:
     """Write the network of ``.safetensors`` weights as ONNX, with the same metadata.
 
     Weights are stored in half precision and widened when the file is loaded, so that the file is half
-    as large and the arithmetic the same on every processor.
+    as large and the arithmetic the same on every processor. With `eight_bits` those of convolutions are
+    stored as bytes with a scale for each first index, which halves the file once more.
     """
     from safetensors import safe_open
 
@@ -90,20 +110,28 @@ def export_onnx(weights: Path, path: Path) -> None:
             dynamo=False,
         )
         model = onnx.load(str(temporary))
-        _halve(model.graph)
+        _narrow(model.graph, eight_bits)
         helper.set_model_props(model, meta)
         onnx.save(model, str(temporary))
 
 
-def _halve(graph: onnx.GraphProto) -> None:
-    """Store all float32 weights as float16, each followed by a cast back."""
-    casts = []
-    for number, tensor in enumerate(graph.initializer):
+def _narrow(graph: onnx.GraphProto, eight_bits: bool) -> None:
+    """Store all float32 weights in fewer bits, each followed by what widens it."""
+    stored, nodes = [], []
+    for tensor in graph.initializer:
+        array, name = numpy_helper.to_array(tensor), tensor.name
         if tensor.data_type != TensorProto.FLOAT:
-            continue
-        name = tensor.name
-        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float16"), name + HALF)
-        graph.initializer[number].CopyFrom(half)
-        casts.append(helper.make_node("Cast", [name + HALF], [name], to=TensorProto.FLOAT))
-    for node in reversed(casts):
+            stored.append(tensor)
+        elif eight_bits and array.ndim == 5:
+            scale = np.abs(array).max(axis=(1, 2, 3, 4), keepdims=True) / 127 + 1e-12
+            stored.append(numpy_helper.from_array(np.rint(array / scale).astype(np.int8), name + BYTES))
+            stored.append(numpy_helper.from_array(scale.astype(np.float32), name + SCALE))
+            nodes.append(helper.make_node("Cast", [name + BYTES], [name + ".wide"], to=TensorProto.FLOAT))
+            nodes.append(helper.make_node("Mul", [name + ".wide", name + SCALE], [name]))
+        else:
+            stored.append(numpy_helper.from_array(array.astype(np.float16), name + HALF))
+            nodes.append(helper.make_node("Cast", [name + HALF], [name], to=TensorProto.FLOAT))
+    del graph.initializer[:]
+    graph.initializer.extend(stored)
+    for node in reversed(nodes):
         graph.node.insert(0, node)

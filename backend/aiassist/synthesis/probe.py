@@ -11,7 +11,7 @@ from aiassist.evaluation.summary import macro
 from aiassist.segmenters.base import ModelCard
 from aiassist.segmenters.network import PromptableNet, Shape
 from aiassist.segmenters.promptable import PromptableNetwork
-from aiassist.segmenters.registry import bundled
+from aiassist.segmenters.registry import bundled, load_network_folder
 from aiassist.segmenters.torch_runner import TorchRunner
 from aiassist.synthesis.training import Trainer
 
@@ -38,7 +38,13 @@ def probe(trainer: Trainer, structures: list[Structure], clicks: int = 1, seed: 
     device = str(trainer.device)
     card = ModelCard("probe", str(trainer.step), "promptable", "The run's present average.", devices=("cpu",))
     registry = bundled()
-    registry.add("probe", lambda: PromptableNetwork(lambda: TorchRunner(net, settings.cells, device), card))
+    runner = TorchRunner(net, settings.cells, device)
+    if trainer.corrects is None:
+        probed = PromptableNetwork(lambda: runner, card)
+    else:  # clicks correct what the other model finds
+        first = load_network_folder(trainer.corrects)
+        probed = PromptableNetwork(lambda: first.runner, card, lambda: runner)
+    registry.add("probe", lambda: probed)
     plan = Plan(("probe",), clicks=clicks, draws=1, seed=seed, other_starts=False)
     with LocalBackend(registry, threaded=False) as backend, torch.no_grad():
         results = [result for structure in structures for result in measure(structure, plan, backend)]

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -21,7 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from aiassist.files import whole_file
 from aiassist.segmenters.network import PromptableNet, Shape
 from aiassist.segmenters.network_input import CLICKS, SIZES, show_prior
+from aiassist.segmenters.registry import load_network_folder
 from aiassist.segmenters.torch_runner import load_network
+from aiassist.synthesis.corrections import corrections
 from aiassist.synthesis.example import add_click, example
 from aiassist.synthesis.fields import Draw
 
@@ -33,8 +36,9 @@ BUFFER = 512
 class Settings:
     """What a run is; two runs of the same settings are the same on one machine.
 
-    ``fresh`` examples of each ``batch`` are new, the others are shown again in another orientation.
-    ``second`` is the share of steps that show the network its own answer as the prior.
+    ``fresh`` scans of each ``batch`` are new, the other examples are shown again in another orientation.
+    ``second`` is the share of steps that show the network its own answer as the prior. With ``corrections``
+    the examples are corrections of a network's answers, several a scan.
     """
 
     steps: int = 3000
@@ -49,20 +53,32 @@ class Settings:
     decay: float = 1e-4
     ema: float = 0.999
     second: float = 0.5
+    corrections: bool = False
     seed: int = 0
 
 
 class Examples(Dataset):
-    """Examples by seed, half precision, made on `device` and handed over on the CPU."""
+    """Examples by seed, half precision, made on `device` and handed over on the CPU.
 
-    def __init__(self, cells: int, device: str = "cpu"):
+    Each item is a list of one or more. With a model folder `corrects` they are corrections of its answers.
+    """
+
+    def __init__(self, cells: int, device: str = "cpu", corrects: Path | None = None):
         self.cells = cells
         self.device = device
+        self.corrects = corrects
 
-    def __getitem__(self, seed: int):
+    @cached_property
+    def _network(self):
+        return load_network_folder(self.corrects, threads=1)
+
+    def __getitem__(self, seed: int) -> list[tuple]:
         torch.set_num_threads(1)
-        made = example(seed, self.cells, self.device)
-        return made.channels.half().cpu(), made.truth.half().cpu(), made.valid.cpu(), made.kind == "correction"
+        if self.corrects is None:
+            made = [example(seed, self.cells, self.device)]
+        else:
+            made = corrections(seed, self.cells, self._network, self.device)
+        return [(m.channels.half().cpu(), m.truth.half().cpu(), m.valid.cpu(), m.kind == "correction") for m in made]
 
 
 class Buffer:
@@ -70,17 +86,21 @@ class Buffer:
 
     def __init__(self, first: int):
         self.first = first
-        self._held: dict[int, tuple] = {}
+        self._held: dict[int, list[tuple]] = {}
 
-    def add(self, seed: int, made: tuple) -> None:
-        """Keep an example and forget the oldest."""
+    def add(self, seed: int, made: list[tuple]) -> None:
+        """Keep the examples of a seed and forget the oldest."""
         self._held[seed] = made
         self._held.pop(seed - BUFFER, None)
 
     def draw(self, draw: Draw, count: int) -> list[tuple]:
         """Some examples, each in a random orientation."""
         seeds = sorted(self._held)
-        return [orient(self._held[seeds[draw.integer(0, len(seeds) - 1)]], draw) for _ in range(count)]
+        return [orient(self._one_of(draw, seeds), draw) for _ in range(count)]
+
+    def _one_of(self, draw: Draw, seeds: list[int]) -> tuple:
+        held = self._held[seeds[draw.integer(0, len(seeds) - 1)]]
+        return held[draw.integer(0, len(held) - 1)] if len(held) > 1 else held[0]
 
 
 def orient(made: tuple, draw: Draw) -> tuple:
@@ -130,6 +150,8 @@ class Trainer:
         Device on which the examples are made; with "cuda" each worker shares the GPU.
     start : Path, optional
         Weights to start a new run from, ``.safetensors`` or ``.onnx``.
+    corrects : Path, optional
+        Folder of the model whose answers are corrected; goes with the setting ``corrections``.
     """
 
     def __init__(
@@ -140,10 +162,13 @@ class Trainer:
         workers: int = 1,
         world: str = "cpu",
         start: Path | None = None,
+        corrects: Path | None = None,
     ):
+        if settings.corrections != (corrects is not None):
+            raise ValueError("A run on corrections, and only such a run, needs the model whose answers it corrects.")
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.folder, self.settings, self.device, self.workers = Path(folder), settings, torch.device(device), workers
-        self.world = world
+        self.world, self.corrects = world, corrects
         self._writer = _tensorboard(self.folder)
         torch.manual_seed(settings.seed)
         shape = Shape(settings.widths, settings.blocks, settings.fine)
@@ -227,7 +252,7 @@ class Trainer:
         replay = max(0, first - BUFFER)
         seeds = range(base + replay, base + until * settings.fresh)
         loader = DataLoader(
-            Examples(settings.cells, self.world),
+            Examples(settings.cells, self.world, self.corrects),
             sampler=seeds,
             batch_size=None,
             num_workers=self.workers,
@@ -239,9 +264,10 @@ class Trainer:
             buffer.add(seed, made)
             if seed < base + first:
                 continue
-            fresh.append(made)
-            if len(fresh) == settings.fresh:
+            fresh += made
+            if (seed - base + 1) % settings.fresh == 0:
                 draw = Draw(base + 7_000_000 + seed)
+                fresh = fresh[: settings.batch]
                 group = fresh + buffer.draw(draw, settings.batch - settings.fresh)
                 yield self._collate(group)
                 fresh = []

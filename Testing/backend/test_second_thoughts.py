@@ -1,0 +1,29 @@
+"""Points that were missed a little."""
+
+import numpy as np
+
+from aiassist.imaging import Region
+from aiassist.segmenters.second_thoughts import better_points
+
+#: Six extreme points of the box from 10 to 50 along every axis.
+POINTS = np.array([[10, 30, 30], [50, 30, 30], [30, 10, 30], [30, 50, 30], [30, 30, 10], [30, 30, 50]], float)
+
+
+def test_points_at_the_ends_of_the_answer_are_believed():
+    assert better_points(POINTS, Region((10, 10, 10), (51, 51, 51))) is None
+    assert better_points(POINTS, Region((11, 9, 10), (51, 50, 52))) is None  # a voxel is nothing
+
+
+def test_a_point_goes_half_way_to_the_end_along_its_own_axis():
+    moved = better_points(POINTS, Region((10, 10, 10), (51, 51, 53)))  # (k, j, i): the answer ends at i = 52
+    assert np.allclose(moved - POINTS, [[0, 0, 0], [1, 0, 0], *[[0, 0, 0]] * 4])
+
+
+def test_a_point_goes_no_farther_than_a_hand_misses():
+    moved = better_points(POINTS, Region((30, 10, 10), (51, 51, 51)))  # the answer begins at k = 30
+    assert np.allclose(moved - POINTS, [*[[0, 0, 0]] * 4, [0, 0, 1.2], [0, 0, 0]])
+
+
+def test_fewer_points_and_empty_answers_move_nothing():
+    assert better_points(POINTS[:5], Region((0, 0, 0), (90, 90, 90))) is None
+    assert better_points(POINTS, Region((0, 0, 0), (0, 0, 0))) is None

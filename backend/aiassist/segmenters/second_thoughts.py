@@ -1,0 +1,39 @@
+"""Extreme points that were missed a little: moved half way to where a first answer ends."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiassist.imaging import Region
+
+#: How far a point goes towards the answer's end.
+SHARE = 0.5
+#: Points this many voxels from the answer's end are believed.
+BELIEVED = 1.0
+#: A hand misses by about a voxel, or this share of the box's side; ends farther than twice that away count as that far.
+MISS = 0.03
+
+
+def better_points(points: np.ndarray, answer: Region) -> np.ndarray | None:
+    """Extreme points between where they were put and where an answer ends; None when they are believed.
+
+    Along each axis the two outermost points belong to the answer's two ends.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Extreme points (n, 3), voxel indices ``(i, j, k)``; fewer than six are believed.
+    answer : Region
+        The box of the answer's voxels.
+    """
+    if len(points) < 6 or answer.is_empty:
+        return None
+    most = 2 * np.maximum(1.0, MISS * np.ptp(points, axis=0))
+    ends = (np.array(answer.start)[::-1], np.array(answer.stop)[::-1] - 1)
+    moves = np.zeros_like(points)
+    for axis in range(3):
+        for number, end in zip((points[:, axis].argmin(), points[:, axis].argmax()), ends, strict=True):
+            away = end[axis] - points[number, axis]
+            if abs(away) > BELIEVED:
+                moves[number, axis] = SHARE * np.clip(away, -most[axis], most[axis])
+    return points + moves if moves.any() else None
