@@ -268,7 +268,7 @@ class Trainer:
             if (seed - base + 1) % settings.fresh == 0:
                 draw = Draw(base + 7_000_000 + seed)
                 fresh = fresh[: settings.batch]
-                group = fresh + buffer.draw(draw, settings.batch - settings.fresh)
+                group = fresh + buffer.draw(draw, settings.batch - len(fresh))
                 yield self._collate(group)
                 fresh = []
 
