@@ -12,8 +12,9 @@ demo: $(VENV)/.demo
 	$(BIN)/aiassist demo --output $(DEMO_OUT)
 
 # In two processes, file by file: much of the time goes into waiting for processes that the tests start.
+# One that crashes ends the run; in its place another could wait for ever.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -m "heavy or not heavy"

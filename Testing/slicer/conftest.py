@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from pathlib import Path
@@ -20,6 +21,13 @@ import slicer
 
 from shell import dicom, pythonqt, views
 from slicer_home import cmake, install_extension
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    """What the tests of a file leave goes in this thread: Qt's objects may not be destroyed in another."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +83,23 @@ def wait(until, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     heart = qt.QTimer()
     heart.start(5)
-    with starving_threads(seconds):
+    with stopping(heart), starving_threads(seconds):
         while not until():
             assert time.monotonic() < end, "it did not happen in time"
             qt.QApplication.processEvents(qt.QEventLoop.WaitForMoreEvents)
+
+
+@contextmanager
+def stopping(timer) -> Iterator[None]:
+    """Stop a timer at the end, and do not leave that to who collects it.
+
+    An error that is kept keeps the frames of its callers and what they hold. That may be collected in any Python
+    thread, and a running timer that goes in another thread than its own crashes Qt later.
+    """
+    try:
+        yield
+    finally:
+        timer.stop()
 
 
 def answered(effect) -> None:

@@ -15,7 +15,7 @@ from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import read_volume
 from AIAssistLib.geometry import study_of
 from AIAssistLib.worklist import after
-from helpers import CASE, add_segment, wait
+from helpers import CASE, add_segment, stopping, wait
 
 OBLIQUE = np.array([[2.4, -1.92, 0, 11.5], [1.8, 2.56, 0, -7], [0, 0, -3, 3], [0, 0, 0, 1]])
 
@@ -145,8 +145,8 @@ def test_the_event_loop_goes_on_while_a_series_is_looked_for_and_read(panel, fol
     heart = qt.QTimer()
     heart.connect("timeout()", lambda: beats.append(1))
     heart.start(0)
-    go_on(panel)
-    heart.stop()
+    with stopping(heart):
+        go_on(panel)
     assert len(beats) >= 20
 
 

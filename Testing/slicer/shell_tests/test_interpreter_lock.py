@@ -82,7 +82,7 @@ def test_threads_starve_however_qt_waits_and_do_not_with_pyside_as_it_comes():
 def test_all_that_is_qts_own_goes_on_while_threads_starve():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", Path(__file__).with_name("threads.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_system_or_a_build_of_which_nothing_is_known_is_refused(shell, monkeypatch):

@@ -85,6 +85,25 @@ def test_a_test_that_waits_lets_no_thread_run(counter):
     assert counter.turns <= before + 1
 
 
+def test_a_wait_leaves_no_running_timer_to_the_thread_that_collects_an_error(shell, capfd):
+    from helpers import wait
+
+    kept = []
+
+    def until() -> bool:
+        with pytest.raises(KeyError) as kept_error:
+            {}["an error keeps the frames of all who called"]
+        kept.append(kept_error)
+        return True
+
+    wait(until)
+    collecting = threading.Thread(target=kept.clear)
+    collecting.start()
+    collecting.join()
+    shell.app.processEvents()
+    assert "another thread" not in capfd.readouterr().err
+
+
 def test_what_python_itself_waits_for_lets_threads_run(shell, counter):
     with shell.interpreter_lock.starving_threads(60):
         before = counter.turns
