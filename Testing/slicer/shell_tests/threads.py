@@ -5,6 +5,7 @@ In a process that has run other tests a thread might free what those left behind
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -97,7 +98,8 @@ def test_a_wait_leaves_no_running_timer_to_the_thread_that_collects_an_error(she
         return True
 
     wait(until)
-    collecting = threading.Thread(target=kept.clear)
+    kept.clear()
+    collecting = threading.Thread(target=gc.collect)
     collecting.start()
     collecting.join()
     shell.app.processEvents()
