@@ -27,3 +27,9 @@ def test_a_point_goes_no_farther_than_a_hand_misses():
 def test_fewer_points_and_empty_answers_move_nothing():
     assert better_points(POINTS[:5], Region((0, 0, 0), (90, 90, 90))) is None
     assert better_points(POINTS, Region((0, 0, 0), (0, 0, 0))) is None
+
+
+def test_of_a_large_structure_more_is_believed():
+    large = 5 * POINTS  # from 50 to 250 along every axis
+    assert better_points(large, Region((50, 50, 46), (251, 255, 251))) is None
+    assert better_points(large, Region((50, 50, 45), (251, 251, 251))) is not None

@@ -10,7 +10,8 @@ from functools import cache
 
 import numpy as np
 
-from aiassist.segmenters.working_grid import WorkingGrid
+from aiassist.imaging import Region
+from aiassist.segmenters.working_grid import WorkingGrid, weigh
 
 #: Share of the box's side that is added on each side of it.
 MARGIN = 0.125
@@ -75,11 +76,8 @@ class Cube:
     def sample(self, voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cells (c, c, c) of an array of voxels, and which of them lie inside the volume."""
         rows = self.weights()
-        cells = voxels
-        for axis in range(3):
-            cells = np.moveaxis(np.tensordot(rows[axis], cells, axes=(1, axis)), 0, axis)
         k, j, i = [row.sum(1) > 0 for row in rows]
-        return np.ascontiguousarray(cells), k[:, None, None] & j[None, :, None] & i[None, None, :]
+        return weigh(voxels, rows), k[:, None, None] & j[None, :, None] & i[None, None, :]
 
     def thinned(self) -> tuple[Cube, tuple[slice, slice, slice]]:
         """The cube over fewer voxels, and which those are: two along a cell's side are enough to average."""
@@ -95,12 +93,39 @@ class Cube:
 
     def positive(self, cells: np.ndarray) -> np.ndarray:
         """Where a field of the cells, interpolated linearly at the volume's voxels, is above zero."""
-        k, j, i = (self._weights(axis) for axis in range(3))
-        fine = np.matmul(j, np.tensordot(k, cells, axes=(1, 0)))
-        out = np.empty(self.shape, bool)
-        for number, plane in enumerate(fine):  # whole, the field would not fit the processor's cache
-            np.greater(plane @ i.T, 0, out=out[number])
+        out = np.zeros(self.shape, bool)
+        box, (k, j, i) = self._reached(cells)
+        found = out[box.slices]
+        for number, plane in enumerate(np.matmul(j, np.tensordot(k, cells, axes=(1, 0)))):
+            np.greater(plane @ i.T, 0, out=found[number])  # whole, the field would not fit the processor's cache
         return out
+
+    def extent(self, cells: np.ndarray) -> Region:
+        """The box of the voxels at which a field of the cells is above zero.
+
+        Where it ends along an axis is seen on voxels two of which, along the other axes, make a cell's side.
+        """
+        box, rows = self._reached(cells)
+        few = [row[:: max(1, int(side // 2))] for row, side in zip(rows, self.cell, strict=True)]
+        ends = []
+        for axis, start in enumerate(box.start):
+            one, two = (few[other] for other in range(3) if other != axis)
+            planes = np.ascontiguousarray(np.moveaxis(cells, axis, 0))
+            lines = np.matmul(np.matmul(one, planes), two.T).reshape(len(cells), -1)
+            places = np.flatnonzero((rows[axis] @ lines > 0).any(axis=1))
+            ends.append((start + places[0], start + places[-1] + 1) if len(places) else (0, 0))
+        return Region(*zip(*ends, strict=True))
+
+    def _reached(self, cells: np.ndarray) -> tuple[Region, list[np.ndarray]]:
+        """The box of voxels in which cells above zero have a say, and for each axis the `_weights` of its voxels."""
+        rows = [self._weights(axis) for axis in range(3)]
+        ends = []
+        for axis, row in enumerate(rows):
+            above = (cells > 0).any(axis=tuple(other for other in range(3) if other != axis))
+            voxels = np.flatnonzero(row @ above > 0)
+            ends.append((voxels[0], voxels[-1] + 1) if len(voxels) else (0, 0))
+        box = Region(*zip(*ends, strict=True))
+        return box, [row[part] for row, part in zip(rows, box.slices, strict=True)]
 
     def _weights(self, axis: int) -> np.ndarray:
         """Matrix (voxels, cells) that interpolates along an axis."""

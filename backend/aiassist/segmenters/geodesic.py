@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
-from skimage.graph import MCP_Geometric
 
-from aiassist.imaging import MaskPatch, Volume
+from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
 from aiassist.segmenters.correction import by_grey_levels, correct
@@ -21,6 +21,7 @@ from aiassist.segmenters.grey_model import (
     histogram,
     logit,
 )
+from aiassist.segmenters.paths import cheapest_paths
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks, stroke_points
 from aiassist.segmenters.working_grid import WorkingGrid
 
@@ -37,6 +38,8 @@ BORDER = 0.5
 OCCUPANCY = 0.7
 #: Share of the inside histogram that stays with the seeds, whatever the mask becomes.
 TRUST_SEEDS = 0.8
+#: Logits of what the outline points exclude. Farther than a few cells from where they allow anything, all is outside.
+FORBIDDEN = np.float32(-8)
 
 
 class Geodesic:
@@ -95,10 +98,10 @@ def solve(
     yield Step("pass", 0.1)
     seeds = scene.seeds(prompts)
     yield Step("pass", 0.4)
-    inside = scene.start(seeds)
+    inside, leaning = scene.start(seeds), scene.leaning(seeds)
     for turn in range(ROUNDS):
         yield Step("pass", 0.5 + 0.4 * turn / ROUNDS)
-        inside = scene.refine(inside, seeds, last=turn == ROUNDS - 1)
+        inside = scene.refine(inside, seeds, leaning, last=turn == ROUNDS - 1)
     yield Step("paste", 0.9)
     return scene.grid, scene.settle(inside, seeds)
 
@@ -129,6 +132,11 @@ class _Scene:
             expected = 0.5 * expected + 0.45 * grid.sample_mask(prompts.prior)
         return cls(grid, levels, binned(levels), radius, allowed, np.clip(expected, 0.01, 0.97) * allowed)
 
+    @cached_property
+    def open_box(self) -> tuple[slice, ...]:
+        """The box of what is allowed, and two cells around it."""
+        return Region.of_mask(self.allowed).grow(2, (1, 1, 1)).clip(self.grid.shape).slices
+
     def seeds(self, prompts: Prompts) -> _Seeds:
         """Cells that are certain to lie inside, and those certain to lie outside."""
         inside = [self._paths(prompts.extreme_points)] if len(prompts.extreme_points) else []
@@ -149,26 +157,22 @@ class _Scene:
     def _paths(self, points_ijk: np.ndarray) -> np.ndarray:
         """Cells (n, 3) of the cheapest paths that join the extreme points through the structure."""
         ends = self.grid.nearest_cells(points_ijk)
-        cost = self._path_cost(self.grid.to_cells(points_ijk))
-        sampling = tuple(self.grid.spacing / self.grid.spacing.min())
         # Paths rarely leave the box that the points span, and searching is dear: a rim of cells around it will do.
         low, high = np.maximum(ends.min(axis=0) - RIM, 0), ends.max(axis=0) + RIM + 1
-        cost = cost[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        cells = [ends]
-        for start, stop in _opposite_pairs(ends - low):
-            search = MCP_Geometric(cost, fully_connected=False, sampling=sampling)
-            search.find_costs([tuple(start)], [tuple(stop)])
-            cells.append(np.array(search.traceback(tuple(stop))) + low)
-        return np.concatenate(cells)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        cost = self._path_cost(self.grid.to_cells(points_ijk), box)
+        sampling = self.grid.spacing / self.grid.spacing.min()
+        paths = cheapest_paths(cost, _opposite_pairs(ends - low), sampling)
+        return np.concatenate([ends, *[path + low for path in paths]])
 
-    def _path_cost(self, points: np.ndarray) -> np.ndarray:
-        """Cost of a step: grey levels unlike those at the points, and edges, are dear."""
+    def _path_cost(self, points: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
+        """Cost of a step in a box of cells: grey levels unlike those at the points, and edges, are dear."""
         surroundings = histogram(self.bins[(self.radius > 1) | ~self.allowed])
         ratio = np.log(self._common_greys(points)) - 0.65 * np.log(surroundings)
-        edges = ndimage.gaussian_gradient_magnitude(self.levels, 0.7)
-        cost = 0.5 + np.minimum(2 * (ratio.max() - ratio), 9)[self.bins]
+        edges = ndimage.gaussian_gradient_magnitude(self.levels[box], 0.7)
+        cost = 0.5 + np.minimum(2 * (ratio.max() - ratio), 9)[self.bins[box]]
         cost += edges / max(np.percentile(edges, 90), 1e-6)
-        return np.where(self.allowed, cost, cost + 3).astype(np.float64)
+        return np.where(self.allowed[box], cost, cost + 3)
 
     def _common_greys(self, points: np.ndarray) -> np.ndarray:
         """Histogram of the grey levels that are found near every point, at it or on the way to the centre.
@@ -199,16 +203,23 @@ class _Scene:
         alike = np.exp(-0.5 * ((smooth - middle) / spread) ** 2) * np.sqrt(self.expected)
         return np.clip(np.maximum(alike, 0.9 * seeds.nearness), 1e-3, 0.98) * self.allowed
 
-    def refine(self, inside: np.ndarray, seeds: _Seeds, last: bool) -> np.ndarray:
+    def leaning(self, seeds: _Seeds) -> np.ndarray:
+        """What speaks for inside whatever the grey levels, in logits."""
+        votes = BORDER + logit(self.expected) + 4 * seeds.nearness - 8 * seeds.nearness_outside
+        return votes.astype(np.float32)
+
+    def refine(self, inside: np.ndarray, seeds: _Seeds, leaning: np.ndarray, last: bool) -> np.ndarray:
         """Grey-level histograms from the probabilities, then probabilities from the histograms."""
         histogram_inside = histogram(self.bins, inside)
         if seeds.any_inside:
             anchor = histogram(self.bins[seeds.inside], smoothing=seeds.smoothing)
             histogram_inside = (1 - TRUST_SEEDS) * histogram_inside + TRUST_SEEDS * anchor
-        ratio = evidence(histogram_inside, histogram(self.bins, 1 - inside))
-        votes = BORDER + ratio[self.bins] + logit(self.expected) + 4 * seeds.nearness - 8 * seeds.nearness_outside
-        votes[~self.allowed] = -8
-        return agree_with_neighbours(votes.astype(np.float32), inside, STRENGTH, rounds=8 if last else 3)
+        ratio = evidence(histogram_inside, histogram(self.bins, 1 - inside)).astype(np.float32)
+        box = self.open_box
+        votes = np.where(self.allowed[box], leaning[box] + ratio[self.bins[box]], FORBIDDEN)
+        found = np.zeros_like(inside)
+        found[box] = agree_with_neighbours(votes, inside[box], STRENGTH, rounds=8 if last else 3)
+        return found
 
     def settle(self, inside: np.ndarray, seeds: _Seeds) -> np.ndarray:
         """Keep what hangs together with the seeds, fill holes; above one half is inside."""
@@ -222,7 +233,8 @@ class _Scene:
             touched &= sizes >= 0.05 * (sizes * touched).max() if touched[1:].any() else sizes == sizes.max()
             touched[0] = False
             mask = touched[parts]
-        mask = ndimage.binary_fill_holes(mask)
+        box = Region.of_mask(mask).slices
+        mask[box] = ndimage.binary_fill_holes(mask[box])
         return np.where(mask, np.maximum(inside, 0.51), np.minimum(inside, 0.49))
 
 

@@ -54,6 +54,6 @@ def agree_with_neighbours(evidence: np.ndarray, start: np.ndarray, strength: flo
     """
     p = start
     for _ in range(rounds):
-        neighbours = ndimage.gaussian_filter(2 * p - 1, 0.7)
+        neighbours = ndimage.gaussian_filter(2 * p - 1, 0.7, truncate=3.0)  # two cells; the third would weigh .0001
         p = 1 / (1 + np.exp(-np.clip(evidence + strength * neighbours, -30, 30)))
     return p

@@ -63,7 +63,7 @@ class _Sight:
 
     def extent(self, logits: np.ndarray) -> Region:
         """The box of the voxels of an answer."""
-        return Region.of_mask(self.cube.positive(logits)).shift(self.region.start)
+        return self.cube.extent(logits).shift(self.region.start)
 
     def mask(self, logits: np.ndarray) -> MaskPatch:
         """The voxels of an answer (k, j, i), above zero inside."""

@@ -8,8 +8,9 @@ from aiassist.imaging import Region
 
 #: How far a point goes towards the answer's end.
 SHARE = 0.5
-#: Points this many voxels from the answer's end are believed.
-BELIEVED = 1.0
+#: Points this many voxels from the answer's end are believed, or this share of the box's side: about a cell of the
+#: network's, which tells no more.
+BELIEVED, A_CELL = 1.0, 0.02
 #: A hand misses by about a voxel, or this share of the box's side; ends farther than twice that away count as that far.
 MISS = 0.03
 
@@ -28,12 +29,13 @@ def better_points(points: np.ndarray, answer: Region) -> np.ndarray | None:
     """
     if len(points) < 6 or answer.is_empty:
         return None
-    most = 2 * np.maximum(1.0, MISS * np.ptp(points, axis=0))
+    sides = np.ptp(points, axis=0)
+    most, least = 2 * np.maximum(1.0, MISS * sides), np.maximum(BELIEVED, A_CELL * sides)
     ends = (np.array(answer.start)[::-1], np.array(answer.stop)[::-1] - 1)
     moves = np.zeros_like(points)
     for axis in range(3):
         for number, end in zip((points[:, axis].argmin(), points[:, axis].argmax()), ends, strict=True):
             away = end[axis] - points[number, axis]
-            if abs(away) > BELIEVED:
+            if abs(away) > least[axis]:
                 moves[number, axis] = SHARE * np.clip(away, -most[axis], most[axis])
     return points + moves if moves.any() else None

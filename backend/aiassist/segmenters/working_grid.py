@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,11 +101,21 @@ def resample(array: np.ndarray, shape, whole=None, steps=(1, 1, 1)) -> np.ndarra
     whole, steps : tuple of int, optional
         `array` holds every n-th voxel, beginning at number n // 2, of one of the shape `whole`; `steps` are the n.
     """
-    for axis, (cells, old, step) in enumerate(zip(shape, whole or array.shape, steps, strict=True)):
-        if array.shape[axis] != cells or step > 1:
-            weights = _triangle_weights(old, cells, step)
-            array = np.moveaxis(np.tensordot(weights, array, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(array)
+    rows = [
+        _triangle_weights(old, cells, step) if held != cells or step > 1 else None
+        for cells, held, old, step in zip(shape, array.shape, whole or array.shape, steps, strict=True)
+    ]
+    return weigh(array, rows)
+
+
+def weigh(array: np.ndarray, rows: Sequence[np.ndarray | None]) -> np.ndarray:
+    """An array (k, j, i) with each of its axes multiplied by a matrix (new, old); None leaves an axis as it is."""
+    k, j, i = rows
+    if k is not None:
+        array = np.tensordot(k, array, axes=(1, 0))
+    if j is not None:
+        array = np.matmul(j, array)
+    return np.ascontiguousarray(array if i is None else array @ i.T)
 
 
 def _triangle_weights(old: int, new: int, step: int) -> np.ndarray:
