@@ -27,7 +27,6 @@ from aiassist.segmenters.network_input import (
     GUESS,
     GUESS_CELLS,
     INSIDE,
-    PRIOR,
     SIZES,
     WIDE,
     channels,
@@ -44,7 +43,7 @@ from aiassist.synthesis.example import STARTS, deepest, example
 from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.shapes import FAMILIES
-from aiassist.synthesis.training import Settings, Trainer, as_flips, loss_of_answers, orient
+from aiassist.synthesis.training import Settings, Trainer, orient
 
 TINY = Settings(steps=6, batch=3, fresh=2, cells=16, widths=(8, 8), warmup=1, second=0.7)
 
@@ -319,26 +318,6 @@ def test_a_run_on_corrections_goes_through_its_steps_and_needs_the_model_that_it
     trainer = Trainer(tmp_path / "run", settings, workers=0, corrects=resource("Models", "network"))
     trainer.run()
     assert trainer.step == 2 and (tmp_path / "run" / "weights.safetensors").exists()
-
-
-def test_corrections_are_judged_by_what_the_click_may_change():
-    made = [example for course in courses() for example in course]
-    channels, truth, valid = (torch.stack([getattr(m, n) for m in made]) for n in ("channels", "truth", "valid"))
-    truth, valid = truth.unsqueeze(1), valid.unsqueeze(1)
-    sign, movable = as_flips(channels)
-    clicked = channels[:, CLICKS].amax((2, 3, 4))
-    assert set(sign.flatten().tolist()) == {-1.0, 1.0}
-    for n, way in enumerate(sign.flatten()):
-        assert clicked[n, 0 if way > 0 else 1] > 0.8
-        assert ((channels[n, PRIOR] < 0.5) == (way > 0))[movable[n, 0] > 0].all()
-    right = 8 * (2 * truth - 1)
-
-    def loss(logits):
-        return float(loss_of_answers(logits, torch.nn.functional.avg_pool3d(logits, 2), channels, truth, valid, True))
-
-    wrong_where_movable, wrong_elsewhere = (torch.where(m > 0, -right, right) for m in (movable, 1 - movable))
-    assert loss(right) < loss(wrong_elsewhere)
-    assert loss(wrong_where_movable) - loss(right) > 3 * (loss(wrong_elsewhere) - loss(right))
 
 
 def test_turning_an_example_turns_all_of_it():

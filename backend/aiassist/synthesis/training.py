@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from aiassist.files import whole_file
 from aiassist.segmenters.network import PromptableNet, Shape
-from aiassist.segmenters.network_input import CLICKS, GUESS, PRIOR, SIZES, show_prior
+from aiassist.segmenters.network_input import CLICKS, SIZES, show_prior
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.corrections import corrections
@@ -30,8 +30,6 @@ from aiassist.synthesis.fields import Draw
 
 #: Examples kept for another showing, flipped and turned.
 BUFFER = 512
-#: Weight of the cells that a correction may not change; without any their logits drift.
-UNMOVABLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -117,13 +115,14 @@ def orient(made: tuple, draw: Draw) -> tuple:
     return *turned, correction
 
 
-def loss_of(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, judged: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy, weighted, plus soft Dice of the cells that are judged; mean over the batch."""
+def loss_of(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy plus soft Dice, both weighted; mean over the batch."""
     cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     cross = (cross * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
-    p = torch.sigmoid(logits) * judged
-    both = (p * truth).flatten(1).sum(1)
-    total = (p + truth * judged).flatten(1).sum(1)
+    p = torch.sigmoid(logits)
+    valid = (weight > 0).float()
+    both = (p * truth * valid).flatten(1).sum(1)
+    total = ((p + truth) * valid).flatten(1).sum(1)
     return (cross + 1 - (2 * both + 1) / (total + 1)).mean()
 
 
@@ -133,37 +132,6 @@ def weights_of(channels: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor)
     border = F.max_pool3d(inside, 5, 1, 2) + F.max_pool3d(1 - inside, 5, 1, 2) - 1
     clicks = channels[:, CLICKS].amax(1, keepdim=True)
     return valid.float() * (1 + 2 * border + 4 * (clicks > 0.1).float())
-
-
-def as_flips(channels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a correction may change.
-
-    Parameters
-    ----------
-    channels : torch.Tensor
-        The network's input (n, 14, c, c, c) in corrections.
-
-    Returns
-    -------
-    sign : torch.Tensor
-        (n, 1, 1, 1, 1): 1 where the click adds, -1 where it removes.
-    movable : torch.Tensor
-        Float (n, 1, c, c, c): 1 in the cells that the prior mask has on the side that the click contradicts.
-    """
-    near, prior = channels[:, GUESS : GUESS + 1], channels[:, PRIOR : PRIOR + 1]
-    sign = torch.where(near.sum((1, 2, 3, 4), keepdim=True) < 0, -1.0, 1.0)
-    return sign, (sign * (0.5 - prior) > 0).float()
-
-
-def loss_of_answers(logits, half, channels, truth, valid, corrections: bool) -> torch.Tensor:
-    """Loss of an answer and of the one at half the resolution; corrections are judged by what they may change."""
-    weight, judged = weights_of(channels, truth, valid), valid.float()
-    if corrections:
-        sign, movable = as_flips(channels)
-        logits, half, truth = sign * logits, sign * half, 0.5 + sign * (truth - 0.5)
-        weight, judged = weight * (UNMOVABLE + (1 - UNMOVABLE) * movable), judged * movable
-    loss = loss_of(logits, truth, weight, judged)
-    return loss + 0.3 * loss_of(half, F.avg_pool3d(truth, 2), F.max_pool3d(weight, 2), F.max_pool3d(judged, 2))
 
 
 class Trainer:
@@ -314,11 +282,13 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
         self._roll_out(channels, truth, valid, corrections)
+        weight = weights_of(channels, truth, valid)
         self.net.train()
         with torch.autocast(self.device.type, torch.bfloat16):
-            answers = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
-        logits, half = (answer.float() for answer in answers)
-        loss = loss_of_answers(logits, half, channels, truth, valid, self.settings.corrections)
+            logits, half = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
+        logits, half = logits.float(), half.float()
+        loss = loss_of(logits, truth, weight)
+        loss = loss + 0.3 * loss_of(half, F.avg_pool3d(truth, 2), F.max_pool3d(weight, 2))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
