@@ -402,9 +402,9 @@ def _print_drags(radius: int, rows: list[dict]) -> None:
     print(
         f"ours at {radius} pixels: border distance falls in {np.mean(after < before):.1%} of drags "
         f"(first drags {np.mean([a < b for b, a, _, _ in first]):.1%}; falloff {np.mean(smooth < before):.1%}); "
-        f"over .5 pixel worse than a falloff that does not cross itself in {np.mean(after > valid + 0.5):.1%} "
+        f"over .5 pixel worse than a falloff that does not cross itself in {np.mean(after > valid + 0.5):.2%} "
         f"(first {np.mean([a > v + 0.5 for _, a, _, v in first]):.1%}), than one that may in "
-        f"{np.mean(after > smooth + 0.5):.1%} (first {np.mean([a > f + 0.5 for _, a, f, _ in first]):.1%}), "
+        f"{np.mean(after > smooth + 0.5):.2%} (first {np.mean([a > f + 0.5 for _, a, f, _ in first]):.1%}), "
         f"better in {np.mean(after < valid - 0.5):.1%}; "
         f"{times[0]:.1f} ms p50, {times[1]:.1f} ms p95"
     )
