@@ -425,7 +425,7 @@ def main() -> None:
     for structure in find_structures(str(options.cases)):
         if options.split in (None, structure.split) or structure.split == "all":
             seen[structure.stratum] += 1
-            if seen[structure.stratum] <= (2 if options.quick else 6):
+            if seen[structure.stratum] <= (2 if options.quick else 12):
                 chosen.append(structure)
     work = [(s, 1 if options.quick else 2, options.methods) for s in chosen]
     with ProcessPoolExecutor(options.workers) as pool:

@@ -39,9 +39,7 @@ LEAVE, LENGTH = 0.25, 0.3
 #: Cost of a pixel that changes against the pull: that leaves when the outline is pulled out, or joins.
 CONTRARY = 0.15
 #: Evidence (cost saved a pixel) from which leaving the smooth falloff is trusted; with less, mean distance in pixels.
-BORNE_OUT, UNPROVEN = 0.58, 0.5
-#: A pull reaches this share of the way round to the farthest vertex at most: the rest of the ring holds on.
-HALF_WAY = 0.7
+BORNE_OUT, UNPROVEN = 0.5, 0.5
 #: Placed vertices within this share of the reach follow all the same: who pulls right beside one means it, too.
 BESIDE = 0.25
 #: Shares of the radius within which neighbours follow, and over which arcs forget the old outline.
@@ -85,8 +83,8 @@ class Pull:
 
     @cached_property
     def reach(self) -> float:
-        """The radius, but never so much that hardly anything would stay."""
-        return float(min(self.radius, HALF_WAY * np.abs(self.away).max()))
+        """The radius, but never so much that no vertex would stay."""
+        return float(min(self.radius, np.abs(self.away).max()))
 
     @cached_property
     def sides(self) -> tuple[float, float]:
