@@ -115,19 +115,6 @@ def test_a_scan_gets_several_clicks_each_in_an_error_of_the_mask_it_shows():
             assert float(made.channels[CLICKS[0 if near[place] > 0 else 1]][place]) > 0.5
 
 
-def test_some_clicks_come_after_the_networks_own_correction():
-    asked = []
-
-    class Asked(PromptableNetwork):
-        def annotate(self, volume, prompts):
-            asked.append(prompts)
-            return super().annotate(volume, prompts)
-
-    made = corrections(2, 24, Asked(Watcher, ModelCard("watcher", "0", "promptable", "A test.")))
-    again = [prompts for prompts in asked if prompts.prior is not None]
-    assert 0 < len(again) < len(made) and all(prompts.has_clicks for prompts in again)
-
-
 def test_corrections_of_a_seed_are_the_same_every_time():
     watched = PromptableNetwork(Watcher, ModelCard("watcher", "0", "promptable", "A test."))
     again = corrections(2, 24, watched)

@@ -1,4 +1,4 @@
-"""What a correction shows the network: a mask that networks made of a scan, and a click in its largest error."""
+"""What a correction shows the network: a mask that a network made of a scan, and a click in its largest error."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from aiassist.synthesis.scanner import Scan, scan
 
 #: Clicks that a scan gets one after the other; each makes an example.
 CLICKS = 4
-#: Share of the clicks after which the mask is the network's own correction, as when a person clicks again.
-OWN = 0.5
 #: Fewest voxels of an error that is worth a click.
 LEAST = 4
 
@@ -37,7 +35,7 @@ def corrections(seed: int, cells: int, network: PromptableNetwork, device: torch
         Along a side of the network's cube.
     network : PromptableNetwork
         Whose answers to the points are corrected, three scans in four; the others get the truth spoiled or the
-        classical segmenter's answer. After a click the mask is what the network makes of it, or the truth near it.
+        classical segmenter's answer.
     device : torch.device or str
         Where scans are made.
     """
@@ -74,10 +72,7 @@ def _course(draw: Draw, scanned: Scan, cells: int, network: PromptableNetwork) -
         prompts = replace(prompts, prior=MaskPatch.of_mask(mask), **{side: [*getattr(prompts, side), click.point]})
         cube = _view(draw, volume, prompts, click.point[::-1], cells)
         yield finish(scanned, cube, volume, prompts, "correction", wrong=click)
-        if draw.chance(OWN):
-            mask = run(network.annotate(volume, prompts)).over(prompts.prior).within(whole)
-        else:
-            mask = _better(draw, mask, truth, voxel, scanned.spacing)
+        mask = _better(draw, mask, truth, voxel, scanned.spacing)
 
 
 def _view(draw: Draw, volume: Volume, prompts: Prompts, place: np.ndarray, cells: int) -> Cube:
