@@ -10,7 +10,8 @@ import numpy as np
 
 from aiassist.errors import NotStoredError, StoreError
 from aiassist.files import whole_file
-from aiassist.groundtruth.store import GroundTruthStore, LabelVersion, StudyRecord
+from aiassist.groundtruth.records import LabelVersion, StudyRecord
+from aiassist.groundtruth.store import GroundTruthStore
 from aiassist.imaging import Geometry, Label, MaskPatch, Volume, write_volume
 from aiassist.imaging.segmentation_file import write_segmentation
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import re
 import time
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,10 +19,11 @@ from sqlalchemy.orm import Session
 from aiassist.errors import AIAssistError, BusyError, NotStoredError, RoomError, SeriesError, StoreError
 from aiassist.files import UNFINISHED, sync, whole_file
 from aiassist.groundtruth.index import LabelRow, State, StudyRow, open_index
+from aiassist.groundtruth.names import folder_name, key_of
+from aiassist.groundtruth.records import LabelVersion, StudyRecord, label_version, study_record, study_to_json
 from aiassist.imaging import (
     DicomSeries,
     Geometry,
-    Label,
     MaskPatch,
     Volume,
     describe_structure,
@@ -46,54 +44,6 @@ OTHER_SERIES = (
     "This image is kept with the DICOM headers of another series, perhaps a copy of yours, and those stay; an "
     "administrator can remove them."
 )
-_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[\d¹²³])$")
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """One image of the store: its id (see `Volume.study_id`), name, and when it was added (UTC)."""
-
-    id: str
-    name: str
-    added: datetime
-    from_dicom: bool
-
-
-@dataclass(frozen=True)
-class LabelVersion:
-    """One version of one structure's label.
-
-    ``mask`` is the hash of its voxels (`MaskPatch.version`), ``parent`` the number of the version
-    it was made from, ``seconds`` and ``edits`` what it cost the person. Times are UTC.
-    """
-
-    study: str
-    structure: str
-    number: int
-    mask: str
-    voxels: int
-    author: str
-    made: datetime
-    parent: int | None
-    model: str | None
-    model_version: str | None
-    prompts: dict | None
-    seconds: float | None
-    edits: int | None
-    comment: str
-    state: State
-    path: Path
-
-    @property
-    def label(self) -> Label:
-        """Name, colour and code."""
-        return describe_structure(self.structure)
-
-    def to_json(self) -> dict:
-        """All of it as JSON, but for its place on the disk."""
-        data = asdict(self)
-        del data["path"]
-        return {**data, "made": self.made.isoformat(), "state": self.state.value}
 
 
 class GroundTruthStore:
@@ -175,7 +125,7 @@ class GroundTruthStore:
             row = self._write_study(study, volume, name)
         elif row.dicom is None and volume.dicom is not None:
             row = self._enter_series(row, volume.dicom)
-        return _study_record(row)
+        return study_record(row)
 
     def _write_study(self, study: str, volume: Volume, name: str) -> StudyRow:
         home = self.folder / "studies" / study
@@ -245,7 +195,7 @@ class GroundTruthStore:
     def studies(self) -> list[StudyRecord]:
         """All studies, oldest first."""
         with self._session() as session:
-            return [_study_record(row) for row in session.scalars(select(StudyRow).order_by(StudyRow.added))]
+            return [study_record(row) for row in session.scalars(select(StudyRow).order_by(StudyRow.added))]
 
     def worklist(self) -> list[dict]:
         """All studies as JSON, oldest first: what there is to do.
@@ -258,7 +208,7 @@ class GroundTruthStore:
         with self._session() as session:
             for study, key, state in session.execute(query):
                 newest.setdefault(study, {})[key] = state
-        return [_study_to_json(record, newest.get(record.id, {})) for record in self.studies()]
+        return [study_to_json(record, newest.get(record.id, {})) for record in self.studies()]
 
     def has(self, study: str) -> bool:
         """Whether a study of this id is in the store."""
@@ -356,7 +306,7 @@ class GroundTruthStore:
             raise StoreError("A label needs an author; say who answers for it.")
         row = LabelRow(
             study=study,
-            key=_key(structure),
+            key=key_of(structure),
             structure=structure,
             mask=mask.version,
             voxels=int(mask.mask.sum()),
@@ -371,12 +321,12 @@ class GroundTruthStore:
             state=state,
         )
         self._enter(row, mask)
-        return self._label_version(row)
+        return label_version(row, self.folder)
 
     def _enter(self, row: LabelRow, mask: MaskPatch) -> None:
         """Write the voxels of a version, number it, and enter it in the index."""
         geometry = self.geometry(row.study)
-        home = self.folder / "studies" / row.study / _folder_name(row.key)
+        home = self.folder / "studies" / row.study / folder_name(row.key)
         home.mkdir(parents=True, exist_ok=True)
         sync(home.parent)
         finished = home / f"{UNFINISHED}{os.getpid()}-{time.time_ns()}.seg.nrrd"
@@ -411,13 +361,13 @@ class GroundTruthStore:
         """All label versions of a study (of one structure), oldest first."""
         query = select(LabelRow).where(LabelRow.study == study).order_by(LabelRow.key, LabelRow.number)
         if structure is not None:
-            query = query.where(LabelRow.key == _key(structure))
+            query = query.where(LabelRow.key == key_of(structure))
         with self._session() as session:
-            return [self._label_version(row) for row in session.scalars(query)]
+            return [label_version(row, self.folder) for row in session.scalars(query)]
 
     def latest(self, study: str) -> dict[str, LabelVersion]:
         """The newest version of each structure of a study, by the structure's name."""
-        newest = {_key(v.structure): v for v in self.history(study)}
+        newest = {key_of(v.structure): v for v in self.history(study)}
         return {version.structure: version for version in newest.values()}
 
     def version(self, study: str, structure: str, number: int | None = None) -> LabelVersion:
@@ -467,39 +417,3 @@ class GroundTruthStore:
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
-
-    def _label_version(self, row: LabelRow) -> LabelVersion:
-        names = LabelVersion.__dataclass_fields__.keys() - {"path"}
-        return LabelVersion(**{name: getattr(row, name) for name in names}, path=self.folder / row.file)
-
-
-def _study_record(row: StudyRow) -> StudyRecord:
-    return StudyRecord(row.id, row.name, row.added, row.dicom is not None)
-
-
-def _study_to_json(record: StudyRecord, states: dict[str, State]) -> dict:
-    done = bool(states) and set(states.values()) <= {State.SUBMITTED, State.APPROVED}
-    said = {**asdict(record), "added": record.added.isoformat()}
-    return {**said, "structures": len(states), "state": "done" if done else "todo"}
-
-
-def _key(structure: str) -> str:
-    """What makes two names the same structure."""
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in structure):
-        raise StoreError(f"The name {structure!r} holds characters that are no text; give one such as spleen.")
-    key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", structure).strip().casefold())
-    if not key:
-        raise StoreError("A label needs the name of its structure; give one such as spleen.")
-    return key
-
-
-def _folder_name(key: str) -> str:
-    """A folder name that every file system takes and that no other key shares.
-
-    Dots are left out, for the image lies beside these folders and Windows reserves con.anything.
-    Only names that had to be altered hold a tilde.
-    """
-    safe = re.sub(r"[^\w-]+", "-", key)[:40].strip("-")
-    if safe == key and not _RESERVED.match(safe):
-        return safe
-    return f"{safe}~{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"

@@ -21,7 +21,8 @@ from aiassist.errors import ContourError, SeriesError, StoreError, UnknownStudyE
 from aiassist.files import sync
 from aiassist.groundtruth.export import export
 from aiassist.groundtruth.index import State
-from aiassist.groundtruth.store import OTHER_SERIES, GroundTruthStore, LabelVersion
+from aiassist.groundtruth.records import LabelVersion
+from aiassist.groundtruth.store import OTHER_SERIES, GroundTruthStore
 from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines

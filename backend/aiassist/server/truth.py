@@ -16,6 +16,13 @@ from aiassist.server.service import Service
 def truth_routes(service: Service) -> APIRouter:
     """The routes under /api/truth."""
     routes = APIRouter(prefix="/api", tags=["ground truth"])
+    _add_studies(routes, service)
+    _add_versions(routes, service)
+    return routes
+
+
+def _add_studies(routes: APIRouter, service: Service) -> None:
+    """What is kept, what is next, and a study's labels as a file."""
     thread = asyncio.to_thread
 
     @routes.get(
@@ -40,10 +47,6 @@ def truth_routes(service: Service) -> APIRouter:
     async def next_study(body: NextBody, request: Request) -> dict:
         return {"study": await thread(service.next_study, person_of(request), body.current)}
 
-    @routes.get("/truth/{study}", summary="All label versions of a study", responses=fails())
-    async def history(study: Study) -> dict:
-        return {"versions": [v.to_json() for v in await thread(service.store.history, study)]}
-
     @routes.get(
         "/truth/{study}/export",
         summary="The newest labels as a file",
@@ -59,6 +62,15 @@ def truth_routes(service: Service) -> APIRouter:
         data = await thread(service.exported, person_of(request), study, f".{format}", structure or [])
         name = f'attachment; filename="{study[:8]}-labels.{format}"'
         return Response(data, media_type="application/octet-stream", headers={"content-disposition": name})
+
+
+def _add_versions(routes: APIRouter, service: Service) -> None:
+    """The versions of labels: listed, saved, fetched, restored."""
+    thread = asyncio.to_thread
+
+    @routes.get("/truth/{study}", summary="All label versions of a study", responses=fails())
+    async def history(study: Study) -> dict:
+        return {"versions": [v.to_json() for v in await thread(service.store.history, study)]}
 
     @routes.post("/truth/{study}/{structure}", summary="Save a new version", responses=fails(404, 507))
     async def save(study: Study, structure: Structure, body: SaveBody, request: Request) -> dict:
@@ -82,5 +94,3 @@ def truth_routes(service: Service) -> APIRouter:
     )
     async def restore(study: Study, structure: Structure, number: Number, request: Request) -> dict:
         return (await thread(service.restore, person_of(request), study, structure, number)).to_json()
-
-    return routes

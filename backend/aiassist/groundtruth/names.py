@@ -1,0 +1,33 @@
+"""Names of structures: which are the same, and the folders that keep them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+from aiassist.errors import StoreError
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[\d¹²³])$")
+
+
+def key_of(structure: str) -> str:
+    """What makes two names the same structure."""
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in structure):
+        raise StoreError(f"The name {structure!r} holds characters that are no text; give one such as spleen.")
+    key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", structure).strip().casefold())
+    if not key:
+        raise StoreError("A label needs the name of its structure; give one such as spleen.")
+    return key
+
+
+def folder_name(key: str) -> str:
+    """A folder name that every file system takes and that no other key shares.
+
+    Dots are left out, for the image lies beside these folders and Windows reserves con.anything.
+    Only names that had to be altered hold a tilde.
+    """
+    safe = re.sub(r"[^\w-]+", "-", key)[:40].strip("-")
+    if safe == key and not _RESERVED.match(safe):
+        return safe
+    return f"{safe}~{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
