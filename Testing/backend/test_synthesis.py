@@ -39,7 +39,7 @@ from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.torch_runner import TorchRunner, load_network
 from aiassist.synthesis.corrections import CLICKS as CLICKS_A_SCAN
 from aiassist.synthesis.corrections import corrections
-from aiassist.synthesis.example import STARTS, deepest, example
+from aiassist.synthesis.example import STARTS, example
 from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.shapes import FAMILIES
@@ -67,8 +67,8 @@ def test_same_seed_gives_the_same_example_and_another_seed_another():
 def test_every_family_and_every_kind_of_prompt_occurs():
     families, kinds = (Counter(getattr(e, name) for e in examples()) for name in ("family", "kind"))
     assert set(families) == {maker.__name__ for maker in FAMILIES}
-    assert set(kinds) >= {"points", "correction", "few points", "box", "prior"}
-    assert set(kinds) <= {*STARTS, "correction"}
+    assert set(kinds) >= {"points", "few points", "box"}
+    assert set(kinds) <= set(STARTS)
 
 
 def test_targets_are_in_sight_and_all_values_are_finite():
@@ -86,14 +86,6 @@ def test_some_targets_are_cut_by_the_volume_and_the_outside_is_marked():
     made = next(m for m, o in zip(examples(), outside, strict=True) if o)
     assert (made.channels[0][~made.valid] == 0).all()
     assert (made.channels[CHANNELS.index("inside the volume")] == made.valid).all()
-
-
-def test_corrections_carry_a_click_and_a_prior():
-    for made in examples():
-        if made.kind == "correction":
-            clicks = made.channels[CLICKS].amax((1, 2, 3))
-            assert int((clicks > 0.8).sum()) >= 1
-            assert made.channels[CHANNELS.index("has a prior mask")].min() == 1
 
 
 @cache
@@ -119,12 +111,6 @@ def test_corrections_of_a_seed_are_the_same_every_time():
     watched = PromptableNetwork(Watcher, ModelCard("watcher", "0", "promptable", "A test."))
     again = corrections(2, 24, watched)
     assert all(torch.equal(a.channels, b.channels) for a, b in zip(again, courses()[2], strict=True))
-
-
-def test_deepest_lies_in_the_middle_of_a_block():
-    error = torch.zeros(20, 20, 20, dtype=torch.bool)
-    error[4:13, 5:14, 6:15] = True
-    assert deepest(Draw(0), error).tolist() == [8, 9, 10]
 
 
 # What the network sees
@@ -263,7 +249,7 @@ def test_a_volume_of_one_grey_level_stays_as_it_is():
 def batch_of(seed=0):
     trainer_batch = [example(seed + n, TINY.cells) for n in range(3)]
     stack = [torch.stack([getattr(e, name) for e in trainer_batch]) for name in ("channels", "truth", "valid")]
-    return stack[0], stack[1].unsqueeze(1), stack[2].unsqueeze(1), [True] * 3
+    return stack[0], stack[1].unsqueeze(1), stack[2].unsqueeze(1)
 
 
 def test_training_steps_lower_the_loss(tmp_path):
@@ -271,7 +257,7 @@ def test_training_steps_lower_the_loss(tmp_path):
     batch = batch_of()
     losses = []
     for _ in range(40):
-        losses.append(trainer.train_step(*[b.clone() if torch.is_tensor(b) else b for b in batch])["loss"])
+        losses.append(trainer.train_step(*[b.clone() for b in batch])["loss"])
         trainer.step += 1
     assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
 
@@ -309,9 +295,9 @@ def test_a_run_on_corrections_goes_through_its_steps_and_needs_the_model_that_it
 
 def test_turning_an_example_turns_all_of_it():
     made = examples()[0]
-    held = (made.channels, made.truth, made.valid, False)
+    held = (made.channels, made.truth, made.valid)
     for seed in range(6):
-        channels, truth, valid, _ = orient(held, Draw(seed))
+        channels, truth, valid = orient(held, Draw(seed))
         assert int((truth > 0.5).sum()) == int((made.truth > 0.5).sum())
         assert (channels[CHANNELS.index("inside the volume")] == valid).all()
         sizes = channels[SIZES].amax((1, 2, 3)), made.channels[SIZES].amax((1, 2, 3))

@@ -15,15 +15,13 @@ from aiassist.segmenters.base import run
 from aiassist.segmenters.cube import Cube
 from aiassist.segmenters.geodesic import solve
 from aiassist.segmenters.grey_channels import window
-from aiassist.segmenters.marks import Marks, blobs
-from aiassist.segmenters.network_input import CLICKS, GUESS_CELLS, channels, sample_guess, show_click
+from aiassist.segmenters.marks import Marks
+from aiassist.segmenters.network_input import GUESS_CELLS, channels, sample_guess, show_click
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.scanner import Scan, scan
 
 #: How examples begin, and how often.
-STARTS = {"points": 0.62, "few points": 0.08, "box": 0.08, "line": 0.04, "click": 0.05, "scribble": 0.05, "prior": 0.08}
-#: Share of examples that show a correction: a zoom on a click, with a spoiled prior.
-CORRECTIONS = 0.35
+STARTS = {"points": 0.76, "few points": 0.06, "box": 0.06, "line": 0.03, "click": 0.03, "scribble": 0.03, "prior": 0.03}
 
 
 @dataclass
@@ -40,19 +38,16 @@ class Example:
 def example(seed: int, cells: int, device: torch.device | str = "cpu") -> Example:
     """The example of a seed; the same on every call."""
     draw = Draw(seed, device)
-    made = None
-    while made is None:
+    scanned = None
+    while scanned is None:
         scanned = scan(draw)
-        made = _present(draw, scanned, cells) if scanned is not None else None
-    return made
+    return _present(draw, scanned, cells)
 
 
-def _present(draw: Draw, scanned: Scan, cells: int) -> Example | None:
+def _present(draw: Draw, scanned: Scan, cells: int) -> Example:
     inside = scanned.truth.nonzero().cpu().numpy()
     points = extreme_points(draw, inside, scanned.truth.shape)
     volume = Volume(scanned.voxels.cpu().numpy(), Geometry.from_spacing(scanned.truth.shape, scanned.spacing[::-1]))
-    if draw.chance(CORRECTIONS):
-        return _correction(draw, scanned, volume, points, cells)
     kind = draw.choice(list(STARTS), list(STARTS.values()))
     low, high, prompts = _prompts(draw, kind, inside, points, scanned)
     if kind == "prior":
@@ -144,28 +139,6 @@ def _fill_flat(low, high, spacing):
     return low, high
 
 
-def _correction(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray, cells: int) -> Example | None:
-    """A zoom on a click in an error of a faulty prior, with clicks elsewhere that it obeys."""
-    prior = faulty_mask(draw, scanned, volume, points)
-    missing, surplus = scanned.truth & ~prior, prior & ~scanned.truth
-    positive = draw.chance(float(missing.sum()) / max(1.0, float(missing.sum() + surplus.sum())))
-    error = missing if positive else surplus
-    if int(error.sum()) < 4:
-        return None
-    click = deepest(draw, error) if draw.chance(0.6) else _any(draw, error)
-    clicks = {True: [], False: []}
-    clicks[positive].append(click)
-    for side, right in ((True, scanned.truth & prior), (False, ~scanned.truth & ~prior)):
-        if draw.chance(0.3) and right.any():
-            clicks[side].append(_any(draw, right))
-    low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
-    half = (high - low) * draw.log_uniform(0.2, 0.6)
-    cube = Cube.around(click - half, click + half, volume.shape, scanned.spacing, cells)
-    positive, negative = (np.reshape(clicks[side], (-1, 3))[:, ::-1] for side in (True, False))
-    prompts = Prompts(extreme_points=points[:, ::-1], positive=positive, negative=negative, prior=_patch(prior))
-    return finish(scanned, cube, volume, prompts, "correction")
-
-
 def faulty_mask(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray) -> torch.Tensor:
     """A faulty mask: the truth spoiled, or what the classical segmenter made of the points."""
     if draw.chance(0.5):
@@ -173,16 +146,6 @@ def faulty_mask(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray) -
     grid, field = run(solve(volume, Prompts(extreme_points=points[:, ::-1]), GUESS_CELLS))
     mask = MaskPatch(grid.region, grid.to_voxels(field) > 0.5).within(Region((0, 0, 0), volume.shape))
     return torch.from_numpy(mask).to(scanned.truth.device)
-
-
-def deepest(draw: Draw, error: torch.Tensor) -> np.ndarray:
-    """A voxel or cell ``(k, j, i)`` that outlives the others when the error is peeled layer by layer."""
-    left = error.float()[None, None]
-    while True:
-        peeled = 1 - F.max_pool3d(1 - left, 3, 1, 1)
-        if not peeled.any():
-            return _any(draw, left[0, 0] > 0.5)
-        left = peeled
 
 
 def _any(draw: Draw, mask: torch.Tensor) -> np.ndarray:
@@ -215,16 +178,3 @@ def spoil(draw: Draw, truth: torch.Tensor) -> torch.Tensor:
 
 def _any_normal(draw: Draw) -> list[float]:
     return torch.randn(3, generator=draw.generator).tolist()
-
-
-def add_click(draw: Draw, channels: torch.Tensor, answer, truth, valid) -> bool:
-    """Mark a click deep in the larger error of an answer, in place; False when the answer has no error to speak of."""
-    missing, surplus = truth & ~answer & valid, answer & ~truth & valid
-    positive = bool(missing.sum() >= surplus.sum())
-    error = missing if positive else surplus
-    if int(error.sum()) < 8:
-        return False
-    number = CLICKS[0] if positive else CLICKS[1]
-    mark = torch.from_numpy(blobs(deepest(draw, error)[None], channels.shape[-1])).to(channels)
-    channels[number] = torch.maximum(channels[number], mark)
-    return True

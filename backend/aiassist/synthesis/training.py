@@ -25,7 +25,7 @@ from aiassist.segmenters.network_input import CLICKS, SIZES, show_prior
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.corrections import corrections
-from aiassist.synthesis.example import add_click, example
+from aiassist.synthesis.example import example
 from aiassist.synthesis.fields import Draw
 
 #: Examples kept for another showing, flipped and turned.
@@ -78,7 +78,7 @@ class Examples(Dataset):
             made = [example(seed, self.cells, self.device)]
         else:
             made = corrections(seed, self.cells, self._network, self.device)
-        return [(m.channels.half().cpu(), m.truth.half().cpu(), m.valid.cpu(), m.kind == "correction") for m in made]
+        return [(m.channels.half().cpu(), m.truth.half().cpu(), m.valid.cpu()) for m in made]
 
 
 class Buffer:
@@ -107,12 +107,11 @@ def orient(made: tuple, draw: Draw) -> tuple:
     """The example with its axes swapped and flipped; the cell-size channels follow."""
     order = torch.randperm(3, generator=draw.generator).tolist()
     flips = [a for a in range(3) if draw.chance(0.5)]
-    channels, truth, valid, correction = made
-    turned = [t.permute(*range(t.dim() - 3), *[o + t.dim() - 3 for o in order]) for t in (channels, truth, valid)]
+    turned = [t.permute(*range(t.dim() - 3), *[o + t.dim() - 3 for o in order]) for t in made]
     turned = [t.flip([f + t.dim() - 3 for f in flips]) for t in turned]
     sizes = turned[0][SIZES][order]
     turned[0] = torch.cat([turned[0][: SIZES.start], sizes])
-    return *turned, correction
+    return tuple(turned)
 
 
 def loss_of(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -245,7 +244,7 @@ class Trainer:
                 self._writer.add_scalar(name, value, self.step)
 
     def _batches(self, until: int):
-        """Batches from the current step on, as (channels, truth, valid, corrections)."""
+        """Batches from the current step on, as (channels, truth, valid)."""
         settings = self.settings
         base = settings.seed * 1_000_000_000
         first = self.step * settings.fresh
@@ -274,14 +273,13 @@ class Trainer:
 
     def _collate(self, group: list[tuple]):
         channels, truth, valid = (torch.stack([made[n] for made in group]).to(self.device) for n in range(3))
-        corrections = [bool(made[3]) for made in group]
-        return channels.float(), truth.float().unsqueeze(1), valid.unsqueeze(1), corrections
+        return channels.float(), truth.float().unsqueeze(1), valid.unsqueeze(1)
 
-    def train_step(self, channels, truth, valid, corrections) -> dict[str, float]:
-        """Roll out clicks, then one step; returns the loss, Dice and learning rate."""
+    def train_step(self, channels, truth, valid) -> dict[str, float]:
+        """One step; returns the loss, Dice and learning rate."""
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        self._roll_out(channels, truth, valid, corrections)
+        self._show_answers(channels, valid)
         weight = weights_of(channels, truth, valid)
         self.net.train()
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -315,8 +313,8 @@ class Trainer:
             self.ema[name].lerp_(value, 1 - keep)
 
     @torch.no_grad()
-    def _roll_out(self, channels, truth, valid, corrections) -> None:
-        """In some steps, show the network its own answer as the prior, in place: corrections get a click."""
+    def _show_answers(self, channels, valid) -> None:
+        """In some steps, show the network its own answer as the prior, in place."""
         draw = Draw(self.settings.seed * 1_000_003 + self.step)
         if self.step < self.settings.warmup or not draw.chance(self.settings.second):
             return
@@ -325,10 +323,9 @@ class Trainer:
             logits = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
         answers = (logits[:, 0] > 0) & valid[:, 0]
         for n, answer in enumerate(answers):
-            if not corrections[n] or add_click(draw, channels[n], answer, truth[n, 0] > 0.5, valid[n, 0]):
-                seen = channels[n].cpu().numpy()
-                show_prior(seen, answer.float().cpu().numpy())
-                channels[n] = torch.from_numpy(seen)
+            seen = channels[n].cpu().numpy()
+            show_prior(seen, answer.float().cpu().numpy())
+            channels[n] = torch.from_numpy(seen)
 
 
 def _tensorboard(folder: Path):
