@@ -20,8 +20,14 @@ def test_a_point_goes_half_way_to_the_end_along_its_own_axis():
 
 
 def test_a_point_goes_no_farther_than_a_hand_misses():
-    moved = better_points(POINTS, Region((30, 10, 10), (51, 51, 51)))  # the answer begins at k = 30
-    assert np.allclose(moved - POINTS, [*[[0, 0, 0]] * 4, [0, 0, 1.2], [0, 0, 0]])
+    moved = better_points(POINTS, Region((2, 10, 10), (51, 51, 51)))  # the answer begins at k = 2
+    assert np.allclose(moved - POINTS, [*[[0, 0, 0]] * 4, [0, 0, -1.2], [0, 0, 0]])
+
+
+def test_an_answer_that_ends_far_short_of_a_point_is_wrong_and_the_point_stays():
+    assert better_points(POINTS, Region((30, 10, 10), (51, 51, 51))) is None  # it begins at k = 30
+    moved = better_points(POINTS, Region((12, 10, 10), (51, 51, 51)))  # at k = 12: a miss
+    assert np.allclose(moved - POINTS, [*[[0, 0, 0]] * 4, [0, 0, 1], [0, 0, 0]])
 
 
 def test_fewer_points_and_empty_answers_move_nothing():

@@ -11,7 +11,8 @@ SHARE = 0.5
 #: Points this many voxels from the answer's end are believed, or this share of the box's side: about a cell of the
 #: network's, which tells no more.
 BELIEVED, A_CELL = 1.0, 0.02
-#: A hand misses by about a voxel, or this share of the box's side; ends farther than twice that away count as that far.
+#: A hand misses by about a voxel, or this share of the box's side. Ends farther than twice that away are no miss:
+#: beyond a point they count as that far; short of it the answer is wrong there, and the point is believed.
 MISS = 0.03
 
 
@@ -31,11 +32,12 @@ def better_points(points: np.ndarray, answer: Region) -> np.ndarray | None:
         return None
     sides = np.ptp(points, axis=0)
     most, least = 2 * np.maximum(1.0, MISS * sides), np.maximum(BELIEVED, A_CELL * sides)
-    ends = (np.array(answer.start)[::-1], np.array(answer.stop)[::-1] - 1)
+    first, last = np.array(answer.start)[::-1], np.array(answer.stop)[::-1] - 1
     moves = np.zeros_like(points)
     for axis in range(3):
-        for number, end in zip((points[:, axis].argmin(), points[:, axis].argmax()), ends, strict=True):
-            away = end[axis] - points[number, axis]
-            if abs(away) > least[axis]:
-                moves[number, axis] = SHARE * np.clip(away, -most[axis], most[axis])
+        along = points[:, axis]
+        for outwards, number, end in ((-1, along.argmin(), first), (1, along.argmax(), last)):
+            beyond = outwards * (end[axis] - along[number])
+            if abs(beyond) > least[axis] and beyond >= -most[axis]:
+                moves[number, axis] = outwards * SHARE * min(beyond, most[axis])
     return points + moves if moves.any() else None
