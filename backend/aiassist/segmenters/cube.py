@@ -112,8 +112,8 @@ class Cube:
             one, two = (few[other] for other in range(3) if other != axis)
             planes = np.ascontiguousarray(np.moveaxis(cells, axis, 0))
             lines = np.matmul(np.matmul(one, planes), two.T).reshape(len(cells), -1)
-            places = np.flatnonzero((rows[axis] @ lines > 0).any(axis=1))
-            ends.append((start + places[0], start + places[-1] + 1) if len(places) else (0, 0))
+            first, last = _first_above(rows[axis], lines), _first_above(rows[axis][::-1], lines)
+            ends.append((0, 0) if first is None else (start + first, start + len(rows[axis]) - last))
         return Region(*zip(*ends, strict=True))
 
     def _reached(self, cells: np.ndarray) -> tuple[Region, list[np.ndarray]]:
@@ -131,6 +131,15 @@ class Cube:
         """Matrix (voxels, cells) that interpolates along an axis."""
         places = np.clip((np.arange(self.shape[axis]) - self.low[axis]) / self.cell[axis] - 0.5, 0, self.cells - 1)
         return np.maximum(1 - np.abs(places[:, np.newaxis] - np.arange(self.cells)), 0).astype(np.float32)
+
+
+def _first_above(rows: np.ndarray, lines: np.ndarray) -> int | None:
+    """The first voxel at which one of some lines (cells, n), interpolated by rows (voxels, cells), is above zero."""
+    for start in range(0, len(rows), 16):
+        above = (rows[start : start + 16] @ lines > 0).any(axis=1)
+        if above.any():
+            return start + int(above.argmax())
+    return None
 
 
 @cache
