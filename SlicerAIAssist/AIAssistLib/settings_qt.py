@@ -89,7 +89,7 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """Where packages and studies live: beside Slicer's own settings, so that removing it removes all."""
+        """Where packages and the labels saved on this computer live: beside Slicer's own settings."""
         return Path(slicer.app.slicerUserSettingsFilePath).parent / "AIAssist"
 
     @property

@@ -14,8 +14,8 @@ from aiassist import cli
 from aiassist.errors import ModelError
 from aiassist.evaluation.annotator import jitter, oracle_click
 from aiassist.evaluation.metrics import dice
-from aiassist.imaging import Geometry, MaskPatch, Volume, read_labelmap, read_volume
-from aiassist.prompts import Prompts, extreme_points
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume, read_labelmap, read_volume
+from aiassist.prompts import Prompts, Scribble, extreme_points
 from aiassist.resources import resource
 from aiassist.segmenters.base import run
 from aiassist.segmenters.network_input import CHANNELS
@@ -187,3 +187,40 @@ def test_without_a_gpu_asking_for_one_is_answered_clearly(tmp_path, capsys):
     out = tmp_path / "mask.nii.gz"
     assert cli.main(["annotate", str(image), "-o", str(out), "--device", "cuda", "--point", *points]) == 2
     assert "no cuda device" in capsys.readouterr().err and not out.exists()
+
+
+def disc_in_noise(shape, radius, centre) -> tuple[Volume, np.ndarray]:
+    """A bright ball (k, j, i), a disc in a picture, in noise; and which voxels it holds."""
+    k, j, i = np.ogrid[tuple(slice(0, n) for n in shape)]
+    inside = (k - centre[0]) ** 2 + (j - centre[1]) ** 2 + (i - centre[2]) ** 2 <= radius**2
+    voxels = np.random.default_rng(0).normal(0, 10, shape) + 60 * inside
+    return Volume(voxels.astype(np.float32), Geometry.from_spacing(shape)), inside
+
+
+@pytest.mark.parametrize("shape", [(1, 400, 400), (2, 400, 400)])
+@pytest.mark.parametrize("radius", [15, 80, 150])
+def test_a_picture_and_two_slices_work(shape, radius):
+    volume, inside = disc_in_noise(shape, radius, (0, 200, 200))
+    prompts = Prompts(extreme_points=extreme_points(inside, np.random.default_rng(0)))
+    assert dice(segment(prompts, volume), inside) > 0.95
+
+
+def test_a_long_stroke_is_looked_at_from_end_to_end():
+    voxels = np.random.default_rng(0).normal(0, 5, (30, 30, 220)).astype(np.float32)
+    inside = np.zeros(voxels.shape, bool)
+    inside[10:20, 10:20, 20:200] = True
+    volume = Volume(voxels + 60 * inside, Geometry.from_spacing(voxels.shape))
+    prior = inside.copy()
+    prior[:, :, 70:] = False
+    stroke = Scribble([[72, 15, 15], [195, 15, 15]])
+    found = segment(Prompts(prior=MaskPatch.of_mask(prior), scribbles=(stroke,)), volume)
+    far = found[:, :, 160:]
+    assert (far & inside[:, :, 160:]).sum() > 3 * far.shape[2]  # more than the stroke's own voxels
+
+
+def test_a_prior_counts_by_its_voxels_not_by_the_region_it_comes_in():
+    before = segment(six_points("spleen"))
+    click = np.argwhere(before)[500][::-1]
+    tight, loose = MaskPatch.of_mask(before), MaskPatch(Region((0, 0, 0), before.shape), before)
+    found = [segment(Prompts(prior=prior, negative=[click])) for prior in (tight, loose)]
+    assert np.array_equal(*found) and found[0].sum() < before.sum()

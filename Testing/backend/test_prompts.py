@@ -247,6 +247,8 @@ def test_a_prior_mask_is_its_own_box():
 def test_an_empty_prior_alone_says_nothing():
     with pytest.raises(PromptError, match="empty"):
         Prompts(prior=MaskPatch.empty(), negative=[[1, 1, 1]]).box_ijk(CUBE)
+    with pytest.raises(PromptError, match="empty"):
+        Prompts(prior=MaskPatch.of_mask(np.zeros(CUBE.shape, bool)), negative=[[1, 1, 1]]).check(CUBE)
 
 
 @given(prompts.filter(lambda p: len(p.outline_points) or len(p.positive)), geometries())

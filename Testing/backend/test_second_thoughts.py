@@ -3,10 +3,14 @@
 import numpy as np
 
 from aiassist.imaging import Region
-from aiassist.segmenters.second_thoughts import better_points
+from aiassist.segmenters.second_thoughts import better_points as better
 
 #: Six extreme points of the box from 10 to 50 along every axis.
 POINTS = np.array([[10, 30, 30], [50, 30, 30], [30, 10, 30], [30, 50, 30], [30, 30, 10], [30, 30, 50]], float)
+
+
+def better_points(points, answer, spacing=(1.0, 1.0, 1.0)):
+    return better(points, answer, np.array(spacing))
 
 
 def test_points_at_the_ends_of_the_answer_are_believed():
@@ -39,3 +43,9 @@ def test_of_a_large_structure_more_is_believed():
     large = 5 * POINTS  # from 50 to 250 along every axis
     assert better_points(large, Region((50, 50, 46), (251, 255, 251))) is None
     assert better_points(large, Region((50, 50, 45), (251, 251, 251))) is not None
+
+
+def test_points_in_one_slice_say_nothing_of_the_axis_across_it():
+    flat = POINTS * [1, 1, 0] + [0, 0, 5]
+    moved = better_points(flat, Region((2, 10, 10), (9, 51, 53)))
+    assert np.allclose(moved - flat, [[0, 0, 0], [1, 0, 0], *[[0, 0, 0]] * 4])

@@ -16,6 +16,7 @@ from aiassist.imaging import Geometry, MaskPatch, Region, Volume, read_labelmap,
 from aiassist.prompts import Prompts, Scribble
 from aiassist.resources import resource
 from aiassist.segmenters.base import Promptable, run
+from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.registry import bundled
 
 #: A correction never changes a voxel farther from the click than this, in mm.
@@ -311,3 +312,10 @@ def test_thin_volumes_work(shape):
     assert segment(Prompts(positive=[middle]), volume=volume)[tuple(middle[::-1])]
     empty = MaskPatch.empty()
     assert segment(Prompts(positive=[middle], prior=empty), volume=volume)[tuple(middle[::-1])]
+
+
+def test_the_ellipsoid_obeys_clicks_between_voxels():
+    volume = Volume(np.zeros((30, 30, 30), np.float32), Geometry.from_spacing((30, 30, 30)))
+    prompts = Prompts(extreme_points=[[10, 10, 10], [14, 14, 14]], positive=[[20.4] * 3], negative=[[12.4] * 3])
+    mask = run(Ellipsoid().annotate(volume, prompts)).to_mask(volume.shape)
+    assert mask[20, 20, 20] and not mask[12, 12, 12]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aiassist import cli
-from aiassist.errors import ModelError
+from aiassist.errors import AIAssistError, ModelError
 from aiassist.imaging import Geometry, MaskPatch, Volume, write_volume
 from aiassist.prompts import Prompts
 from aiassist.resources import resource
@@ -275,6 +275,13 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path):
         assert torch.equal(value, second.ema[name]), name
 
 
+def test_a_run_goes_on_with_its_own_settings_only(tmp_path):
+    Trainer(tmp_path, TINY, workers=0).run(until=1)
+    with pytest.raises(AIAssistError, match="begun with seed 0, not 9"):
+        Trainer(tmp_path, replace(TINY, seed=9), workers=0)
+    assert Trainer(tmp_path, replace(TINY, steps=2), workers=0).step == 1  # a schedule may be cut
+
+
 def test_a_run_may_start_from_the_weights_of_another(weights, tmp_path):
     export_onnx(weights, tmp_path / "net.onnx")
     for number, start in enumerate((weights, tmp_path / "net.onnx")):
@@ -385,6 +392,17 @@ def test_network_segmenter_follows_the_protocol_and_honours_clicks(weights):
     prompts = Prompts(extreme_points=points, positive=[[20, 20, 10], [2, 2, 1]], negative=[[20, 12, 9]])
     mask = run(network.annotate(volume, prompts)).to_mask(volume.shape)
     assert mask[10, 20, 20] and mask[1, 2, 2] and not mask[9, 12, 20]
+
+
+def test_a_click_that_an_earlier_one_satisfied_takes_no_pass_and_the_corrector_sees_its_own_cells():
+    volume, truth, _ = scene()
+    corrector = Watcher()
+    corrector.cells = 24
+    network = PromptableNetwork(Watcher, ModelCard("watcher", "0", "promptable", "A test."), lambda: corrector)
+    prompts = Prompts(prior=MaskPatch.of_mask(truth), negative=[[20, 20, 10], [21, 20, 10]])
+    after = run(network.annotate(volume, prompts)).over(prompts.prior).to_mask(volume.shape)
+    assert not after[10, 20, 20] and not after[10, 20, 21]
+    assert [seen.shape for seen in corrector.shown] == [(len(CHANNELS), 24, 24, 24)]
 
 
 @pytest.mark.parametrize("positive", [True, False])

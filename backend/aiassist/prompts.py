@@ -8,12 +8,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from aiassist.errors import PatchError, PromptError
-from aiassist.imaging import Geometry, MaskPatch
+from aiassist.imaging import Geometry, MaskPatch, Region
 
 #: Radius that is assumed of a structure of which only clicks are known: this many mm,
 CLICK_RADIUS = 15.0
 #: but not more than this many voxels, so that a mouse's organs are not taken for a man's.
 CLICK_RADIUS_VOXELS = 20.0
+NOWHERE = (
+    "The prior mask is empty and nothing else says where the structure is; add extreme points, a line, a box or a "
+    "positive click."
+)
 
 
 def _points(values, what: str) -> np.ndarray:
@@ -34,6 +38,12 @@ def _points(values, what: str) -> np.ndarray:
         raise PromptError(f"The {what} {points[bad][0].tolist()} is not finite.")
     points.flags.writeable = False
     return points
+
+
+def flat_axes(points: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Bool (3,): the axes along which points (n, 3) lie in about one plane, and say nothing of a size."""
+    extent = np.ptp(points, axis=0) * spacing
+    return extent < 0.1 * extent.max()
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +164,11 @@ class Prompts:
                     f"All {len(points)} {what} are at {points[0].tolist()}; they must lie apart, on the border."
                 )
         seeds = len(self.positive) + sum(s.positive and len(s.points) > 0 for s in self.scribbles)
-        if not len(self.outline_points) and not seeds and self.prior is None:
-            raise PromptError("There is no usable prompt; give extreme points, a line, a box or a positive click.")
+        if not len(self.outline_points) and not seeds:
+            if self.prior is None:
+                raise PromptError("There is no usable prompt; give extreme points, a line, a box or a positive click.")
+            if not self.prior.mask.any():
+                raise PromptError(NOWHERE)
         if self.prior is not None and self.prior.region.clip(geometry.shape) != self.prior.region:
             raise PromptError(f"The prior mask reaches to {self.prior.region.stop[::-1]} (i, j, k), beyond the volume.")
 
@@ -183,17 +196,15 @@ class Prompts:
         elif self.line is not None:
             radius = np.linalg.norm((self.line[1] - self.line[0]) * spacing) / 2 / spacing
             low, high = self.line.mean(axis=0) - radius, self.line.mean(axis=0) + radius
-        elif self.prior is not None and not self.prior.region.is_empty:
-            low = np.array(self.prior.region.start[::-1], dtype=float)
-            high = np.array(self.prior.region.stop[::-1], dtype=float) - 1
+        elif self.prior is not None and self.prior.mask.any():
+            extent = Region.of_mask(self.prior.mask).shift(self.prior.region.start)
+            low = np.array(extent.start[::-1], dtype=float)
+            high = np.array(extent.stop[::-1], dtype=float) - 1
         else:
             seeds = [self.positive, *(s.points for s in self.scribbles if s.positive)]
             seeds = np.concatenate(seeds)
             if not len(seeds):
-                raise PromptError(
-                    "The prior mask is empty and nothing else says where the structure is; add extreme points, a line, "
-                    "a box or a positive click."
-                )
+                raise PromptError(NOWHERE)
             radius = min(CLICK_RADIUS, CLICK_RADIUS_VOXELS * spacing.min()) / spacing
             low, high = seeds.min(axis=0) - radius, seeds.max(axis=0) + radius
         limit = np.asarray(geometry.size) - 0.5
@@ -202,9 +213,9 @@ class Prompts:
     def _stated_box(self, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points = self.extreme_points if self.box is None else np.concatenate([self.extreme_points, self.box])
         low, high = points.min(axis=0), points.max(axis=0)
-        extent = (high - low) * spacing
-        flat = (extent < 0.1 * extent.max()) & (self.box is None)
+        flat = flat_axes(points, spacing) & (self.box is None)
         if flat.any():
+            extent = (high - low) * spacing
             grow = (extent[~flat].mean() - extent[flat]) / 2 / spacing[flat]
             low[flat] -= grow
             high[flat] += grow

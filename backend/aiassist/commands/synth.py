@@ -75,13 +75,16 @@ def train_network(options) -> None:
     _need_torch()
     import torch
 
+    from aiassist.segmenters.registry import load_network_folder
     from aiassist.synthesis.training import Settings, Trainer
 
     if "cuda" in (options.device, options.world) and not torch.cuda.is_available():
         raise AIAssistError("There is no CUDA device here; leave out --device and --world to train on the CPU.")
-    for name in ("steps", "batch", "fresh", "cells"):
+    for name in ("steps", "batch", "fresh", "cells", "save_every", "probe_every"):
         if getattr(options, name) < 1:
-            raise AIAssistError(f"--{name} is {getattr(options, name)}; use 1 or more.")
+            raise AIAssistError(f"--{name.replace('_', '-')} is {getattr(options, name)}; use 1 or more.")
+    if options.corrects is not None:
+        load_network_folder(options.corrects)  # says so when there is none
     if len(options.widths) < 2 or any(w < 4 or w % 4 for w in options.widths):
         raise AIAssistError(f"--widths {options.widths}: give two or more multiples of 4, fine to coarse.")
     if options.cells % 2 ** len(options.widths):

@@ -48,6 +48,9 @@ def correct(volume: Volume, prompts: Prompts, look: Look, reach: float = 0.0, ap
     for number, (voxels, inside) in enumerate(wrong):
         share = 0.8 / len(wrong)
         yield Step("pass", 0.1 + number * share)
+        voxels = voxels[mask[tuple((voxels - region.start).T)] != inside]
+        if not len(voxels):  # an earlier click put it right
+            continue
         so_far = MaskPatch(region, mask).over(prompts.prior)
         propose = yield from _part(look(voxels, inside, so_far), 0.1 + number * share, share)
         _flip(mask, region, voxels, inside, volume.geometry.spacing_kji, propose, reach, apart)

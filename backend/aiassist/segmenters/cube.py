@@ -68,7 +68,10 @@ class Cube:
             size, step = self.shape[axis], self.cell[axis]
             centres = self.low[axis] + (np.arange(self.cells) + 0.5) * step
             rows = np.maximum(1 - np.abs(np.arange(size) - centres[:, np.newaxis]) / max(step, 1.0), 0)
-            rows[(centres < -0.5) | (centres > size - 0.5)] = 0
+            inside = (centres >= -0.5) & (centres <= size - 0.5)
+            if not inside.any():  # a volume thinner than a cell: those that overlap it
+                inside = np.abs(centres - (size - 1) / 2) < (step + size) / 2
+            rows[~inside] = 0
             total = rows.sum(axis=1, keepdims=True)
             found.append((rows / np.where(total > 0, total, 1)).astype(np.float32))
         return found

@@ -7,6 +7,7 @@ import numpy as np
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
+from aiassist.segmenters.strokes import force_clicks
 
 #: A corrective click moves a ball with this share of the box's mean half side, at least a voxel.
 CLICK_SHARE = 0.25
@@ -30,7 +31,7 @@ class Ellipsoid:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
         yield Step("pass", 0.0)
         low, high = prompts.box_ijk(volume.geometry)
-        ball = max(CLICK_SHARE * float(np.mean((high - low) * volume.geometry.spacing)) / 2, 0.0)
+        ball = CLICK_SHARE * float(np.mean((high - low) * volume.geometry.spacing)) / 2
         region = self._region(volume.geometry, prompts, low, high, ball)
         if prompts.prior is not None:
             mask = prompts.prior.within(region)
@@ -41,6 +42,7 @@ class Ellipsoid:
         for points, inside in ((prompts.positive, True), (prompts.negative, False), *_strokes(prompts)):
             for point in points:
                 mask[ellipsoid(region, point, semi_axes)] = inside
+        force_clicks(mask, region, prompts)
         return MaskPatch(region, mask)
 
     @staticmethod

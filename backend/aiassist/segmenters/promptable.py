@@ -98,7 +98,7 @@ class PromptableNetwork:
 
     def annotate(self, volume: Volume, prompts: Prompts) -> Work:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
-        if prompts.prior is not None and prompts.has_clicks:
+        if _is_correction(prompts):
             low, high = prompts.box_ijk(volume.geometry)
             reach = REACH * float(np.cbrt(np.prod((high - low) * volume.geometry.spacing)))
             return (yield from correct(volume, prompts, self._zoom(volume, prompts), reach, apart=True))
@@ -110,24 +110,25 @@ class PromptableNetwork:
 
     def _first_look(self, volume: Volume, prompts: Prompts):
         """The mask of the prompts' box; points that seem to be missed a little are moved first."""
-        sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), guess=True)
+        sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner.cells)
         yield Step("pass", 0.3)
         logits = sight.borders.settle(self.runner(sight.seen))
-        points = better_points(prompts.extreme_points, sight.extent(_without_stray(logits, sight)))
+        ends = sight.extent(_without_stray(logits, sight))
+        points = better_points(prompts.extreme_points, ends, np.array(volume.geometry.spacing))
         if points is not None:
             prompts = replace(prompts, extreme_points=points)
-            sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), guess=True, start=0.35)
+            sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner.cells, 0.35)
             yield Step("pass", 0.5)
             logits = sight.borders.settle(self.runner(sight.seen))
         logits = _without_stray((yield from self._look_again(sight, logits)), sight)
         yield Step("paste", 0.8)
         return sight.mask(logits)
 
-    def _sight(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, guess: bool = False, start: float = 0.0):
-        """What the network sees of a box; a first look makes a guess. The steps begin at the fraction `start`."""
+    def _sight(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, cells: int, start: float = 0.0):
+        """What a network of so many cells sees of a box; a first look makes a guess. The steps begin at `start`."""
         yield Step("crop", start)
         geometry = volume.geometry
-        cube = Cube.around(low_ijk[::-1], high_ijk[::-1], volume.shape, geometry.spacing_kji, self.runner.cells)
+        cube = Cube.around(low_ijk[::-1], high_ijk[::-1], volume.shape, geometry.spacing_kji, cells)
         region = Region(tuple(np.floor(cube.low).astype(int)), tuple(np.ceil(cube.high).astype(int) + 1))
         region = region.clip(volume.shape)
         local = replace(cube, low=cube.low - region.start, high=cube.high - region.start, shape=region.shape)
@@ -136,13 +137,13 @@ class PromptableNetwork:
         if prompts.prior is not None:
             prior = thin.sample(prompts.prior.within(region)[few].astype(np.float32))[0]
         marks = Marks.of(prompts, cube)
-        cells, valid = thin.sample(finite(volume.voxels[region.slices][few]))
-        limits = window(cells, valid, marks, prior)
+        grey, valid = thin.sample(finite(volume.voxels[region.slices][few]))
+        limits = window(grey, valid, marks, prior)
         guessed = None
-        if guess:
+        if not _is_correction(prompts):
             yield Step("guess", start + 0.1)
             guessed = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS, limits)))
-        return _Sight(channels(np.clip(cells, *limits), valid, thin, marks, prior, guessed), marks, local, region)
+        return _Sight(channels(np.clip(grey, *limits), valid, thin, marks, prior, guessed), marks, local, region)
 
     def _look_again(self, sight: _Sight, logits: np.ndarray):
         """Show the network its own answer until it stays: in long structures each pass follows them farther."""
@@ -163,9 +164,10 @@ class PromptableNetwork:
         half = ZOOM * (high - low) / 2
 
         def look(voxels, inside, mask):
-            centre = voxels.mean(axis=0)[::-1]
+            first, last = voxels.min(axis=0)[::-1], voxels.max(axis=0)[::-1]
+            centre, reach = (first + last) / 2, np.maximum(half, (last - first) / 2)  # all of a long stroke
             now = replace(prompts, prior=mask)
-            sight = yield from self._sight(volume, now, centre - half, centre + half)
+            sight = yield from self._sight(volume, now, centre - reach, centre + reach, self.corrector.cells)
             show_click(sight.seen, sight.cube.to_cells(voxels - sight.region.start), inside)
             yield Step("pass", 0.4)
             logits = sight.borders.settle(self.corrector(sight.seen))
@@ -181,9 +183,13 @@ class PromptableNetwork:
         return look
 
 
+def _is_correction(prompts: Prompts) -> bool:
+    return prompts.prior is not None and prompts.has_clicks
+
+
 def _without_stray(logits: np.ndarray, sight: _Sight) -> np.ndarray:
     """The logits with small pieces, which no click marks, turned to outside."""
-    parts, count = ndimage.label(logits > 0)
+    parts, count = ndimage.label((logits > 0) & sight.inside)
     if count < 2:
         return logits
     sizes = np.bincount(parts.ravel())

@@ -148,11 +148,6 @@ def faulty_mask(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray) -
     return torch.from_numpy(mask).to(scanned.truth.device)
 
 
-def _any(draw: Draw, mask: torch.Tensor) -> np.ndarray:
-    places = mask.nonzero()
-    return places[draw.integer(0, len(places) - 1)].cpu().numpy().astype(float)
-
-
 def spoil(draw: Draw, truth: torch.Tensor) -> torch.Tensor:
     """A mask with faults: grown, shrunk, shifted, with pieces missing and added."""
     mask = truth.float()[None, None]

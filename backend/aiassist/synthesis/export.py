@@ -10,6 +10,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from aiassist.errors import AIAssistError
 from aiassist.files import whole_file
 from aiassist.segmenters.onnx_runner import BYTES, HALF, SCALE
 from aiassist.segmenters.torch_runner import load_network
@@ -43,14 +44,17 @@ def export_folder(
     corrections : Path, optional
         ``weights.safetensors`` of a run on corrections.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    export_onnx(weights, folder / "weights.onnx")
     metrics = _training(weights)
     if corrections is not None:
-        export_onnx(corrections, folder / "corrections.onnx", eight_bits=True)
-        metrics |= {f"corrections, {name}": value for name, value in _training(corrections).items()}
+        metrics |= {f"corrections, {key}": value for key, value in _training(corrections).items()}
     if results is not None:
+        if name not in results["models"]:
+            raise AIAssistError(f"The results are of {', '.join(results['models'])}, not of {name!r}.")
         metrics |= _metrics(results["models"][name]["all"])
+    folder.mkdir(parents=True, exist_ok=True)
+    export_onnx(weights, folder / "weights.onnx")
+    if corrections is not None:
+        export_onnx(corrections, folder / "corrections.onnx", eight_bits=True)
     card = {
         "name": name,
         "version": version,

@@ -193,7 +193,6 @@ FAMILIES = {
 }
 
 
-def random_shape(draw: Draw, families=None) -> Shape:
+def random_shape(draw: Draw) -> Shape:
     """A shape of a random family."""
-    families = families or list(FAMILIES)
-    return draw.choice(families, [FAMILIES[f] for f in families])(draw)
+    return draw.choice(list(FAMILIES), list(FAMILIES.values()))(draw)

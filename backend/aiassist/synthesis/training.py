@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from aiassist.errors import AIAssistError
 from aiassist.files import whole_file
 from aiassist.segmenters.network import PromptableNet, Shape
 from aiassist.segmenters.network_input import CLICKS, SIZES, show_prior
@@ -73,7 +74,6 @@ class Examples(Dataset):
         return load_network_folder(self.corrects, threads=1)
 
     def __getitem__(self, seed: int) -> list[tuple]:
-        torch.set_num_threads(1)
         if self.corrects is None:
             made = [example(seed, self.cells, self.device)]
         else:
@@ -84,8 +84,7 @@ class Examples(Dataset):
 class Buffer:
     """The examples of the latest seeds."""
 
-    def __init__(self, first: int):
-        self.first = first
+    def __init__(self):
         self._held: dict[int, list[tuple]] = {}
 
     def add(self, seed: int, made: list[tuple]) -> None:
@@ -173,7 +172,10 @@ class Trainer:
         shape = Shape(settings.widths, settings.blocks, settings.fine)
         self.net = PromptableNet(shape).to(self.device, memory_format=torch.channels_last_3d)
         if start is not None:
-            self.net.load_state_dict(load_network(start)[0].state_dict())
+            begun, _ = load_network(start)
+            if begun.shape != shape:
+                raise AIAssistError(f"The weights {start} are those of a network of {begun.shape}, not of {shape}.")
+            self.net.load_state_dict(begun.state_dict())
         self.ema = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.net.parameters(), settings.rate, weight_decay=settings.decay)
         self.step = 0
@@ -183,6 +185,13 @@ class Trainer:
 
     def _resume(self) -> None:
         state = torch.load(self.folder / "state.pt", map_location=self.device, weights_only=True)
+        begun = state["settings"]
+        for name, value in asdict(self.settings).items():
+            if name != "steps" and value != begun[name]:
+                raise AIAssistError(
+                    f"The run in {self.folder} was begun with {name} {begun[name]}, not {value}; "
+                    "give the same settings, or another folder."
+                )
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
@@ -190,6 +199,7 @@ class Trainer:
     def save(self) -> None:
         """Write the state, whole or not at all."""
         state = {
+            "settings": asdict(self.settings),
             "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "ema": self.ema,
@@ -220,6 +230,9 @@ class Trainer:
     ) -> None:
         """Train to step `until` (the settings' end when absent) or until the time is up, saving as it goes."""
         until = min(until or self.settings.steps, self.settings.steps)
+        if self.step >= until:
+            self.write_weights(self.folder / "weights.safetensors")
+            return
         began = time.perf_counter()
         for examples in self._batches(until):
             tick = time.perf_counter()
@@ -256,9 +269,10 @@ class Trainer:
             batch_size=None,
             num_workers=self.workers,
             prefetch_factor=8 if self.workers else None,
+            worker_init_fn=_one_thread,
             multiprocessing_context="spawn" if self.workers else None,
         )
-        buffer, fresh = Buffer(base), []
+        buffer, fresh = Buffer(), []
         for seed, made in zip(seeds, loader, strict=True):
             buffer.add(seed, made)
             if seed < base + first:
@@ -326,6 +340,10 @@ class Trainer:
             seen = channels[n].cpu().numpy()
             show_prior(seen, answer.float().cpu().numpy())
             channels[n] = torch.from_numpy(seen)
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)
 
 
 def _tensorboard(folder: Path):
