@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aiassist import cli
+from aiassist.segmenters.registry import bundled
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,8 +33,9 @@ def test_tutorial_commands_run_in_order(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     cli.main(shlex.split(history)[1:])
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("spleen v1 draft") and "from network 1" in first
-    assert second.startswith("spleen v2 draft") and second.endswith("lower pole by click")
+    made_by = f"from network {bundled().get('network').card.version}"
+    assert first.startswith("spleen v1 draft") and made_by in first
+    assert second.startswith("spleen v2 submitted") and made_by in second and second.endswith("lower pole by click")
 
 
 def test_python_page_runs(tmp_path, monkeypatch):

@@ -3,14 +3,10 @@
 import numpy as np
 
 from aiassist.imaging import Region
-from aiassist.segmenters.second_thoughts import better_points as better
+from aiassist.segmenters.second_thoughts import better_points
 
 #: Six extreme points of the box from 10 to 50 along every axis.
 POINTS = np.array([[10, 30, 30], [50, 30, 30], [30, 10, 30], [30, 50, 30], [30, 30, 10], [30, 30, 50]], float)
-
-
-def better_points(points, answer, spacing=(1.0, 1.0, 1.0)):
-    return better(points, answer, np.array(spacing))
 
 
 def test_points_at_the_ends_of_the_answer_are_believed():

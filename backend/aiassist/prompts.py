@@ -40,12 +40,6 @@ def _points(values, what: str) -> np.ndarray:
     return points
 
 
-def flat_axes(points: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Bool (3,): the axes along which points (n, 3) lie in about one plane, and say nothing of a size."""
-    extent = np.ptp(points, axis=0) * spacing
-    return extent < 0.1 * extent.max()
-
-
 @dataclass(frozen=True, eq=False)
 class Scribble:
     """A stroke: a polyline of voxel indices ``(i, j, k)``, shape (n, 3), inside or outside.
@@ -213,9 +207,9 @@ class Prompts:
     def _stated_box(self, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points = self.extreme_points if self.box is None else np.concatenate([self.extreme_points, self.box])
         low, high = points.min(axis=0), points.max(axis=0)
-        flat = flat_axes(points, spacing) & (self.box is None)
+        extent = (high - low) * spacing
+        flat = (extent < 0.1 * extent.max()) & (self.box is None)
         if flat.any():
-            extent = (high - low) * spacing
             grow = (extent[~flat].mean() - extent[flat]) / 2 / spacing[flat]
             low[flat] -= grow
             high[flat] += grow

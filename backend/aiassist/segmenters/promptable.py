@@ -113,8 +113,7 @@ class PromptableNetwork:
         sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner.cells)
         yield Step("pass", 0.3)
         logits = sight.borders.settle(self.runner(sight.seen))
-        ends = sight.extent(_without_stray(logits, sight))
-        points = better_points(prompts.extreme_points, ends, np.array(volume.geometry.spacing))
+        points = better_points(prompts.extreme_points, sight.extent(_without_stray(logits, sight)))
         if points is not None:
             prompts = replace(prompts, extreme_points=points)
             sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner.cells, 0.35)

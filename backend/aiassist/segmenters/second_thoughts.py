@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from aiassist.imaging import Region
-from aiassist.prompts import flat_axes
 
 #: How far a point goes towards the answer's end.
 SHARE = 0.5
@@ -17,11 +16,11 @@ BELIEVED, A_CELL = 1.0, 0.02
 MISS = 0.03
 
 
-def better_points(points: np.ndarray, answer: Region, spacing: np.ndarray) -> np.ndarray | None:
+def better_points(points: np.ndarray, answer: Region) -> np.ndarray | None:
     """Extreme points between where they were put and where an answer ends; None when they are believed.
 
     Along each axis the two outermost points belong to the answer's two ends; an axis along which the points say
-    nothing (all in one slice) tells nothing of a miss.
+    nothing (all in one or two slices) tells nothing of a miss.
 
     Parameters
     ----------
@@ -29,8 +28,6 @@ def better_points(points: np.ndarray, answer: Region, spacing: np.ndarray) -> np
         Extreme points (n, 3), voxel indices ``(i, j, k)``; fewer than six are believed.
     answer : Region
         The box of the answer's voxels.
-    spacing : numpy.ndarray
-        Of the volume, ``(i, j, k)`` in mm.
     """
     if len(points) < 6 or answer.is_empty:
         return None
@@ -38,7 +35,7 @@ def better_points(points: np.ndarray, answer: Region, spacing: np.ndarray) -> np
     most, least = 2 * np.maximum(1.0, MISS * sides), np.maximum(BELIEVED, A_CELL * sides)
     first, last = np.array(answer.start)[::-1], np.array(answer.stop)[::-1] - 1
     moves = np.zeros_like(points)
-    for axis in np.flatnonzero(~flat_axes(points, spacing)):
+    for axis in np.flatnonzero(sides >= 2):
         along = points[:, axis]
         for outwards, number, end in ((-1, along.argmin(), first), (1, along.argmax(), last)):
             beyond = outwards * (end[axis] - along[number])

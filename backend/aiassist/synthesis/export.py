@@ -24,6 +24,7 @@ def export_folder(
     machine: str,
     results: dict | None = None,
     corrections: Path | None = None,
+    mean_with: Path | None = None,
 ) -> None:
     """Write a model folder: ``weights.onnx``, and ``card.json`` that says where the weights come from.
 
@@ -43,6 +44,8 @@ def export_folder(
         What ``aiassist evaluate --json`` wrote; the numbers of model `name` go into the card.
     corrections : Path, optional
         ``weights.safetensors`` of a run on corrections.
+    mean_with : Path, optional
+        Weights to take the mean with, as a rule those that the run began from (Wortsman et al. 2022, arXiv:2109.01903).
     """
     metrics = _training(weights)
     if corrections is not None:
@@ -52,7 +55,7 @@ def export_folder(
             raise AIAssistError(f"The results are of {', '.join(results['models'])}, not of {name!r}.")
         metrics |= _metrics(results["models"][name]["all"])
     folder.mkdir(parents=True, exist_ok=True)
-    export_onnx(weights, folder / "weights.onnx")
+    export_onnx(weights, folder / "weights.onnx", mean_with=mean_with)
     if corrections is not None:
         export_onnx(corrections, folder / "corrections.onnx", eight_bits=True)
     card = {
@@ -90,7 +93,7 @@ def _metrics(summary: dict) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def export_onnx(weights: Path, path: Path, eight_bits: bool = False) -> None:
+def export_onnx(weights: Path, path: Path, eight_bits: bool = False, mean_with: Path | None = None) -> None:
     """Write the network of ``.safetensors`` weights as ONNX, with the same metadata.
 
     Weights are stored in half precision and widened when the file is loaded, so that the file is half
@@ -100,6 +103,9 @@ def export_onnx(weights: Path, path: Path, eight_bits: bool = False) -> None:
     from safetensors import safe_open
 
     net, cells = load_network(weights)
+    if mean_with is not None:
+        other = load_network(mean_with)[0].state_dict()
+        net.load_state_dict({name: (value + other[name]) / 2 for name, value in net.state_dict().items()})
     with safe_open(weights, "pt") as file:
         meta = file.metadata()
     sample = torch.zeros(1, net.shape.inputs, cells, cells, cells)
