@@ -322,6 +322,18 @@ def weights(tmp_path_factory):
     return folder / "weights.safetensors"
 
 
+def test_an_export_may_be_the_mean_with_other_weights(weights, tmp_path):
+    Trainer(tmp_path / "other", replace(TINY, steps=2, seed=5), workers=0).run()
+    export_onnx(weights, tmp_path / "mean.onnx", mean_with=tmp_path / "other" / "weights.safetensors")
+    mean, one, two = (
+        load_network(path)[0].state_dict()
+        for path in (tmp_path / "mean.onnx", weights, tmp_path / "other" / "weights.safetensors")
+    )
+    name = "down.0.0.first.weight"
+    assert not torch.equal(one[name], two[name])
+    assert torch.allclose(mean[name], (one[name] + two[name]) / 2, atol=1e-3)
+
+
 def test_torch_and_onnx_agree(weights, tmp_path):
     export_onnx(weights, tmp_path / "net.onnx")
     channels = examples()[1].channels[:, ::2, ::2, ::2][:, :, :, :].numpy()

@@ -45,9 +45,7 @@ def add_to(commands) -> None:
     export.add_argument("folder", type=Path, help="the run's folder")
     export.add_argument("-o", "--output", type=Path, required=True, help="the model's folder")
     export.add_argument("--corrections", type=Path, metavar="FOLDER", help="a finished run on corrections")
-    export.add_argument(
-        "--mean-with", type=Path, metavar="WEIGHTS", help="mean with the weights it began from"
-    )
+    export.add_argument("--mean-with", type=Path, metavar="WEIGHTS", help="mean with the weights it began from")
     export.add_argument("--name", default="network", help="of the model (default: %(default)s)")
     export.add_argument("--model-version", required=True, metavar="V")
     export.add_argument("--machine", required=True, help="what it was trained on, in words")
