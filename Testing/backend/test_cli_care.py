@@ -8,11 +8,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from aiassist import cli
-from aiassist.imaging import read_volume
+from aiassist.imaging import read_labelmap, read_volume
 
 SAMPLE = Path(__file__).parents[2] / "Resources" / "SampleData" / "ts_ct_torso"
 IMAGE, LABEL = str(SAMPLE / "image.nii.gz"), str(SAMPLE / "label.nii.gz")
@@ -51,14 +52,16 @@ def test_a_correction_says_what_it_changed(tmp_path, capsys):
     first, second = tmp_path / "first.nii.gz", tmp_path / "second.nii.gz"
     assert cli.main(["annotate", IMAGE, "-o", str(first), "--from-label", LABEL, "--value", "1"]) == 0
     capsys.readouterr()
-    assert cli.main(["annotate", IMAGE, "-o", str(second), "--prior", str(first), "--positive", "14,51,86"]) == 0
+    missed = (read_labelmap(LABEL).voxels == 1) & (read_volume(first).voxels == 0)
+    click = ["--positive", ",".join(str(n) for n in np.argwhere(missed)[missed.sum() // 2][::-1])]
+    assert cli.main(["annotate", IMAGE, "-o", str(second), "--prior", str(first), *click]) == 0
     said = capsys.readouterr().out
     grown = int(read_volume(second).voxels.sum()) - int(read_volume(first).voxels.sum())
     assert grown > 0 and f"; {grown:,} voxels added, 0 removed" in said
-    assert cli.main(["annotate", IMAGE, "-o", str(second), "--prior", str(second), "--positive", "14,51,86"]) == 2
+    assert cli.main(["annotate", IMAGE, "-o", str(second), "--prior", str(second), *click]) == 2
     corrected = tmp_path / "third.nii.gz"
     capsys.readouterr()
-    assert cli.main(["annotate", IMAGE, "-o", str(corrected), "--prior", str(second), "--positive", "14,51,86"]) == 0
+    assert cli.main(["annotate", IMAGE, "-o", str(corrected), "--prior", str(second), *click]) == 0
     assert "nothing changed" in capsys.readouterr().out
 
 
