@@ -164,9 +164,9 @@ class PromptableNetwork:
 
         def look(voxels, inside, mask):
             first, last = voxels.min(axis=0)[::-1], voxels.max(axis=0)[::-1]
-            centre, reach = (first + last) / 2, np.maximum(half, (last - first) / 2)  # all of a long stroke
+            centre, sides = (first + last) / 2, np.maximum(half, (last - first) / 2)  # all of a long stroke
             now = replace(prompts, prior=mask)
-            sight = yield from self._sight(volume, now, centre - reach, centre + reach, self.corrector.cells)
+            sight = yield from self._sight(volume, now, centre - sides, centre + sides, self.corrector.cells)
             show_click(sight.seen, sight.cube.to_cells(voxels - sight.region.start), inside)
             yield Step("pass", 0.4)
             logits = sight.borders.settle(self.corrector(sight.seen))
