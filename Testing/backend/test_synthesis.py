@@ -41,8 +41,9 @@ from aiassist.synthesis.corrections import CLICKS as CLICKS_A_SCAN
 from aiassist.synthesis.corrections import corrections
 from aiassist.synthesis.example import STARTS, example
 from aiassist.synthesis.export import export_onnx
-from aiassist.synthesis.fields import Draw
-from aiassist.synthesis.shapes import FAMILIES
+from aiassist.synthesis.fields import Draw, grid_points
+from aiassist.synthesis.scene import Scene
+from aiassist.synthesis.shapes import FAMILIES, mottled, repeated, severed, tube
 from aiassist.synthesis.training import Settings, Trainer, orient
 
 TINY = Settings(steps=6, batch=3, fresh=2, cells=16, widths=(8, 8), warmup=1, second=0.7)
@@ -86,6 +87,52 @@ def test_some_targets_are_cut_by_the_volume_and_the_outside_is_marked():
     made = next(m for m, o in zip(examples(), outside, strict=True) if o)
     assert (made.channels[0][~made.valid] == 0).all()
     assert (made.channels[CHANNELS.index("inside the volume")] == made.valid).all()
+
+
+def parts_of(shape):
+    """The part at each of forty points an axis, and which of them are the target."""
+    parts = shape.parts(grid_points(torch.full((3,), -1.0), torch.full((3,), 1.0), (40,) * 3))
+    return parts, torch.isin(parts, torch.tensor(shape.target))
+
+
+@pytest.mark.parametrize("maker", FAMILIES)
+def test_shapes_have_the_parts_that_they_say(maker):
+    for seed in range(12):
+        shape = maker(Draw(seed))
+        parts, target = parts_of(shape)
+        assert shape.family == maker.__name__ and int(parts.max()) <= shape.count
+        assert target.any() and not target.all()
+        assert set(shape.target) <= set(range(1, shape.count + 1))
+        assert all(1 <= part <= shape.count for pair in shape.alike for part in pair)
+
+
+def test_a_severed_shape_goes_on_beyond_its_end_in_the_same_tissue():
+    for seed in range(12):
+        whole = repeated(Draw(seed))
+        end = severed(Draw(100 + seed), whole)
+        _, before = parts_of(whole)
+        parts, target = parts_of(end)
+        assert 0.2 < target.sum() / before.sum() < 0.95 and not (target & ~before).any()
+        twins = dict(end.alike)
+        beyond = set(parts[before & ~target].tolist())
+        assert beyond and all(twins[part] == part - whole.count for part in beyond)
+
+
+def test_a_mottled_shape_keeps_its_outline_and_has_more_tissues():
+    for seed in range(12):
+        plain = tube(Draw(seed))
+        mixed = mottled(Draw(100 + seed), plain)
+        _, before = parts_of(plain)
+        _, target = parts_of(mixed)
+        assert torch.equal(before, target) and len(mixed.target) > len(plain.target)
+
+
+def test_tissues_that_are_alike_are_the_scenes_own_and_often_lie_beyond_the_target():
+    scenes = [Scene(Draw(seed)) for seed in range(60)]
+    for made in scenes:
+        assert all(made.tissues <= label < made.air for pair in made.alike for label in pair)
+    beyond = [any(a not in s.target_labels and b in s.target_labels for a, b in s.alike) for s in scenes]
+    assert 0.2 < np.mean(beyond) < 0.6
 
 
 @cache

@@ -49,7 +49,7 @@ def _present(draw: Draw, scanned: Scan, cells: int) -> Example:
     points = extreme_points(draw, inside, scanned.truth.shape)
     volume = Volume(scanned.voxels.cpu().numpy(), Geometry.from_spacing(scanned.truth.shape, scanned.spacing[::-1]))
     kind = draw.choice(list(STARTS), list(STARTS.values()))
-    low, high, prompts = _prompts(draw, kind, inside, points, scanned)
+    prompts, low, high = _prompts(draw, kind, inside, points, volume.geometry)
     if kind == "prior":
         prompts = replace(prompts, prior=_patch(faulty_mask(draw, scanned, volume, points)))
     cube = Cube.around(low, high, volume.shape, scanned.spacing, cells)
@@ -96,47 +96,35 @@ def extreme_points(draw: Draw, inside: np.ndarray, shape) -> np.ndarray:
     return np.clip(points, 0, np.array(shape) - 1)
 
 
-def _prompts(draw: Draw, kind: str, inside: np.ndarray, points: np.ndarray, scanned: Scan):
-    """Box of the cube (low, high, border to border, ``(k, j, i)``) and the prompts."""
+def _prompts(draw: Draw, kind: str, inside: np.ndarray, points: np.ndarray, geometry: Geometry):
+    """The prompts, and the box of the cube (low, high, border to border, ``(k, j, i)``)."""
     if kind == "few points":
         keep = torch.randperm(6, generator=draw.generator)[: draw.integer(2, 5)].numpy()
         points = points[keep]
-    low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
-    if kind in ("points", "few points", "prior"):
-        low, high = _fill_flat(low, high, scanned.spacing)
-        return low, high, Prompts(extreme_points=points[:, ::-1])
     if kind == "box":
-        return low, high, Prompts(box=[low[::-1] + 0.5, high[::-1] - 0.5])
+        return _boxed(Prompts(box=[points.min(axis=0)[::-1], points.max(axis=0)[::-1]]), geometry)
+    if kind in ("points", "few points", "prior"):
+        return _boxed(Prompts(extreme_points=points[:, ::-1]), geometry)
     middle = inside[draw.integer(0, len(inside) - 1)].astype(float)
     if kind == "line":
         plane = inside[inside[:, 0] == int(middle[0])].astype(float)
         first = plane[np.argmax(np.linalg.norm(plane - plane.mean(0), axis=1))]
         last = plane[np.argmax(np.linalg.norm(plane - first, axis=1))]
-        middle = (first + last) / 2
-        radius = max(np.linalg.norm((last - first) * scanned.spacing) / 2, min(scanned.spacing)) / np.array(
-            scanned.spacing
-        )
-        return middle - radius - 0.5, middle + radius + 0.5, Prompts(line=[first[::-1], last[::-1]])
+        return _boxed(Prompts(line=[first[::-1], last[::-1]]), geometry)
     # A click or scribble says little of the size: the cube's size is a guess around the true one.
     stroke = middle[None]
     if kind == "scribble":
         order = np.argsort(np.linalg.norm(inside - middle, axis=1))[: max(3, len(inside) // 20)]
         chosen = inside[order[torch.randperm(len(order), generator=draw.generator)[:12].numpy()]]
         stroke = np.concatenate([stroke, chosen.astype(float)])
-    size = (high - low).max() * draw.log_uniform(0.7, 1.8) / 2
-    return middle - size, middle + size, Prompts(positive=stroke[:, ::-1])
+    spacing = np.array(geometry.spacing_kji)
+    size = (np.ptp(points, axis=0) * spacing).max() * draw.log_uniform(0.7, 1.8) / 2 / spacing
+    return Prompts(positive=stroke[:, ::-1]), middle - size - 0.5, middle + size + 0.5
 
 
-def _fill_flat(low, high, spacing):
-    """Lengthen sides that the points say nothing of, as `Prompts.box_ijk` does."""
-    extent = (high - low) * np.array(spacing)
-    flat = extent < 0.1 * extent.max()
-    if flat.any() and not flat.all():
-        grow = (extent[~flat].mean() - extent[flat]) / 2 / np.array(spacing)[flat]
-        low, high = low.copy(), high.copy()
-        low[flat] -= grow
-        high[flat] += grow
-    return low, high
+def _boxed(prompts: Prompts, geometry: Geometry):
+    low, high = prompts.box_ijk(geometry)
+    return prompts, low[::-1], high[::-1]
 
 
 def faulty_mask(draw: Draw, scanned: Scan, volume: Volume, points: np.ndarray) -> torch.Tensor:

@@ -61,6 +61,12 @@ class Draw:
         return (q * torch.sign(torch.diagonal(r))).to(self.device)
 
 
+def grid_points(low: torch.Tensor, high: torch.Tensor, shape) -> torch.Tensor:
+    """Centres (3, k, j, i) of the voxels that divide a box of world coordinates."""
+    axes = [low[a] + (torch.arange(n, device=low.device) + 0.5) / n * (high[a] - low[a]) for a, n in enumerate(shape)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
 def smooth_noise(draw: Draw, points: torch.Tensor, knots: int, count: int = 1) -> torch.Tensor:
     """`count` smooth random fields of about unit size at points (3, k, j, i); more knots, finer fields."""
     grid = draw.normal(1, count, knots, knots, knots)
@@ -92,6 +98,17 @@ def curve(draw: Draw, length: float, wiggle: float, knots: int = 20) -> torch.Te
     line = torch.linspace(-1, 1, knots, device=draw.device).unsqueeze(1) * direction * length
     bend = steps - steps.mean(0)
     return line + wiggle * bend / bend.abs().max().clamp_min(1e-6)
+
+
+def loops(draw: Draw, size: float, knots: int = 40) -> torch.Tensor:
+    """Points (knots, 3) of a long curve in loops about the middle of the world: a few random waves an axis."""
+    waves = torch.arange(1, draw.integer(3, 6) + 1, device=draw.device)
+    along = torch.linspace(0, 1, knots, device=draw.device).view(-1, 1, 1)
+    angles = math.pi * along * waves.view(1, -1, 1) + draw.vector(0, 2 * math.pi)
+    heights = torch.sin(angles + draw.normal(len(waves), 3))
+    line = (heights * draw.normal(len(waves), 3) / waves.sqrt().view(-1, 1)).sum(1)
+    line = line - line.mean(0)
+    return size * line / line.abs().max().clamp_min(1e-6)
 
 
 def distance_to_curve(points: torch.Tensor, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from aiassist.synthesis.fields import Draw, smooth_noise
+from aiassist.synthesis.fields import Draw, grid_points, smooth_noise
 from aiassist.synthesis.scene import Scene
 
 #: Resolution at which a scene is first looked at, to find its target.
@@ -29,12 +29,6 @@ class Scan:
     spacing: tuple[float, float, float]
     cut: bool
     family: str
-
-
-def grid_points(low: torch.Tensor, high: torch.Tensor, shape) -> torch.Tensor:
-    """Centres (3, k, j, i) of the voxels that divide a box of world coordinates."""
-    axes = [low[a] + (torch.arange(n, device=low.device) + 0.5) / n * (high[a] - low[a]) for a, n in enumerate(shape)]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
 def scan(draw: Draw) -> Scan | None:
@@ -107,20 +101,25 @@ def _tissue_greys(draw: Draw, scene: Scene, labels: torch.Tensor) -> torch.Tenso
     """Mean grey level and texture of each tissue.
 
     The target's level is 0 and the usual contrast is 1. Three tissues in ten come within a fraction of
-    that; now and then one lies ten times off, as air and bone do.
+    that; now and then one lies ten times off, as air and bone do. One target in four is the brightest or the darkest
+    of all, as bones and vessels with contrast are.
     """
     levels = torch.empty(scene.count)
+    below = draw.choice((0.5, 0.0, 1.0), (0.76, 0.12, 0.12))  # share of tissues darker than the target
     for number in range(scene.count):
         kind = draw.choice(("usual", "close", "far"), (0.55, 0.33, 0.12))
         size = {"usual": draw.uniform(0.4, 2.0), "close": draw.uniform(0.1, 0.4), "far": draw.log_uniform(3, 20)}[kind]
-        levels[number] = size if draw.chance(0.5) else -size
+        levels[number] = -size if draw.chance(below) else size
     targets = scene.target_labels
     levels[targets[0]] = 0.0
     for other in targets[1:]:
-        levels[other] = draw.uniform(-1, 1) * draw.choice((0.0, 0.2, 1.0))
+        levels[other] = draw.uniform(-1, 1) * draw.choice((0.0, 0.2, 1.0, 8.0), (0.3, 0.3, 0.3, 0.1))
     if draw.chance(0.5):
         levels[scene.air] = levels.min() - draw.log_uniform(1, 10)
     strength = torch.tensor([draw.choice((0.0, 0.1, 0.3)) * draw.uniform(0, 1) for _ in range(scene.count)])
+    for twin, original in scene.alike:
+        levels[twin] = levels[original] + (draw.uniform(-0.2, 0.2) if draw.chance(0.2) else 0.0)
+        strength[twin] = strength[original]
     flat = levels.to(labels.device)[labels]
     texture = F.interpolate(
         draw.normal(1, 1, *[max(2, n // draw.integer(1, 4)) for n in labels.shape]), labels.shape, mode="trilinear"

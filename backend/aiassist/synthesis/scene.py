@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from aiassist.synthesis.fields import Draw, smooth_noise, warp
-from aiassist.synthesis.shapes import Shape, random_shape
+from aiassist.synthesis.shapes import Shape, random_shape, random_target
 
 #: Labels of the background partition begin at 0; objects follow.
 MAX_TISSUES = 7
@@ -35,7 +35,7 @@ class Scene:
         self.tissues = draw.integer(2, MAX_TISSUES)
         self._knots = draw.integer(3, 9)
         self._warp = (draw.uniform(0, 0.12), draw.integer(3, 6))
-        self.target = Placed(random_shape(draw), 0)
+        self.target = Placed(random_target(draw), 0)
         self.objects = [Placed(random_shape(draw), 0) for _ in range(draw.integer(1, 5))]
         self._offsets = [draw.vector(-0.9, 0.9) for _ in self.objects]
         self._sizes = [draw.uniform(0.4, 1.2) for _ in self.objects]
@@ -52,6 +52,12 @@ class Scene:
     def target_labels(self) -> list[int]:
         """Labels that make up the structure to be segmented."""
         return [self.target.first + part - 1 for part in self.target.shape.target]
+
+    @property
+    def alike(self) -> list[tuple[int, int]]:
+        """Pairs of labels of one tissue: (label, the label whose grey level it has)."""
+        placed = (self.target, *self.objects)
+        return [(p.first + twin - 1, p.first + original - 1) for p in placed for twin, original in p.shape.alike]
 
     def labels(self, points: torch.Tensor) -> torch.Tensor:
         """Label of each point, shape (k, j, i)."""

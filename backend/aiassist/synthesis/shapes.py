@@ -11,19 +11,32 @@ from dataclasses import dataclass
 
 import torch
 
-from aiassist.synthesis.fields import Draw, blob, curve, distance_to_curve, local, smooth_noise
+from aiassist.synthesis.fields import (
+    Draw,
+    blob,
+    curve,
+    distance_to_curve,
+    grid_points,
+    local,
+    loops,
+    smooth_noise,
+)
 
 Parts = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass
 class Shape:
-    """A drawn shape: its family, its parts as a function of points (3, k, j, i), and its target parts."""
+    """A drawn shape: its family, its parts as a function of points (3, k, j, i), and its target parts.
+
+    ``alike`` pairs parts that are of one tissue: (part, the part whose grey level it has).
+    """
 
     family: str
     parts: Parts
     target: tuple[int, ...]
     count: int
+    alike: tuple[tuple[int, int], ...] = ()
 
 
 def _frame(draw: Draw, size: float, flat: float):
@@ -81,23 +94,56 @@ def bent(draw: Draw) -> Shape:
 
 
 def tube(draw: Draw) -> Shape:
-    """A vessel, cord, rib or gut loop, sometimes with a wall and sometimes branching."""
+    """A vessel, cord, rib or gut loop, sometimes with a wall, branching, or beside others of its kind."""
     centre = draw.vector(-0.2, 0.2)
     curves = [curve(draw, draw.uniform(0.4, 0.9), draw.uniform(0.05, 0.6)) for _ in range(draw.choice((1, 1, 1, 2, 3)))]
     radius = draw.log_uniform(0.025, 0.2)
     taper = draw.uniform(0, 0.6)
     wall = draw.uniform(0.6, 0.9) if draw.chance(0.3) else 0.0
     rough = _rough(draw, 0.2 * radius * draw.uniform(0, 1), 8)
+    beside = [_beside(draw, curves[0], radius) for _ in range(draw.choice((0, 0, 1, 2)))]
 
     def parts(points):
         moved = points - centre.view(3, 1, 1, 1)
-        relative = torch.full(points.shape[1:], torch.inf, device=points.device)
-        for knots in curves:
-            distance, along = distance_to_curve(moved, knots)
-            relative = torch.minimum(relative, (distance + rough(points)) / (radius * (1 - taper * along)))
-        return (relative <= 1).long() + (relative <= wall).long()
+        own = _relative(moved, curves, radius, taper) + rough(points) / radius
+        inside = (own <= 1).long() + (own <= wall).long()
+        other = _relative(moved, beside, radius, 0.0) if beside else torch.full_like(own, torch.inf)
+        return torch.where((inside == 0) & (other <= 1), 3, inside)
 
-    return Shape("tube", parts, (1, 2) if draw.chance(0.7) or not wall else (2,), 2)
+    target = (1, 2) if draw.chance(0.7) or not wall else (2,)
+    return Shape("tube", parts, target, 3, ((3, 1),) if draw.chance(0.6) else ())
+
+
+def _beside(draw: Draw, knots: torch.Tensor, radius: float) -> torch.Tensor:
+    """A curve that runs along another at about two radii: the vein of an artery."""
+    aside = torch.nn.functional.normalize(draw.normal(3), dim=0) * radius * draw.uniform(2.0, 3.0)
+    return (knots + aside + curve(draw, 0.0, draw.uniform(0, 1.5) * radius))[::2]
+
+
+def _relative(points, curves, radius: float, taper: float) -> torch.Tensor:
+    """Distance to the nearest of some curves, in radii; these shrink along a curve by the share `taper`."""
+    nearest = torch.full(points.shape[1:], torch.inf, device=points.device)
+    for knots in curves:
+        distance, along = distance_to_curve(points, knots)
+        nearest = torch.minimum(nearest, distance / (radius * (1 - taper * along)))
+    return nearest
+
+
+def coil(draw: Draw) -> Shape:
+    """A long tube in loops, with pouches, often hollow: bowel."""
+    knots = loops(draw, draw.uniform(0.4, 0.8))
+    centre = draw.vector(-0.1, 0.1)
+    radius = draw.log_uniform(0.06, 0.15)
+    pouches, deep = draw.integer(6, 24), draw.uniform(0.0, 0.2)
+    wall = draw.uniform(0.7, 0.92) if draw.chance(0.7) else 0.0
+    rough = _rough(draw, 0.2 * draw.uniform(0, 1), 8)
+
+    def parts(points):
+        distance, along = distance_to_curve(points - centre.view(3, 1, 1, 1), knots)
+        own = distance / (radius * (1 + deep * torch.sin(6.3 * pouches * along))) + rough(points)
+        return (own <= 1).long() + (own <= wall).long()
+
+    return Shape("coil", parts, (1, 2), 2)
 
 
 def sheet(draw: Draw) -> Shape:
@@ -115,8 +161,8 @@ def sheet(draw: Draw) -> Shape:
 
 
 def shelled(draw: Draw) -> Shape:
-    """A shell around a core: kidney, bone, myocardium and its blood pool, stomach and its contents."""
-    outer = draw.choice((compact, bent, lobed))(draw)
+    """A shell around a core: kidney, bone, flat bone, myocardium and its blood pool, stomach and its contents."""
+    outer = draw.choice((compact, bent, lobed, sheet))(draw)
     share = draw.uniform(0.55, 0.92)
     shift = draw.vector(-0.05, 0.05)
 
@@ -129,34 +175,51 @@ def shelled(draw: Draw) -> Shape:
 
 
 def repeated(draw: Draw) -> Shape:
-    """A body with processes, repeated along an axis with touching copies: vertebrae. The target is one copy."""
+    """A body with an arch and processes, repeated along an axis with touching copies: vertebrae.
+
+    The target is one copy. Where one copy ends and the next begins follows a wavy surface, as facets do.
+    """
     rotation = draw.rotation() if draw.chance(0.5) else torch.eye(3, device=draw.device)
     period = draw.uniform(0.4, 0.7)
     gap = draw.uniform(0.0, 0.12)
-    body = torch.stack([draw.vector(0.3, 0.5)[0], *draw.vector(0.2, 0.38)[:2]]) * period
-    spine = draw.uniform(0.25, 0.55)
-    wings = draw.uniform(0.2, 0.5)
+    body = period * draw.uniform(0.4, 0.76), period * draw.uniform(0.4, 0.76)
+    canal = draw.uniform(0.3, 0.5) * body[0]
     thick = draw.uniform(0.05, 0.1)
-    rough = _rough(draw, draw.uniform(0.0, 0.15), 6)
+    spine, wings = draw.uniform(0.2, 0.55), draw.uniform(0.2, 0.5)
+    slope = draw.uniform(-0.5, 0.8)
+    joints = draw.uniform(0.3, 1.0) * period, draw.uniform(0.05, 0.1)
+    rough = _rough(draw, draw.uniform(0.0, 0.2), 6)
+    wave = _rough(draw, draw.uniform(0.0, 0.15) * period, 5)
     core = draw.uniform(0.7, 0.92)
 
     def parts(points):
         turned = torch.einsum("ab,bkji->akji", rotation, points)
-        cell = torch.floor(turned[0] / period + 0.5)
+        cell = torch.floor((turned[0] + wave(points)) / period + 0.5)
         z = turned[0] - cell * period
         y, x = turned[1], turned[2]
         half = period / 2 * (1 - gap)
-        main = blob(torch.stack([z / half, y / (2 * body[1]), x / (2 * body[2])]), 3.0) + rough(points)
-        back = torch.maximum((x / thick).abs(), (z / (0.7 * half)).abs())
-        back = torch.maximum(back, ((y - body[1] - spine / 2) / (spine / 2 + 0.08)).abs())
-        side = torch.maximum((z / (0.4 * half)).abs(), ((y - 1.6 * body[1]) / thick).abs())
-        side = torch.maximum(side, (x / wings).abs())
-        inside = (main <= 1) | (back <= 1) | (side <= 1)
-        hollow = (main <= core) & inside
+        behind = y - body[0] - canal
+        ring = (torch.hypot(behind, x) - canal).abs()
+        solids = (
+            blob(torch.stack([z / half, y / body[0], x / body[1]]), 3.0) + rough(points),
+            torch.maximum(ring / thick, (z / (0.6 * half)).abs()),
+            _bar(x / thick, (z + slope * behind.clamp_min(0)) / (0.5 * half), (behind - canal) / spine),
+            _bar(behind / thick, z / (0.35 * half), x.abs() / (wings + canal)),
+            torch.hypot(behind / joints[1], (x.abs() - 1.1 * canal) / joints[1]).maximum((z / joints[0]).abs()),
+        )
+        nearest = torch.stack(solids).amin(0)
+        inside = nearest <= 1
+        hollow = inside & ((solids[0] <= core) | (nearest <= 0.5 * core))
         near = torch.where(cell == 0, 0, 2)
         return torch.where(inside, 1 + hollow.long() + near, 0)
 
-    return Shape("repeated", parts, (1, 2), 4)
+    return Shape("repeated", parts, (1, 2), 4, ((3, 1), (4, 2)) if draw.chance(0.8) else ())
+
+
+def _bar(across, through, along) -> torch.Tensor:
+    """Distance that is 1 on the surface of a bar from 0 to 1 along its length."""
+    ends = torch.where(along < -0.1, torch.inf, along.abs())
+    return torch.maximum(torch.maximum(across.abs(), through.abs()), ends)
 
 
 def packed(draw: Draw) -> Shape:
@@ -178,7 +241,47 @@ def packed(draw: Draw) -> Shape:
         nearest, which = distances.sqrt().topk(2, dim=0, largest=False)
         return torch.where(nearest[1] - nearest[0] < thin, 0, which[0] + 1)
 
-    return Shape("packed", parts, target, cells)
+    one_tissue = draw.chance(0.4 if thin > 0.015 else 0.1)
+    others = [n + 1 for n in range(cells) if n + 1 != target[0]]
+    return Shape("packed", parts, target, cells, tuple((n, target[0]) for n in others) if one_tissue else ())
+
+
+def mottled(draw: Draw, shape: Shape) -> Shape:
+    """The shape with one of its target's tissues replaced in places: dead parts of a tumour, air in a gut."""
+    where, more = draw.choice(shape.target), draw.integer(1, 2)
+    frozen, knots = draw.integer(0, 2**31 - 1), draw.integer(4, 10)
+
+    def parts(points):
+        inner = shape.parts(points)
+        kind = smooth_noise(Draw(frozen, draw.device), points, knots, more + 1).argmax(0)
+        return torch.where((inner == where) & (kind > 0), shape.count + kind, inner)
+
+    added = tuple(range(shape.count + 1, shape.count + more + 1))
+    return Shape(shape.family, parts, (*shape.target, *added), shape.count + more, shape.alike)
+
+
+def severed(draw: Draw, shape: Shape) -> Shape:
+    """The shape with its target ended by a plane beyond which the same tissue goes on.
+
+    An artery from one branching to the next, a third of a lung, bones grown together.
+    """
+    look = grid_points(torch.full((3,), -1.0), torch.full((3,), 1.0), (20,) * 3).to(draw.device)
+    places = look[:, torch.isin(shape.parts(look), torch.tensor(shape.target, device=draw.device))]
+    if places.shape[1] < 8:
+        return shape
+    axis = torch.nn.functional.normalize(draw.normal(3), dim=0)
+    if draw.chance(0.6):
+        axis = torch.linalg.eigh(torch.cov(places)).eigenvectors[:, -1] * (1 if draw.chance(0.5) else -1)
+    start = torch.quantile(axis @ places, draw.uniform(0.15, 0.7))
+    wave = _rough(draw, draw.choice((0.0, 0.0, 0.1)), 4)
+
+    def parts(points):
+        inner = shape.parts(points)
+        beyond = torch.einsum("a,akji->kji", axis, points) + wave(points) < start
+        return torch.where(beyond & (inner > 0), inner + shape.count, inner)
+
+    twins = tuple((part + shape.count, part) for part in range(1, shape.count + 1))
+    return Shape(shape.family, parts, shape.target, 2 * shape.count, shape.alike + twins)
 
 
 FAMILIES = {
@@ -186,9 +289,10 @@ FAMILIES = {
     lobed: 2.0,
     bent: 3.0,
     tube: 6.0,
-    sheet: 3.5,
-    shelled: 2.5,
-    repeated: 1.5,
+    coil: 1.5,
+    sheet: 3.0,
+    shelled: 3.0,
+    repeated: 2.0,
     packed: 2.5,
 }
 
@@ -196,3 +300,13 @@ FAMILIES = {
 def random_shape(draw: Draw) -> Shape:
     """A shape of a random family."""
     return draw.choice(list(FAMILIES), list(FAMILIES.values()))(draw)
+
+
+def random_target(draw: Draw) -> Shape:
+    """A shape of a random family, now and then of mixed tissues, and now and then one end of something longer."""
+    shape = random_shape(draw)
+    if draw.chance(0.6 if shape.family == "coil" else 0.12):
+        shape = mottled(draw, shape)
+    if draw.chance(0.2):
+        shape = severed(draw, shape)
+    return shape
