@@ -1,6 +1,7 @@
 """The synthetic world, the training on it, and the network's segmenter."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -504,3 +505,37 @@ def test_commands_preview_and_train(tmp_path, capsys):
     assert "--steps is 0" in capsys.readouterr().err
     assert cli.main([*train, "--widths", "8"]) == 2
     assert "--widths [8]" in capsys.readouterr().err
+    assert cli.main([*train, "--probe-every", "0"]) == 2
+    assert "--probe-every is 0" in capsys.readouterr().err
+    model = tmp_path / "no weights"
+    model.mkdir()
+    shutil.copy(resource("Models", "network") / "card.json", model)
+    assert cli.main([*train, "--corrects", str(model)]) == 2
+    assert "weights.onnx cannot be read" in capsys.readouterr().err
+
+
+def test_export_takes_the_results_of_its_model_and_weights_of_its_shape(weights, tmp_path, capsys):
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    shutil.copy(weights, run_folder / "weights.safetensors")
+    results = tmp_path / "results.json"
+    export = ["synth", "export", str(run_folder), "-o", str(tmp_path / "model"), "--model-version", "9"]
+    export += ["--machine", "a test", "--results", str(results)]
+    summary = {"oracle": {"dice": {"0": 0.71234, "5": 0.8}, "dice_median": {"0": 0.75, "5": 0.85}}}
+    results.write_text(json.dumps({"models": {"network": {"all": summary}}}), encoding="utf8")
+    assert cli.main(export) == 0
+    card = json.loads((tmp_path / "model" / "card.json").read_text(encoding="utf8"))
+    assert card["metrics"]["dice, mean over strata"] == 0.7123
+    assert card["metrics"]["dice after 5 clicks, mean over strata"] == 0.8
+    for wrong, said in (
+        (["--name", "other"], "are of network, not of 'other'"),
+        (["--results", "none.json"], "No such"),
+    ):
+        assert cli.main([*export, *wrong]) == 2
+        assert said in capsys.readouterr().err
+    results.write_text("[1, 2]", encoding="utf8")
+    assert cli.main(export) == 2
+    assert "is not what aiassist evaluate --json writes" in capsys.readouterr().err
+    bundled = resource("Models", "network") / "weights.onnx"
+    assert cli.main([*export[:-2], "--mean-with", str(bundled)]) == 2
+    assert "are those of a network of" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def train_network(options) -> None:
         if getattr(options, name) < 1:
             raise AIAssistError(f"--{name.replace('_', '-')} is {getattr(options, name)}; use 1 or more.")
     if options.corrects is not None:
-        load_network_folder(options.corrects)  # says so when there is none
+        _ = load_network_folder(options.corrects, threads=1).runner  # says so when there is none
     if len(options.widths) < 2 or any(w < 4 or w % 4 for w in options.widths):
         raise AIAssistError(f"--widths {options.widths}: give two or more multiples of 4, fine to coarse.")
     if options.cells % 2 ** len(options.widths):
@@ -129,7 +129,7 @@ def export_model(options) -> None:
     _need_torch()
     from aiassist.synthesis.export import export_folder
 
-    results = json.loads(options.results.read_text(encoding="utf8")) if options.results else None
+    results = _read_results(options.results, options.name) if options.results else None
     export_folder(
         options.folder / "weights.safetensors",
         options.output,
@@ -141,6 +141,20 @@ def export_model(options) -> None:
         mean_with=options.mean_with,
     )
     print(options.output)
+
+
+def _read_results(path: Path, name: str) -> dict:
+    """The summary of model `name` in what ``aiassist evaluate --json`` wrote."""
+    try:
+        models = json.loads(path.read_text(encoding="utf8"))["models"]
+        found = {model: models[model]["all"] for model in models}
+    except OSError as error:
+        raise AIAssistError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise AIAssistError(f"{path} is not what aiassist evaluate --json writes.") from error
+    if name not in found:
+        raise AIAssistError(f"The results in {path} are of {', '.join(found)}, not of {name!r}.")
+    return found[name]
 
 
 def _dev_structures(cases: str):

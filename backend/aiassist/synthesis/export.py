@@ -41,7 +41,7 @@ def export_folder(
     machine : str
         What it was trained on, in words.
     results : dict, optional
-        What ``aiassist evaluate --json`` wrote; the numbers of model `name` go into the card.
+        The model's summary in what ``aiassist evaluate --json`` wrote; its numbers go into the card.
     corrections : Path, optional
         ``weights.safetensors`` of a run on corrections.
     mean_with : Path, optional
@@ -51,9 +51,7 @@ def export_folder(
     if corrections is not None:
         metrics |= {f"corrections, {key}": value for key, value in _training(corrections).items()}
     if results is not None:
-        if name not in results["models"]:
-            raise AIAssistError(f"The results are of {', '.join(results['models'])}, not of {name!r}.")
-        metrics |= _metrics(results["models"][name]["all"])
+        metrics |= _metrics(results)
     folder.mkdir(parents=True, exist_ok=True)
     export_onnx(weights, folder / "weights.onnx", mean_with=mean_with)
     if corrections is not None:
@@ -104,7 +102,10 @@ def export_onnx(weights: Path, path: Path, eight_bits: bool = False, mean_with: 
 
     net, cells = load_network(weights)
     if mean_with is not None:
-        other = load_network(mean_with)[0].state_dict()
+        begun, _ = load_network(mean_with)
+        if begun.shape != net.shape:
+            raise AIAssistError(f"The weights {mean_with} are those of a network of {begun.shape}, not of {net.shape}.")
+        other = begun.state_dict()
         net.load_state_dict({name: (value + other[name]) / 2 for name, value in net.state_dict().items()})
     with safe_open(weights, "pt") as file:
         meta = file.metadata()
