@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -61,6 +61,13 @@ class _Sight:
         """Where its grey levels change."""
         return Borders(self.seen[WIDE], self.inside)
 
+    def answer(self, runner: Runner, start: float) -> Generator[Step, None, np.ndarray]:
+        """The network's logits, settled on the borders of the grey levels. The steps begin at `start`."""
+        yield Step("pass", start)
+        logits = runner(self.seen)
+        yield Step("settle", start)
+        return self.borders.settle(logits)
+
     def extent(self, logits: np.ndarray) -> Region:
         """The box of the voxels of an answer."""
         return self.cube.extent(logits).shift(self.region.start)
@@ -111,14 +118,12 @@ class PromptableNetwork:
     def _first_look(self, volume: Volume, prompts: Prompts):
         """The mask of the prompts' box; points that seem to be missed a little are moved first."""
         sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner.cells)
-        yield Step("pass", 0.3)
-        logits = sight.borders.settle(self.runner(sight.seen))
+        logits = yield from sight.answer(self.runner, 0.3)
         points = better_points(prompts.extreme_points, sight.extent(_without_stray(logits, sight)))
         if points is not None:
             prompts = replace(prompts, extreme_points=points)
             sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner.cells, 0.35)
-            yield Step("pass", 0.5)
-            logits = sight.borders.settle(self.runner(sight.seen))
+            logits = yield from sight.answer(self.runner, 0.5)
         logits = _without_stray((yield from self._look_again(sight, logits)), sight)
         yield Step("paste", 0.8)
         return sight.mask(logits)
@@ -150,8 +155,7 @@ class PromptableNetwork:
         for number in range(1, PASSES):
             yield Step("prior", 0.5 + 0.09 * number)
             show_prior(sight.seen, answer.astype(np.float32))
-            yield Step("pass", 0.5 + 0.09 * number)
-            logits = sight.borders.settle(self.runner(sight.seen))
+            logits = yield from sight.answer(self.runner, 0.5 + 0.09 * number)
             before, answer = answer, (logits > 0) & sight.inside
             if 2 * (before & answer).sum() >= STEADY * (before.sum() + answer.sum()):
                 break
@@ -168,8 +172,7 @@ class PromptableNetwork:
             now = replace(prompts, prior=mask)
             sight = yield from self._sight(volume, now, centre - sides, centre + sides, self.corrector.cells)
             show_click(sight.seen, sight.cube.to_cells(voxels - sight.region.start), inside)
-            yield Step("pass", 0.4)
-            logits = sight.borders.settle(self.corrector(sight.seen))
+            logits = yield from sight.answer(self.corrector, 0.4)
             yield Step("paste", 0.8)
             found = sight.mask(logits)
             answer = MaskPatch(found.region, found.mask == inside)  # what was not looked at stays
