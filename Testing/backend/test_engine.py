@@ -300,7 +300,13 @@ def test_progress_reports_phases_with_a_fraction_that_never_falls(backend, study
         fractions = [step.fraction for step in seen]
         assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
         phases = list(dict.fromkeys(step.phase for step in seen))
-        assert [p for p in phases if p not in ("open", "guess", "prior")] == ["crop", "pass", "settle", "paste", "version"]
+        assert [p for p in phases if p not in ("open", "guess", "prior")] == [
+            "crop",
+            "pass",
+            "settle",
+            "paste",
+            "version",
+        ]
         assert phases == list(answer.seconds)
 
 
