@@ -7,6 +7,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from aiassist.errors import StudyError
 from AIAssistEffects.base import AIAssistEffect
 from AIAssistLib.geometry import array_of, transform
 from AIAssistLib.marks import BOX, EXTREME, LINE, NEGATIVE, POSITIVE
@@ -70,6 +71,13 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         if self.session is not None:
             self.session.end()
 
+    @property
+    def _begun(self) -> PointsSession:
+        """The session; `StudyError` when none has begun."""
+        if self.session is None:
+            raise StudyError("Nothing is being marked yet; choose an image and a segment.")
+        return self.session
+
     # What the person does
 
     def mouse(self, interactor, event_id, view_widget) -> bool:
@@ -84,6 +92,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         if self._mark_at(node, position, REACH * self.pixels(view_widget)):
             return event_id == vtk.vtkCommand.LeftButtonDoubleClickEvent
         world = transform(array_of(node.GetXYToRAS()), [*position, 0.0])[0]
+        self.check_shown(view_widget)
         self.session.add(NEGATIVE if interactor.GetControlKey() else self.kind, world)
         self._swallow_release = True
         return True
@@ -117,7 +126,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     def run(self):
         """Ask with the marks as they are."""
-        self.attempt(self.session.run)
+        self.attempt(lambda: self._begun.run())
 
     def accept(self):
         """Write the preview into the segment."""
@@ -127,7 +136,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         """Write the preview into the segment. `AIAssistError` when that is not possible."""
         try:
             with busy():
-                self.session.accept(self._writer, self._writes)
+                self._begun.accept(self._writer, self._writes)
         finally:
             self._changed()
 
@@ -139,15 +148,15 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     def reset(self):
         """Remove marks and preview."""
-        self.attempt(self.session.reset)
+        self.attempt(lambda: self._begun.reset())
 
     def take_back(self):
         """Remove the latest mark."""
-        self.attempt(self.session.take_back)
+        self.attempt(lambda: self._begun.take_back())
 
     def next_look(self):
         """Fill, outline, hidden."""
-        self.attempt(self.session.preview.next_look)
+        self.attempt(lambda: self._begun.preview.next_look())
 
     def _chosen(self):
         self.attempt(self._changed)

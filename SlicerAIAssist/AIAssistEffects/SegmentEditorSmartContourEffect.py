@@ -89,6 +89,7 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
         return False
 
     def _press(self, interactor, node, position, view_widget) -> bool:
+        self.check_shown(view_widget)
         if interactor.GetControlKey():
             if not self.contour.delete(node, position):
                 self.contour.insert(node, position)

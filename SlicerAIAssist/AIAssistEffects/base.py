@@ -10,7 +10,7 @@ import slicer
 import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 
-from aiassist.errors import AIAssistError
+from aiassist.errors import AIAssistError, ImageError
 from AIAssistLib.icons_qt import show_icons
 from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.talks import sentence
@@ -185,6 +185,17 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
     def save_state(self) -> None:
         """Let the editor remember the segmentation as it is, for undo."""
         self.scriptedEffect.saveStateForUndo()
+
+    def check_shown(self, view_widget) -> None:
+        """`ImageError` when a view shows other images than the one that is annotated, so that nobody sees it."""
+        composite, own = view_widget.sliceLogic().GetSliceCompositeNode(), self._target.volume_node
+        shown = [composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()]
+        others = [node for node in map(slicer.mrmlScene.GetNodeByID, filter(None, shown)) if node is not None]
+        if others and own not in others:
+            raise ImageError(
+                f"This view shows {others[0].GetName()!r}, but {own.GetName()!r} is being annotated; choose "
+                f"{others[0].GetName()!r} as the source volume, or show {own.GetName()!r}."
+            )
 
     @staticmethod
     def slice_node(view_widget):

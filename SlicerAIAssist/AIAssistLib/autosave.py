@@ -27,7 +27,7 @@ class Found:
 class Autosave:
     """A folder with the masks of each study that nobody saved.
 
-    Each run of Slicer writes into a folder of its own and never into an earlier one's.
+    Each run of Slicer, and each scene of one, writes into a folder of its own and never into an earlier one's.
 
     Parameters
     ----------
@@ -37,11 +37,20 @@ class Autosave:
 
     def __init__(self, folder: Path):
         self._folder = Path(folder)
-        self._run = uuid.uuid4().hex
-        #: What was seen and written of each segment: stamp, and version of the mask.
-        self._seen: dict[tuple[str, str, str], tuple[int, str]] = {}
-        self._files: dict[tuple[str, str, str], int] = {}
+        #: The version of the mask in each file that this Slicer wrote.
+        self._written: dict[Path, str] = {}
         self._turn = 0
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        """What was kept until now is an earlier run's from now on: nothing overwrites it, and it is offered again.
+
+        For a scene that closes: the next one's nodes and segments may have the same IDs.
+        """
+        self._run = uuid.uuid4().hex
+        #: What was seen of each segment: stamp, and version of the mask.
+        self._seen: dict[tuple[str, str, str], tuple[int, str]] = {}
+        self._files: dict[tuple[str, str, str], Path] = {}
 
     def keep_one(self, study: str, segmentation_node, volume_node, first: str = "") -> str | None:
         """Write one segment that changed since it was written, `first` before all; its name, or None when none did.
@@ -70,10 +79,11 @@ class Autosave:
     def _write(self, key: tuple[str, str, str], name: str, mask: MaskPatch) -> None:
         home = self._folder / key[0] / self._run
         home.mkdir(parents=True, exist_ok=True)
-        number = self._files.setdefault(key, len(self._files))
-        with whole_file(home / f"{number}.patch") as temporary:
+        file = self._files.setdefault(key, home / f"{len(self._files)}.patch")
+        with whole_file(file) as temporary:
             temporary.write_bytes(mask.to_bytes())
-        with whole_file(home / f"{number}.json") as temporary:
+        self._written[file] = mask.version
+        with whole_file(file.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps({"name": name}), encoding="utf8")
 
     def found(self, study: str) -> list[Found]:
@@ -91,10 +101,10 @@ class Autosave:
         return list(newest.values())
 
     def saved(self, study: str, versions: set[str]) -> None:
-        """Masks of these versions are ground truth now: what this run kept of them may go."""
-        for key, (_stamp, version) in self._seen.items():
-            if key[0] == study and version in versions and key in self._files:
-                (self._folder / study / self._run / f"{self._files[key]}.patch").unlink(missing_ok=True)
+        """Masks of these versions are ground truth now: what this Slicer kept of them may go."""
+        for file, version in self._written.items():
+            if file.parent.parent.name == study and version in versions:
+                file.unlink(missing_ok=True)
 
     def forget_earlier(self, study: str) -> None:
         """What earlier runs kept of a study is in segments again, or not wanted."""

@@ -154,10 +154,15 @@ class BackendSection(Section):
 
     def install(self, wheels: Path | None = None) -> None:
         """Install what is missing."""
-        self.ui.cancelInstallButton.setEnabled(True)
-        self.ui.installButton.setEnabled(False)
+        self._allow_install(False)
         self._installer = Installer(self.logic.python, self.logic.packages, self._installing, self._installed)
         self._installer.start(wheels)
+
+    def _allow_install(self, allowed: bool) -> None:
+        """One install at a time: two would write into the same folder."""
+        for button in (self.ui.installButton, self.ui.wheelsButton):
+            button.setEnabled(allowed)
+        self.ui.cancelInstallButton.setEnabled(not allowed)
 
     def _install_from_folder(self) -> None:
         folder = qt.QFileDialog.getExistingDirectory(self.panel.widget, _("Folder with the wheels"))
@@ -175,12 +180,13 @@ class BackendSection(Section):
 
     def _installed(self, error) -> None:
         self._installer = None
-        self.ui.cancelInstallButton.setEnabled(False)
-        self.ui.installButton.setEnabled(True)
+        self._allow_install(True)
         self._show()
         if error is not None:
             self.tell(str(error), failed=True)
-        elif self.logic.settings.where != SERVER and not self._needs_packages():
+            return
+        self.panel.begin_again()
+        if self.logic.settings.where != SERVER and not self._needs_packages():
             self.attempt(self._move, self.logic.settings.where)
 
     def remove(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
+from aiassist.errors import StudyError
 from aiassist.imaging import Volume
 from AIAssistLib.dicom_headers import with_series
 from AIAssistLib.export import export
@@ -34,36 +35,43 @@ class ExportSection(Section):
 
     def begin(self) -> None:
         """Ask for the file's name and write it; for DICOM first look whether there are headers, and say why not."""
-        ending = self._endings[self.ui.exportCombo.currentIndex]
-        if ending == DICOM:
-            self.attempt(self._look, lambda image: self._choose(ending, image))
-        else:
-            self._choose(ending)
+        self.attempt(self._begin, self._endings[self.ui.exportCombo.currentIndex])
 
-    def _look(self, found) -> None:
-        volume, _segmentation = self.panel.structures.nodes()
+    def _begin(self, ending: str) -> None:
+        nodes = self.panel.structures.nodes()
+        if ending != DICOM:
+            self._choose(ending, nodes)
+            return
         self.tell(_("Reading the DICOM headers"))
+        study = self.assistant.studies.of(nodes[0])
 
         def seen(image) -> None:
             self.tell("")
-            found(image)
+            gone = any(node.GetScene() is None for node in nodes)
+            if gone or self.assistant.studies.of(nodes[0]) is not study:
+                raise StudyError("The image was changed or removed while its headers were read; export it again.")
+            self._choose(ending, nodes, image)
 
-        self.talk(with_series(self.assistant, volume), seen)
+        self.talk(with_series(self.assistant, nodes[0]), seen)
 
-    def _choose(self, ending: str, image: Volume | None = None) -> None:
+    def _choose(self, ending: str, nodes, image: Volume | None = None) -> None:
         path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Export"), f"labels{ending}", f"*{ending}")
         if path:
-            self.export_to(Path(path if path.lower().endswith(ending) else path + ending), image)
+            self.export_to(Path(path if path.lower().endswith(ending) else path + ending), nodes, image)
 
-    def export_to(self, path: Path, image: Volume | None = None) -> None:
-        """Write all segments to a file of the kind that its ending says; `image` has its DICOM headers, if read."""
+    def export_to(self, path: Path, nodes=None, image: Volume | None = None) -> None:
+        """Write all segments to a file of the kind that its ending says.
+
+        `nodes` are the volume and the segmentation, those in the panel when absent; `image` is the volume with its
+        DICOM headers, if they were read.
+        """
         if path.suffix.lower() == DICOM:
-            self.attempt(self._export_dicom, path, image)
+            self.attempt(self._export_dicom, path, nodes, image)
         else:
-            self.attempt(self._export, path)
+            self.attempt(self._export, path, nodes)
 
-    def _export(self, path: Path) -> None:
-        volume, segmentation = self.panel.structures.nodes()
+    def _export(self, path: Path, nodes) -> None:
+        volume, segmentation = nodes or self.panel.structures.nodes()
         covered = export(segmentation, volume, path)
         written = _("Written: {path}").format(path=path)
         lost = _(
@@ -72,10 +80,10 @@ class ExportSection(Section):
         )
         self.tell(f"{written} {lost.format(names=', '.join(covered))}" if covered else written)
 
-    def _export_dicom(self, path: Path, image: Volume | None) -> None:
+    def _export_dicom(self, path: Path, nodes, image: Volume | None) -> None:
         from AIAssistLib.dicom_export import export_dicom  # it needs pydicom's dictionaries, which take their time
 
-        volume, segmentation = self.panel.structures.nodes()
+        volume, segmentation = nodes or self.panel.structures.nodes()
         reading = with_series(self.assistant, volume) if image is None else None
         self.tell(_("Writing {path}").format(path=path))
 

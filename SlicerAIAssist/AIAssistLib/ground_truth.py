@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass
 
 from aiassist.errors import StoreError
+from aiassist.imaging import describe_structure
 from AIAssistLib.dicom_headers import give_series
-from AIAssistLib.segments import read_mask, segment_of, write_plainly
+from AIAssistLib.segments import read_mask, write_plainly
+from AIAssistLib.structures import new_segment, segment_named
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import MODEL, prompts_of, tag_of
 from AIAssistLib.talks import Conversation
@@ -121,10 +123,11 @@ class GroundTruth:
 
         return talk()
 
-    def bring_back(self, version: dict, volume_node, segmentation_node, segment_id: str) -> Conversation[None]:
-        """Put an old version's mask into a segment; save to make it the newest.
+    def bring_back(self, version: dict, volume_node, segmentation_node, save_state) -> Conversation[None]:
+        """Put an old version's mask into the segment of its name, made if there is none; save to make it the newest.
 
-        `StoreError` when it is another image's, or the segment is gone.
+        `save_state` is called before anything changes, once the mask is there. `StoreError` when the version is
+        another image's, or the image or its segments are gone.
         """
         conversations, volume = self._assistant.conversations, self._assistant.studies.of(volume_node)
 
@@ -133,9 +136,12 @@ class GroundTruth:
             if volume.study_id != version["study"]:
                 raise StoreError("That version is another image's; look at this image's history.")
             mask = yield from conversations.saved(version["study"], version["structure"], version["number"])
-            if volume_node.GetScene() is None or self._assistant.studies.of(volume_node) is not volume:
+            gone = volume_node.GetScene() is None or segmentation_node.GetScene() is None
+            if gone or self._assistant.studies.of(volume_node) is not volume:
                 raise StoreError("The image was changed or removed meanwhile; choose the version again.")
-            segment_of(segmentation_node, segment_id)
+            save_state()
+            segment_id = segment_named(segmentation_node, version["structure"])
+            segment_id = segment_id or new_segment(segmentation_node, describe_structure(version["structure"]))
             write_plainly(mask, volume_node, segmentation_node, segment_id)
 
         return talk()

@@ -57,11 +57,14 @@ def longest_diameter(points: np.ndarray) -> float:
     """Largest distance between any two points (n, 3), between voxel centres, in their unit."""
     if len(points) < 2:
         return 0.0
-    try:
-        points = points[ConvexHull(points).vertices]
-    except QhullError:  # all in one plane or on one line
-        points = points[np.unique(np.concatenate([points.argmin(axis=0), points.argmax(axis=0)]))]
-    return float(pdist(points).max())
+    centred = points - points.mean(axis=0)
+    along = centred @ np.linalg.svd(centred, full_matrices=False)[2].T  # the longest extent first
+    for dimensions in (3, 2):  # two where all points lie in one plane
+        try:
+            return float(pdist(points[ConvexHull(along[:, :dimensions]).vertices]).max())
+        except QhullError:
+            continue
+    return float(np.ptp(along[:, 0]))  # on one line
 
 
 def write_csv(rows: list[Row], path: Path, image: str) -> None:

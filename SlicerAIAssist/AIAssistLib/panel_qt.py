@@ -161,7 +161,7 @@ class Panel:
         self.logic.assistant.changed = self.logic.assistant.moved = _nothing
 
     def _scene_closes(self, *_event) -> None:
-        self.recovery.stop()
+        self.recovery.leave()
         self._opened = ()
         self.auto.cancel()
         self.images.scene_closes()
@@ -194,7 +194,7 @@ class Panel:
         What was opened like this before goes, see `may_leave`: a folder of scans would fill the memory.
         """
         self.editor.setActiveEffectByName("")
-        self.recovery.stop()
+        self.recovery.leave()
         self.auto.cancel()
         before, self._opened = self._still_there(), (volume, new_segmentation(volume))
         self.editor.setSegmentationNode(self._opened[1])
@@ -207,17 +207,26 @@ class Panel:
         """Whether what Next opened may go: its segments are saved as ground truth, or the person says so."""
         if len(self._still_there()) < 2:
             return True
-        volume, segmentation = self._opened
+        volume = self._opened[0]
         marking = self._marking()
-        names = self.saving.unsaved(volume, segmentation)
-        if marking is not None and marking.is_wanted and self.editor.segmentationNode() is segmentation:
+        names = [name for segmentation in self._drawn_in() for name in self.saving.unsaved(volume, segmentation)]
+        if marking is not None and marking.is_wanted and self.editor.sourceVolumeNode() is volume:
             names.append(_("a preview"))
         question = _("{image} has work that is not saved as ground truth ({names}); remove it and go on?")
         return not names or ask(question.format(names=", ".join(names), image=volume.GetName()))
 
     def work(self) -> dict[str, int]:
-        """Changes when somebody draws in what Next opened."""
-        return stamps_of(self._opened[1]) if len(self._still_there()) == 2 else {}
+        """Changes when somebody draws in what Next opened, or on its image in another segmentation."""
+        return {key: stamp for node in self._drawn_in() for key, stamp in stamps_of(node).items()}
+
+    def _drawn_in(self) -> list:
+        """The segmentation that Next made, and the one in the panel if it is another on the same image."""
+        if len(self._still_there()) < 2:
+            return []
+        volume, own = self._opened
+        shown = self.editor.segmentationNode()
+        other = shown is not None and shown is not own and self.editor.sourceVolumeNode() is volume
+        return [own, shown] if other else [own]
 
     def _still_there(self) -> list:
         return [node for node in self._opened if node.GetScene() is not None]
@@ -231,6 +240,13 @@ class Panel:
     def contour(self) -> None:
         """Begin to pull vertices."""
         self.editor.setActiveEffectByName("Smart Contour")
+
+    def begin_again(self) -> None:
+        """Activate the effect anew: what kept it from beginning may be gone."""
+        effect = self.editor.activeEffect()
+        name = effect.name if effect is not None else ""
+        self.editor.setActiveEffectByName("")
+        self.editor.setActiveEffectByName(name)
 
     def accept(self) -> None:
         """Accept the preview."""

@@ -47,6 +47,11 @@ class Recovery(Section):
         while self.keep():
             pass
 
+    def leave(self) -> None:
+        """The image is left, or the scene closes: what was kept of it is offered when it comes back."""
+        self.stop()
+        self.autosave.begin_run()
+
     def keep(self) -> bool:
         """Write one segment that changed; whether there was one."""
         editor = self.panel.editor

@@ -6,11 +6,9 @@ import qt
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError
-from aiassist.imaging import describe_structure
 from AIAssistLib.ground_truth import GroundTruth
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.settings_qt import SERVER
-from AIAssistLib.structures import new_segment, segment_named
 from AIAssistLib.tags import stamps_of
 from AIAssistLib.talks import sentence
 
@@ -139,9 +137,6 @@ class SaveSection(Section):
             raise AIAssistError("No version is chosen; choose one in the table.")
         version = self._versions[row]
         volume, segmentation = self.panel.structures.nodes()
-        self.panel.editor.saveStateForUndo()
-        segment_id = segment_named(segmentation, version["structure"])
-        segment_id = segment_id or new_segment(segmentation, describe_structure(version["structure"]))
 
         def done(_nothing) -> None:
             self.tell(
@@ -150,7 +145,12 @@ class SaveSection(Section):
                 )
             )
 
-        self.talk(self._truth.bring_back(version, volume, segmentation, segment_id), done)
+        self.talk(self._truth.bring_back(version, volume, segmentation, self._save_state(segmentation)), done)
+
+    def _save_state(self, segmentation):
+        """What lets the editor remember a segmentation for undo, if it is still the one in the panel."""
+        editor = self.panel.editor
+        return lambda: editor.saveStateForUndo() if editor.segmentationNode() is segmentation else None
 
     # Going on
 

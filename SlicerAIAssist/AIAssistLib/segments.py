@@ -147,7 +147,7 @@ class SegmentWriter:
         try:
             for mask, mode in ((new & ~old, logic.ModificationModeAdd), (old & ~new, logic.ModificationModeRemove)):
                 if mask.any():
-                    image = self._modifier(MaskPatch(region, mask), local)
+                    image = self._modifier(MaskPatch(region, mask), local, segmentation_node)
                     self._logic.ModifySegmentByLabelmap(segmentation_node, segment_id, image, mode, True, False)
         finally:
             slicer.app.resumeRender()
@@ -155,21 +155,48 @@ class SegmentWriter:
         if (old != new).any() and (now == old).all():
             raise StudyError("Slicer's masking settings allow none of this change; look at Masking in the editor.")
 
-    def _modifier(self, patch: MaskPatch, ijk_to_local: np.ndarray) -> slicer.vtkOrientedImageData:
-        """The patch, cropped; on the grid of the editor's source image where its masking by grey values needs that."""
+    def _modifier(self, patch: MaskPatch, ijk_to_local: np.ndarray, segmentation_node) -> slicer.vtkOrientedImageData:
+        """The patch, cropped, on the segments' grid; all of it where masking by grey values needs that."""
         tight = Region.of_mask(patch.mask)
         image = oriented_image(MaskPatch(tight.shift(patch.region.start), patch.mask[tight.slices]), ijk_to_local)
         if not self.editor_node.GetSourceVolumeIntensityMask() or not self._logic.UpdateAlignedSourceVolume():
-            return image
+            return on_segments_grid(image, segmentation_node)
         out = slicer.vtkOrientedImageData()
         source = self._logic.GetAlignedSourceVolume()
         slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(image, source, out)
         return out
 
 
+def on_segments_grid(labelmap: slicer.vtkOrientedImageData, segmentation_node) -> slicer.vtkOrientedImageData:
+    """A labelmap on a segmentation's own grid, nearest neighbour; itself where all segments are on the labelmap's.
+
+    Slicer would resample to the labelmap's grid whatever segments it changes, and those that share a layer with them.
+    """
+    converter, resample = slicer.vtkSegmentationConverter, slicer.vtkOrientedImageDataResample
+    segmentation, name = (
+        segmentation_node.GetSegmentation(),
+        converter.GetSegmentationBinaryLabelmapRepresentationName(),
+    )
+    segments = [segmentation.GetNthSegment(number) for number in range(segmentation.GetNumberOfSegments())]
+    layers = [layer for layer in (one.GetRepresentation(name) for one in segments) if layer and not layer.IsEmpty()]
+    reference = slicer.vtkOrientedImageData()
+    text = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
+    if all(resample.DoGeometriesMatch(labelmap, layer) for layer in layers):
+        return labelmap
+    if not text or not converter.DeserializeImageGeometry(text, reference, False):
+        return labelmap
+    out = slicer.vtkOrientedImageData()
+    resample.ResampleOrientedImageToReferenceOrientedImage(labelmap, reference, out, False, True)
+    return out
+
+
 def write_plainly(patch: MaskPatch, volume_node, segmentation_node, segment_id: str) -> None:
     """Replace a segment's mask, past all masking; for segments that nobody else draws in."""
     image = oriented_image(patch, ijk_to_segmentation(volume_node, segmentation_node))
+    sharers: list[str] = []
+    segmentation_node.GetSegmentation().GetSegmentIDsSharingBinaryLabelmapRepresentation(segment_id, sharers, False)
+    if sharers:
+        image = on_segments_grid(image, segmentation_node)
     done = slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(
         image, segmentation_node, segment_id, slicer.vtkSlicerSegmentationsModuleLogic.MODE_REPLACE
     )

@@ -24,8 +24,12 @@ def new_segment(segmentation_node, label: Label) -> str:
 
 
 def segment_named(segmentation_node, name: str) -> str:
-    """ID of the segment of a name; empty when there is none."""
-    return segmentation_node.GetSegmentation().GetSegmentIdBySegmentName(name) or ""
+    """ID of the segment of a name, letter by letter; empty when there is none."""
+    segmentation = segmentation_node.GetSegmentation()  # whose own search takes "Lesion" for "lesion"
+    for number in range(segmentation.GetNumberOfSegments()):
+        if segmentation.GetNthSegment(number).GetName() == name:
+            return segmentation.GetNthSegmentID(number)
+    return ""
 
 
 @dataclass(frozen=True)

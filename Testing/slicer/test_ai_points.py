@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import slicer
 
+from AIAssistLib.geometry import ijk_to_world
 from AIAssistLib.segments import read_mask
 from AIAssistLib.tags import MODEL, PROMPTS, tag_of
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
@@ -359,3 +360,23 @@ def test_the_prompts_that_are_kept_are_those_of_the_mask_that_is_accepted(points
     stored = json.loads(tag_of(case.segmentation.GetSegmentation().GetSegment(case.liver), PROMPTS))
     assert len(stored["points"]) == 6
     assert "positive" not in stored
+
+
+def test_a_view_that_shows_another_image_takes_no_marks(points, panel, slice_views, case):
+    """Two images are loaded: whoever clicks on one must not annotate the other."""
+    other = slicer.util.addVolumeFromArray(
+        case.volume.voxels.copy() + 1, ijkToRAS=ijk_to_world(case.node), name="another"
+    )
+    for view in slice_views.values():
+        view.show(other)
+    world = case.middle("spleen")
+    slice_views["Red"].click(slice_views["Red"].xy(world))
+    assert points.ui.statusLabel.text == (
+        "This view shows 'another', but 'torso' is being annotated; choose 'another' as the source volume, or show "
+        "'torso'."
+    )
+    assert points.session.marks.roles() == []
+    panel.contour()
+    contour = panel.editor.activeEffect().self()
+    slice_views["Red"].click(slice_views["Red"].xy(world))
+    assert contour.ui.statusLabel.text.startswith("This view shows 'another'")

@@ -17,6 +17,7 @@ from aiassist.imaging.dicom_header import read_header
 from AIAssistLib import dicom_headers
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.dicom_headers import UIDS
+from AIAssistLib.server_worklist import show
 from AIAssistLib.structures import terminology_of
 from helpers import CASE, add_segment, answered, click_ends, wait
 from homes import NAMES
@@ -53,6 +54,7 @@ def loaded(panel, case, folder: Path):
     case.series = read_volume(folder)
     panel.editor.setSegmentationNode(case.segmentation)
     panel.editor.setSourceVolumeNode(case.node)
+    show(case.node)
     return case
 
 

@@ -11,6 +11,7 @@ from server_helpers import Server as RunningServer
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import Geometry, MaskPatch, Volume, read_volume
 from aiassist.server.tokens import add_token
+from AIAssistLib.console import new_segmentation
 from AIAssistLib.geometry import study_of
 from AIAssistLib.homes_qt import Server
 from AIAssistLib.server_worklist import Study, to_do_after
@@ -149,6 +150,23 @@ def test_before_unsaved_work_goes_the_person_is_asked(panel, server, case, monke
         one for run in (panel.recovery.autosave._folder / server.ids["oblique"]).iterdir() for one in run.iterdir()
     ]
     assert len(found) == 2
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    assert panel.ui.recoverButton.text == "Recover unsaved work: cyst"
+
+
+def test_work_in_another_segmentation_on_the_image_is_asked_about_too(panel, server, case, monkeypatch):
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) and False)
+    node = of_node(panel, go_on(panel, "oblique"), case).node
+    case.segmentation = new_segmentation(node)
+    panel.editor.setSegmentationNode(case.segmentation)
+    before = panel.work()
+    mask = np.zeros((40, *case.labels.shape[1:]), bool)
+    mask[10:20, 10:20, 10:20] = True
+    add_segment(case, "cyst", mask)
+    assert panel.work() != before
+    assert not panel.may_leave()
+    assert asked == ["oblique has work that is not saved as ground truth (cyst); remove it and go on?"]
 
 
 def test_a_preview_is_work_too_and_a_version_brought_back_is_none(

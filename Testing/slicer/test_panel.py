@@ -11,13 +11,16 @@ import pytest
 import qt
 import slicer
 
-from aiassist.imaging import read_volume
+from aiassist.errors import AIAssistError, ConnectionLostError
+from aiassist.imaging import MaskPatch, read_volume
 from AIAssistLib.autosave import Autosave
 from AIAssistLib.geometry import study_of
+from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.shortcuts import SHORTCUTS
+from AIAssistLib.structures import segment_named
 from AIAssistLib.tags import PROMPTS, stamps_of, tag_of
 from AIAssistLib.templates import read_templates
-from helpers import CASE, add_segment, answered, click_ends, dice, mask_of, wait
+from helpers import CASE, Case, add_segment, answered, click_ends, dice, mask_of, wait
 from homes import NAMES
 from shell.qt_api import QtApi
 
@@ -205,6 +208,104 @@ def test_saving_history_and_bringing_back(home, panel, homes, case):
     assert (mask_of(case, segment) == second).all()
 
 
+def test_what_is_drawn_while_a_version_travels_can_be_brought_back(panel, case):
+    spleen = add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved" in panel.ui.saveLabel.text and panel.ui.historyTable.rowCount)
+    panel.ui.historyGroup.collapsed = False
+    panel.ui.historyTable.selectRow(0)
+    panel.ui.restoreButton.click()
+    write_plainly(MaskPatch.of_mask(case.mask("liver")), case.node, case.segmentation, spleen)  # a stroke meanwhile
+    wait(lambda: "again here" in panel.ui.saveLabel.text)
+    assert (mask_of(case, spleen) == case.mask("spleen")).all()
+    panel.editor.undo()
+    assert (mask_of(case, spleen) == case.mask("liver")).all()
+
+
+def test_a_version_that_cannot_be_brought_back_leaves_no_segment(panel, case, monkeypatch):
+    spleen = add_segment(case, "spleen", case.mask("spleen"))
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved" in panel.ui.saveLabel.text and panel.ui.historyTable.rowCount)
+    case.segmentation.GetSegmentation().RemoveSegment(spleen)
+    panel.ui.historyGroup.collapsed = False
+    panel.ui.historyTable.selectRow(0)
+
+    def lost(*_):
+        raise ConnectionLostError("The server does not answer.")
+        yield
+
+    monkeypatch.setattr("aiassist.client.conversations.Conversations.saved", lost)
+    panel.ui.restoreButton.click()
+    wait(lambda: panel.ui.saveLabel.text == "The server does not answer.")
+    assert segment_named(case.segmentation, "spleen") == ""
+
+
+def test_work_of_a_scene_that_was_closed_is_offered_again_and_not_overwritten(panel, case, module):
+    add_segment(case, "spleen", case.mask("spleen"))
+    wait(lambda: panel.recovery.keep() or panel.recovery.autosave._written)
+    slicer.mrmlScene.Clear(0)
+    again = Case()
+    panel.editor.setSegmentationNode(again.segmentation)
+    panel.editor.setSourceVolumeNode(again.node)
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    assert panel.ui.recoverButton.text == "Recover unsaved work: spleen"
+    add_segment(again, "spleen")  # which may have the ID of the one before
+    while panel.recovery.keep():
+        pass
+    panel.ui.recoverButton.click()
+    segments = again.segmentation.GetSegmentation()
+    recovered = segments.GetNthSegmentID(segments.GetNumberOfSegments() - 1)
+    assert (
+        read_mask(again.segmentation, recovered, again.node).to_mask(again.labels.shape) == case.mask("spleen")
+    ).all()
+
+
+def test_marking_begins_by_itself_once_the_packages_are_there(panel, case, monkeypatch):
+    def missing():
+        raise AIAssistError("AI Assist still needs a package; press Install.")
+
+    monkeypatch.setattr(panel.logic, "check_packages", missing)
+    panel.editor.setActiveEffectByName("")
+    panel.points()
+    effect = panel.editor.activeEffect().self()
+    assert effect.ui.statusLabel.text == "AI Assist still needs a package; press Install."
+    monkeypatch.setattr(effect, "session", None)
+    for key in (panel.accept, panel.take_back, panel.look):
+        key()
+        assert effect.ui.statusLabel.text == "Nothing is being marked yet; choose an image and a segment."
+    monkeypatch.setattr(panel.logic, "check_packages", lambda: None)
+    monkeypatch.setattr(panel.backend, "_move", lambda _where: None)
+    panel.backend._installed(None)
+    assert effect.session is not None and effect.session.target.segment_id == case.liver
+
+
+def test_one_install_at_a_time(panel, monkeypatch):
+    monkeypatch.setattr("AIAssistLib.backend_section_qt.Installer.start", lambda *_: None)
+    panel.backend.install()
+    buttons = (panel.ui.installButton, panel.ui.wheelsButton, panel.ui.cancelInstallButton)
+    assert [button.enabled for button in buttons] == [False, False, True]
+    panel.backend.cancel_install()
+    assert [button.enabled for button in buttons] == [True, True, False]
+
+
+def test_an_export_is_of_the_image_whose_headers_were_read(panel, case, monkeypatch, tmp_path):
+    def headers(_assistant, volume_node):
+        yield
+        return volume_node.GetName()
+
+    monkeypatch.setattr("AIAssistLib.export_section_qt.with_series", headers)
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(tmp_path / "labels.dcm"))
+    written = []
+    monkeypatch.setattr(panel.exporting, "export_to", lambda *given: written.append(given))
+    panel.ui.exportCombo.setCurrentIndex(3)
+    panel.ui.exportButton.click()
+    other = Case()
+    panel.editor.setSegmentationNode(other.segmentation)
+    panel.editor.setSourceVolumeNode(other.node)
+    wait(lambda: written)
+    assert written == [(tmp_path / "labels.dcm", (case.node, case.segmentation), "torso")]
+
+
 def test_saving_nothing_or_two_of_a_name_says_so(panel, case):
     panel.ui.saveButton.click()
     assert panel.ui.saveLabel.text == "All segments are empty; annotate something before you save."
@@ -303,7 +404,8 @@ def test_a_damaged_image_of_a_folder_is_said_and_passed(panel, tmp_path, monkeyp
 def test_the_formats_of_export_are_named_in_slicers_language(module, monkeypatch):
     monkeypatch.setattr("AIAssistLib.export_section_qt._", lambda text: f"<{text}>")
     ui = SimpleNamespace(saveLabel=qt.QLabel(), exportCombo=qt.QComboBox(), exportButton=qt.QPushButton())
-    panel = SimpleNamespace(ui=ui, logic=module.logic, widget=None)
+    structures = SimpleNamespace(nodes=lambda: (None, None))
+    panel = SimpleNamespace(ui=ui, logic=module.logic, widget=None, structures=structures)
     section = type(module.panel.exporting)(panel)
     assert ui.exportCombo.itemText(1) == "<NIfTI labelmap>"
     asked = []
@@ -431,9 +533,6 @@ def test_what_is_drawn_while_saving_is_not_thrown_away(panel, points, slice_view
     panel.ui.folderEdit.currentPath = str(tmp_path)
     segment = add_segment(case, "spleen", case.mask("spleen"))
     panel.ui.saveNextButton.click()
-    from aiassist.imaging import MaskPatch
-    from AIAssistLib.segments import write_plainly
-
     write_plainly(MaskPatch.of_mask(case.mask("liver")), case.node, case.segmentation, segment)
     wait(lambda: "Saved" in panel.ui.saveLabel.text)
     assert panel.ui.saveLabel.text == "Saved; but you went on drawing meanwhile, so this image stays."

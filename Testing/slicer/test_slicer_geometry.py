@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from scipy.spatial.distance import pdist
 from vtk.util import numpy_support
 
 from aiassist.errors import ImageError
 from aiassist.imaging import MaskPatch, Region
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.geometry import ijk_to_world, slice_axis, slice_index, study_of, world_to_ijk
+from AIAssistLib.lesions import longest_diameter
 from AIAssistLib.marks import EXTREME, Marks
 from AIAssistLib.segments import SegmentWriter, read_mask, write_plainly
+from AIAssistLib.structures import segment_named
 
 SHAPE = (12, 20, 30)
 
@@ -173,3 +176,68 @@ def test_volumes_that_are_no_images_are_refused_with_a_sentence(scene, name):
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "no image")
     with pytest.raises(ImageError, match=name):
         study_of(node)
+
+
+def fine_over(volume):
+    """A volume of half the voxels' size over the oblique one, and a segmentation made for it with two segments."""
+    fine = slicer.util.addVolumeFromArray(
+        np.zeros((24, 40, 60), np.int16), ijkToRAS=oblique() @ np.diag([0.5, 0.5, 0.5, 1]), name="fine"
+    )
+    segmentation = new_segmentation(fine)
+    lesion, liver = (segmentation.GetSegmentation().AddEmptySegment(name) for name in ("lesion", "liver"))
+    masks = np.zeros((2, 24, 40, 60), bool)
+    masks[0, 7:10, 9:14, 11:16] = True
+    masks[1, 6:18, 20:37, 12:41] = True
+    editor = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+    writer = SegmentWriter(editor)
+    for segment, mask in zip((lesion, liver), masks, strict=True):
+        writer.write(fine, segmentation, segment, MaskPatch.empty(), MaskPatch.of_mask(mask))
+    return fine, segmentation, (lesion, liver), masks, writer
+
+
+def test_a_change_by_another_grid_leaves_all_else_as_it_is(volume):
+    """A click accepted on the thick series of a patient must not coarsen what was drawn on the thin one."""
+    fine, segmentation, (lesion, liver), masks, writer = fine_over(volume)
+    before = read_mask(segmentation, liver, volume)
+    after = before.to_mask(SHAPE)
+    after[5, 4, 25] = True  # one voxel, apart from the rest
+    writer.write(volume, segmentation, liver, before, MaskPatch.of_mask(after))
+    assert (read_mask(segmentation, lesion, fine).to_mask(masks[0].shape) == masks[0]).all()
+    now = read_mask(segmentation, liver, fine).to_mask(masks[1].shape)
+    assert not (masks[1] & ~now).any() and 1 <= (now & ~masks[1]).sum() <= 27
+    assert (read_mask(segmentation, liver, volume).to_mask(SHAPE) == after).all()
+
+
+def test_the_editable_area_holds_by_another_grid_too(volume):
+    _fine, segmentation, (lesion, liver), _masks, writer = fine_over(volume)
+    area = read_mask(segmentation, liver, volume).to_mask(SHAPE)
+    editor = writer.editor_node
+    editor.SetOverwriteMode(editor.OverwriteNone)
+    editor.SetSelectedSegmentID(lesion)
+    editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+    editor.SetMaskSegmentID(liver)
+    before = read_mask(segmentation, lesion, volume)
+    wanted = before.to_mask(SHAPE)
+    wanted[4:8, 6:19, 8:20] = True
+    writer.write(volume, segmentation, lesion, before, MaskPatch.of_mask(wanted))
+    added = read_mask(segmentation, lesion, volume).to_mask(SHAPE) & ~before.to_mask(SHAPE)
+    assert added.sum() > 100 and not (added & ~area).any()
+
+
+def test_a_segment_is_found_by_its_very_name(volume):
+    segmentation = new_segmentation(volume)
+    first, second = (segmentation.GetSegmentation().AddEmptySegment(name, name) for name in ("Lesion", "lesion"))
+    assert segment_named(segmentation, "lesion") == second and segment_named(segmentation, "Lesion") == first
+    assert segment_named(segmentation, "LESION") == ""
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_longest_diameter_is_that_of_all_pairs_also_on_one_slice(turned):
+    rows, columns = np.mgrid[-20:21, -20:21]
+    inside = ((rows + columns) / 27) ** 2 + ((rows - columns) / 17) ** 2 <= 1
+    points = np.column_stack([columns[inside], rows[inside], np.full(inside.sum(), 7)]).astype(float)
+    if turned:
+        points = points @ oblique()[:3, :3].T
+    assert longest_diameter(points) == pytest.approx(pdist(points).max())
+    assert longest_diameter(np.array([[0.0, 0, 0], [1, 2, 2], [2, 4, 4]])) == pytest.approx(6)
+    assert longest_diameter(points[:1]) == 0
