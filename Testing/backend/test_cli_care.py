@@ -65,6 +65,17 @@ def test_a_correction_says_what_it_changed(tmp_path, capsys):
     assert "nothing changed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("extra", [["--state", "approved"], ["--comment", "mine"], ["--edits", "3"], ["--model", "x"]])
+def test_what_is_said_of_labels_is_refused_without_labels(tmp_path, capsys, extra):
+    assert cli.main(["truth", "add", "--studies", str(tmp_path / "s"), IMAGE, *extra]) == 2
+    assert f"{extra[0]} says something of labels" in capsys.readouterr().err
+
+
+def test_evaluate_takes_no_seed_below_zero(tmp_path, capsys):
+    assert cli.main(["evaluate", str(Path(IMAGE).parents[1]), "--seed", "-1"]) == 2
+    assert "--seed is -1" in capsys.readouterr().err
+
+
 def test_ground_truth_refuses_two_ways_of_naming(tmp_path, capsys):
     add = ["truth", "add", "--studies", str(tmp_path / "s"), IMAGE, LABEL, "--name", "spleen", "--names", "1=liver"]
     assert cli.main(add) == 2

@@ -12,7 +12,7 @@ from scipy import ndimage
 from aiassist import cli
 from aiassist.contour import Plane, Ring, rasterise
 from aiassist.evaluation.metrics import dice
-from aiassist.imaging import Volume, read_labelmap, write_volume
+from aiassist.imaging import Geometry, Volume, read_labelmap, write_volume
 from aiassist.resources import resource
 
 
@@ -65,6 +65,8 @@ def test_snap_command_corrects_a_slice_and_its_neighbours(tmp_path, capsys):
         (["--from", "1,1,90", "--to", "2,2,90", "--value", "250"], "the value 250"),
         (["--from", "1,1,90", "--to", "2,2,90", "--value", "1", "--propagate", "-1"], "--propagate is -1"),
         (["--from", "1,1,90", "--to", "nan,2,90", "--value", "1"], "not a point"),
+        (["--from", "18,12,6", "--to", "20,12,999", "--value", "1"], "a vertex stays on its slice"),
+        (["--from", "1,1,90", "--to", "2,2,90", "--value", "1", "--picture", "change.foo"], "end it in .png"),
     ],
 )
 def test_snap_command_says_what_is_wrong(tmp_path, capsys, arguments, said):
@@ -72,3 +74,17 @@ def test_snap_command_says_what_is_wrong(tmp_path, capsys, arguments, said):
     image, mask = sample("image.nii.gz"), sample("label.nii.gz")
     status, _, error = run_cli(capsys, "contour", "snap", image, mask, "-o", out, *arguments)
     assert status == 2 and said in error and not out.exists()
+
+
+def test_tracing_and_snapping_never_write_over_what_they_read(tmp_path, capsys):
+    mask = tmp_path / "mask.nii.gz"
+    mask.write_bytes(sample("label.nii.gz").read_bytes())
+    before = mask.read_bytes()
+    status, _, error = run_cli(capsys, "contour", "trace", mask, "--value", 1, "-o", mask)
+    assert status == 2 and "would be lost" in error and mask.read_bytes() == before
+    picture = tmp_path / "slice.png"
+    write_volume(picture, Volume(np.zeros((1, 40, 40), np.uint8), Geometry.from_spacing((1, 40, 40))))
+    before = picture.read_bytes()
+    pull = ["--from", "1,1,0", "--to", "2,2,0", "--picture", picture]
+    status, _, error = run_cli(capsys, "contour", "snap", picture, mask, "-o", tmp_path / "out.nii.gz", *pull)
+    assert status == 2 and "would be lost" in error and picture.read_bytes() == before

@@ -25,6 +25,15 @@ from aiassist.prompts import Prompts, Scribble
 # Versions
 
 
+@pytest.mark.parametrize("name", ["what?mode=memory", "a%20b", "größe #1"])
+def test_the_folder_may_have_any_name(tmp_path, name):
+    with GroundTruthStore(tmp_path / name) as store:
+        store.add_study(Volume(np.zeros((3, 4, 5), np.int16), Geometry.from_spacing((3, 4, 5))), "one")
+    assert (tmp_path / name / "index.sqlite").exists() and [p.name for p in tmp_path.iterdir()] == [name]
+    with GroundTruthStore(tmp_path / name) as store:
+        assert [study.name for study in store.studies()] == ["one"]
+
+
 def test_a_new_version_leaves_the_bytes_of_older_ones_untouched(store, study):
     first = store.add(study, "spleen", random_patch(1), author="ann")
     before = hashlib.sha256(first.path.read_bytes()).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pydicom
@@ -407,3 +409,32 @@ def test_voxels_that_are_no_labels_are_refused(tmp_path, value):
     write_volume(tmp_path / "a.nii.gz", Volume(voxels, Geometry.from_spacing(voxels.shape)))
     with pytest.raises(ImageError, match="whole numbers"):
         read_labelmap(tmp_path / "a.nii.gz")
+
+
+# NRRD files of others
+
+
+def write_header(path: Path, fields: str, voxels: np.ndarray) -> Path:
+    """An NRRD file by hand: 8-bit voxels under some fields."""
+    head = f"NRRD0004\ntype: uint8\nencoding: raw\n{fields}\n\n"
+    path.write_bytes(head.encode() + voxels.astype(np.uint8).tobytes())
+    return path
+
+
+def test_the_spacings_of_a_colour_nrrd_are_those_of_its_space(tmp_path):
+    fields = "dimension: 4\nsizes: 3 4 5 6\nkinds: RGB-color domain domain domain\nspacings: nan 0.5 0.7 2.0"
+    volume = read_volume(write_header(tmp_path / "colour.nrrd", fields, np.zeros((6, 5, 4, 3))))
+    assert volume.shape == (6, 5, 4) and volume.geometry.spacing == pytest.approx((0.5, 0.7, 2.0))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        "space dimension: 5\nspace directions: (1,0,0,0,0) (0,1,0,0,0) (0,0,1,0,0)",
+        "space: RAST\nspace directions: (1,0,0,0) (0,1,0,0) (0,0,1,0)\nspace origin: (0,0,0,0)",
+    ],
+)
+def test_an_nrrd_of_a_space_of_more_dimensions_is_refused(tmp_path, space):
+    file = write_header(tmp_path / "odd.nrrd", f"dimension: 3\nsizes: 4 5 6\n{space}", np.zeros((6, 5, 4)))
+    with pytest.raises(ImageError, match="more than three dimensions"):
+        read_volume(file)

@@ -13,8 +13,9 @@ from server_helpers import Server, Watched, ball
 
 from aiassist.client import RemoteBackend
 from aiassist.contour import ContourSession
-from aiassist.engine import AnnotateRequest, LocalBackend
+from aiassist.engine import AnnotateRequest, LocalBackend, SegmentRequest
 from aiassist.errors import (
+    Cancelled,
     ContourError,
     ModelError,
     PromptError,
@@ -23,6 +24,7 @@ from aiassist.errors import (
     UnknownStudyError,
 )
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume, read_volume
+from aiassist.prompts import Prompts
 
 # The main path
 
@@ -103,6 +105,24 @@ def test_a_restarted_server_goes_on_without_the_client_noticing(tmp_path):
         assert third.annotate(AnnotateRequest(study, prompts, model="geodesic")).version == before.version
         assert any(r.method == "PATCH" for r in third.transport.sent)  # this time they were not
     first.close()
+
+
+def test_a_click_that_changes_nothing_leaves_the_mask_known(tmp_path):
+    """Its answer has the version of its base; the client must not take the mask for a change of itself."""
+    volume, prompts = ball(23)
+    with Server(tmp_path) as server, server.backend() as backend:
+        study = backend.open_study(volume)
+        first = backend.annotate(AnnotateRequest(study, prompts, model="geodesic"))
+        inside = np.argwhere(first.patch.mask)[first.patch.mask.sum() // 2] + first.patch.region.start
+        click = replace(prompts, positive=[inside[::-1]])
+        same = backend.annotate(AnnotateRequest(study, click, base=first.version, model="geodesic"))
+        assert same.version == first.version
+    with Server(tmp_path) as server, server.backend() as again:
+        again.conversations = backend.conversations  # which tells this server the mask once more
+        after = again.annotate(AnnotateRequest(study, click, base=same.version, model="geodesic"))
+        assert after.version == first.version
+        for number in range(1, 67):  # more than are remembered
+            again.put_mask(study, MaskPatch.of_mask(np.arange(volume.voxels.size).reshape(volume.shape) < number))
 
 
 def test_what_neither_side_knows_is_said(backend):
@@ -223,6 +243,29 @@ def test_ground_truth_is_saved_read_restored_and_exported(server, backend, volum
     assert [a["what"] for a in audit if a.get("study") == study] == ["save", "save", "restore", "export"]
 
 
+@pytest.mark.parametrize("name", ["L5/S1", "GTV/CTV 50%", "liver/3/restore", "a%2Fb", "Größe & Ort?"])
+def test_a_structure_may_have_any_name(server, backend, name):
+    volume, _ = ball(21)
+    study, talk = backend.open_study(volume), backend.conversations
+    mask = MaskPatch.of_mask(volume.voxels > 100)
+    made = backend.run(talk.save(study, name, mask))
+    assert made["structure"] == name
+    assert backend.run(talk.saved(study, name, made["number"])).version == mask.version
+    assert backend.run(talk.restore(study, name, made["number"]))["structure"] == name
+
+
+def test_a_structure_that_was_emptied_is_saved_and_corrected_as_here(server, backend):
+    volume, _ = ball(22)
+    study, talk = backend.open_study(volume), backend.conversations
+    made = backend.run(talk.save(study, "ball", MaskPatch.empty()))
+    assert backend.run(talk.saved(study, "ball", made["number"])).region.is_empty
+    clicked = Prompts(prior=MaskPatch.empty(), positive=[[8, 8, 8]])
+    with LocalBackend() as local:
+        local.open_study(volume)
+        here = local.annotate(AnnotateRequest(study, clicked, model="geodesic"))
+    assert backend.annotate(AnnotateRequest(study, clicked, model="geodesic")).version == here.version
+
+
 def test_a_save_whose_answer_was_lost_is_not_saved_twice(server, backend):
     volume, _ = ball(11)
     study = backend.open_study(volume)
@@ -281,6 +324,9 @@ def test_it_stops_when_its_standard_input_closes(tmp_path):
         (("--host", "0.0.0.0"), "aiassist tokens add NAME --file tokens.txt"),
         (("--tls-cert", "cert.pem"), "give both"),
         (("--token-file", "missing.txt"), "holds no token; make one"),
+        (("--port", "99999"), "--port is 99999"),
+        (("--memory", "nan"), "--memory is nan"),
+        (("--disk", "inf"), "--disk is inf"),
     ],
 )
 def test_it_does_not_start_open_or_half_set_up(run_cli, tmp_path, options, said):
@@ -302,3 +348,11 @@ def test_a_taken_port_is_said(server, run_cli, tmp_path):
     port = server.url.rsplit(":", 1)[1]
     outcome = run_cli("serve", "--studies", tmp_path, "--port", port)
     assert outcome.returncode == 2 and "choose another --port" in outcome.stderr
+
+
+def test_closing_a_client_stops_what_runs_for_it(server, volume):
+    with RemoteBackend(Watched(server.url, server.token)) as backend:
+        job = backend.submit(SegmentRequest(backend.open_study(volume), "lungs-ct"))
+    assert any(r.method == "DELETE" and r.path == f"/api/jobs/{job.id}" for r in backend.transport.sent) or job.finished
+    with pytest.raises(Cancelled):
+        job.result(10)

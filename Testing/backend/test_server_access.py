@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import requests
@@ -17,7 +18,8 @@ from aiassist.errors import (
 )
 from aiassist.imaging import MaskPatch
 from aiassist.protocol.messages import study_bytes
-from aiassist.server.tokens import add_token, revoke_token
+from aiassist.server.sessions import SessionExpired, Sessions
+from aiassist.server.tokens import Person, Tokens, add_token, revoke_token
 
 # Who may do what
 
@@ -113,6 +115,41 @@ def test_the_token_file_holds_no_token_and_is_nobody_elses(guarded):
     text = guarded.file.read_text()
     assert all(token not in text for token in guarded.tokens.values()) and "ann annotator" in text
     assert guarded.file.stat().st_mode & 0o077 == 0
+
+
+def test_a_session_that_is_used_goes_on_and_one_that_is_not_ends():
+    now, ann = [0.0], Person("ann", "annotator")
+    sessions = Sessions(clock=lambda: now[0])
+    name = sessions.make("study", ann, 60).id
+    for _ in range(10):
+        now[0] += 50
+        assert sessions.get(name, ann).study == "study"
+    now[0] += 61
+    with pytest.raises(SessionExpired, match="is over"):
+        sessions.get(name, ann)
+
+
+def test_a_token_file_keeps_its_readers_and_one_that_cannot_be_read_changes_nothing(tmp_path, monkeypatch):
+    file = tmp_path / "tokens.txt"
+    first = add_token(file, "ann", "annotator")
+    file.chmod(0o640)
+    add_token(file, "bob", "annotator")
+    assert file.stat().st_mode & 0o777 == 0o640  # the server's own user may be in that group
+    tokens = Tokens(file)
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    file.write_text(file.read_text() + "\n")
+    monkeypatch.setattr(Path, "read_text", denied)
+    assert tokens.person(first).name == "ann" and tokens.person("wrong") is None
+
+
+def test_a_token_file_that_is_not_text_is_named(tmp_path):
+    file = tmp_path / "tokens.txt"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(AccessError, match=r"tokens\.txt is no token file"):
+        Tokens(file)
 
 
 def test_jobs_of_others_are_not_seen(guarded):

@@ -191,6 +191,10 @@ def test_a_polygon_is_fixed_in_a_picture(address, volume, spleen, tmp_path):
     assert np.allclose(told["poly"][0][4], [x + 2, y + 1], atol=0.02) and name.endswith(".png")
 
 
+SQUARE = [[5, 5], [5, 15], [15, 15], [15, 5]]
+PULL = {"slice_index": 0, "polygon_index": 1, "vertex_index": 0, "vertex_offset": [1, 1]}
+
+
 @pytest.mark.parametrize(
     ("route", "params", "said"),
     [
@@ -198,7 +202,10 @@ def test_a_polygon_is_fixed_in_a_picture(address, volume, spleen, tmp_path):
         ("/v1/deepgrow", {"background": [[1, 1, 1]]}, "no click inside"),
         ("/v1/dextr3d", {"points": [[1, 2]]}, "not points"),
         ("/v1/segmentation", {}, "needs prompts; run annotate"),
+        ("/v1/deepgrow", {"foreground": [], "background": [[1, 1, 1]], "current_point": [1, 1, 1]}, "no click inside"),
         ("/v1/fixpolygon", {"poly": []}, "do not fit"),
+        ("/v1/fixpolygon", {**PULL, "poly": [[[[1, 1], [2, 2]], SQUARE]]}, "three or more vertices"),
+        ("/v1/fixpolygon", {**PULL, "poly": [[[[1, 1]] * 20_001]]}, "at most 20,000 vertices"),
         ("/v1/dextr3d", "{not json", "no JSON"),
     ],
 )

@@ -178,6 +178,21 @@ def test_what_is_wrong_is_said(client, image_file):
     assert "no one image 'nobody'" in error.value.msg
 
 
+@pytest.mark.parametrize("idx", [0, -1, True, "x", 1.5])
+def test_a_value_that_is_no_structure_is_refused_before_anything_is_saved(
+    client, server, image_file, volume, spleen, idx, tmp_path
+):
+    image = client.upload_image(str(image_file), image_id="torso")["image"]
+    label = tmp_path / "label.nii.gz"
+    write_volume(label, Volume(spleen.astype(np.uint8), volume.geometry))
+    before = server.ask("GET", f"/api/truth/{image}").json()["versions"]
+    told = {"label_info": [{"name": "fine", "idx": 1}, {"name": "odd", "idx": idx}]}
+    with pytest.raises(MONAILabelClientException) as error:
+        client.save_label(image, str(label), params=told)
+    assert "is no structure; 1 is the first" in error.value.msg
+    assert server.ask("GET", f"/api/truth/{image}").json()["versions"] == before
+
+
 def test_no_training_runs_and_none_starts(client):
     assert client.train_status(check_if_running=True) is False
     with pytest.raises(MONAILabelClientException):

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TypeVar
-from urllib.parse import quote
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from aiassist.protocol.messages import (
     card_from_json,
     check,
     geometry_from,
+    in_path,
     request_to_json,
     segment_request_to_json,
     segmentation_from_wire,
@@ -278,7 +278,9 @@ class Conversations:
         check((yield Request("DELETE", f"/api/jobs/{job}")))
 
     def _remember(self, version: str, base: str | None, patch: MaskPatch) -> None:
-        self._masks[version] = (base, patch)
+        if version == base and version not in self._masks:
+            return  # a click that changed nothing, on a mask that is not known here
+        self._masks.setdefault(version, (base, patch))  # one that led back to a mask leaves it the way it was made
         self._masks.move_to_end(version)
         while len(self._masks) > MASKS or (len(self._masks) > 1 and self._bytes() > MASK_MEMORY):
             oldest = next(iter(self._masks))
@@ -340,7 +342,7 @@ class Conversations:
         a save whose answer was lost is tried again and saved once).
         """
         version = yield from self.put_mask(study, mask, volume)
-        path, again = f"/api/truth/{study}/{quote(structure, safe='')}", details.get("parent") is not None
+        path, again = f"/api/truth/{study}/{in_path(structure)}", details.get("parent") is not None
         said = {name: value for name, value in details.items() if value is not None}
         message = Request.of_json("POST", path, {**said, "mask": version}, seconds=300, repeatable=again)
         reply = yield message
@@ -351,12 +353,12 @@ class Conversations:
 
     def saved(self, study: str, structure: str, number: int) -> Conversation[MaskPatch]:
         """The mask of a saved version."""
-        reply = yield Request("GET", f"/api/truth/{study}/{quote(structure, safe='')}/{number}", seconds=300)
+        reply = yield Request("GET", f"/api/truth/{study}/{in_path(structure)}/{number}", seconds=300)
         return MaskPatch.from_bytes(check(reply).body)
 
     def restore(self, study: str, structure: str, number: int) -> Conversation[dict]:
         """Make an old version the newest again."""
-        path = f"/api/truth/{study}/{quote(structure, safe='')}/{number}/restore"
+        path = f"/api/truth/{study}/{in_path(structure)}/{number}/restore"
         reply = yield Request("POST", path, repeatable=False, seconds=300)
         return check(reply).json()
 

@@ -78,8 +78,9 @@ class RemoteBackend:
     def close(self) -> None:
         """See `Backend.close`."""
         for job in self._latest.values():
-            job.overtake()
-        self._threads.shutdown()
+            if not job.finished:
+                job.cancel()  # the server is told, so that what waits for its answer has it soon
+        self._threads.shutdown(cancel_futures=True)
         if isinstance(self.transport, RequestsTransport):
             self.transport.close()
 

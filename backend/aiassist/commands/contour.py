@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aiassist.commands.shared import point
+from aiassist.commands.shared import check_no_input, check_picture, point
 from aiassist.errors import AIAssistError, ContourError
 from aiassist.words import counted
 
@@ -44,6 +44,7 @@ def trace_mask(options) -> None:
     from aiassist.files import check_writable, whole_file
     from aiassist.imaging import read_labelmap
 
+    check_no_input(options.output, options.mask)
     check_writable(options.output)
     labelmap = read_labelmap(options.mask)
     mask = _structure(labelmap.voxels, options)
@@ -70,12 +71,12 @@ def snap_mask(options) -> None:
     from aiassist.imaging.image_files import check_output_name
 
     output = check_output_name(options.output)
-    for name in (options.image, options.mask):
-        if output.exists() and Path(name).exists() and output.samefile(name):
-            raise AIAssistError(f"{output} is an input of this command and would be lost; give it another name.")
+    check_no_input(output, options.image, options.mask)
     check_writable(output)
     if options.picture:
-        check_writable(options.picture)
+        check_picture(options.picture, options.image, options.mask)
+        if options.picture.resolve() == output.resolve():
+            raise AIAssistError(f"{output} cannot be both the mask and the picture; give one of them another name.")
     if options.propagate < 0:
         raise ContourError(f"--propagate is {options.propagate}; use 0 or more slices.")
     volume = read_volume(options.image)
@@ -84,6 +85,11 @@ def snap_mask(options) -> None:
     axis = AXES.index(options.axis)
     index = round(options.start[2 - axis])
     before = session.open(axis, index)
+    end = round(options.target[2 - axis])
+    if end != index:
+        raise ContourError(
+            f"--from lies on the {options.axis} slice {index}, --to on {end}; a vertex stays on its slice."
+        )
     start, target = session.plane.to_xy([options.start, options.target])
     if session.press(start) is None:
         raise ContourError(f"The {options.axis} slice {index} holds no outline to pull; choose another point.")
@@ -124,6 +130,7 @@ def draw_change(path: Path, session, before, start, target) -> None:
     import numpy as np
 
     from aiassist.evaluation.pictures import grey_window, pyplot
+    from aiassist.files import whole_file
     from aiassist.imaging import finite
 
     plots = pyplot()
@@ -147,5 +154,6 @@ def draw_change(path: Path, session, before, start, target) -> None:
     names = (("before", "#ffd040", "--"), ("after", "#ff4040", "-"))
     handles = [plots.Line2D([], [], color=c, linestyle=s, label=n) for n, c, s in names]
     axis.legend(handles=handles, loc="lower right", frameon=False, labelcolor="white")
-    figure.savefig(path, dpi=110, facecolor="black")
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor="black")
     plots.close(figure)

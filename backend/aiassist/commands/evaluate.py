@@ -78,7 +78,7 @@ def run(options) -> None:
 
 
 def _check_counts(options) -> None:
-    for name, least in (("clicks", 0), ("draws", 1), ("workers", 1)):
+    for name, least in (("clicks", 0), ("draws", 1), ("workers", 1), ("seed", 0)):
         value = getattr(options, name)
         if value is not None and value < least:
             raise AIAssistError(f"--{name} is {value}; use {least} or more.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from aiassist.errors import MissingExtraError
+from aiassist.errors import AIAssistError, MissingExtraError
 
 
 def add_to(commands) -> None:
@@ -39,6 +40,11 @@ def run(options) -> None:
     from aiassist.server.run import Address, serve
     from aiassist.server.service import Settings
 
+    for name in ("memory", "disk"):
+        if not (math.isfinite(getattr(options, name)) and getattr(options, name) > 0):
+            raise AIAssistError(f"--{name} is {getattr(options, name)}; give gigabytes, more than 0.")
+    if not 0 <= options.port <= 65535:
+        raise AIAssistError(f"--port is {options.port}; use 1 to 65535, or 0 for any that is free.")
     address = Address(options.host, options.port, options.token_file, options.tls_cert, options.tls_key)
     settings = Settings(
         options.studies, options.device, int(options.memory * 2**30), int(options.disk * 2**30), options.queue

@@ -7,7 +7,8 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
-from aiassist.errors import PromptError
+from aiassist.errors import AIAssistError, PromptError
+from aiassist.files import check_writable
 
 
 def point(text: str) -> list[float]:
@@ -45,7 +46,15 @@ def check_no_input(output: Path, *inputs: str | None) -> None:
     """Raise `PromptError` when writing `output` would destroy a file that a command reads."""
     for name in inputs:
         if name and output.exists() and Path(name).exists() and output.samefile(name):
-            raise PromptError(f"{output} is an input of this command and would be lost; give the mask another name.")
+            raise PromptError(f"{output} is an input of this command and would be lost; give it another name.")
+
+
+def check_picture(path: Path, *inputs: str | None) -> None:
+    """Raise `AIAssistError`, or `OSError`, when no picture can be written there, or only over an input."""
+    if path.suffix.lower() != ".png":
+        raise AIAssistError(f"{path} is no name for a picture; end it in .png.")
+    check_no_input(path, *inputs)
+    check_writable(path)
 
 
 def millilitres_a_voxel(geometry) -> float:

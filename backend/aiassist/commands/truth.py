@@ -150,6 +150,10 @@ def _keep(options, volume, study_name: str) -> None:
     """Keep an image without labels."""
     if options.name or options.names:
         raise AIAssistError(f"There is no labelmap for {options.name or options.names[0]!r}; name it after the image.")
+    usual = {"comment": "", "state": "draft", "model": None, "model_version": None, "seconds": None, "edits": None}
+    for name, value in usual.items():
+        if getattr(options, name) != value:
+            raise AIAssistError(f"--{name.replace('_', '-')} says something of labels, but none are given.")
     with _open(options, make=True) as store:
         study = store.add_study(volume, study_name)
     print(f"{study.name}: kept ({study.id[:8]})")

@@ -8,6 +8,9 @@ import numpy as np
 
 from aiassist.errors import ContourError
 
+#: Pairs of segments that are held against each other at once.
+PAIRS = 4_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class Ring:
@@ -72,6 +75,14 @@ def crossings(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Segments that share an end count as touching; callers leave out neighbours.
     """
+    few = max(1, PAIRS // max(1, len(second)))
+    found = [np.empty((0, 2), int)]
+    for start in range(0, len(first), few):
+        found.append(_crossings(first[start : start + few], second) + np.array([start, 0]))
+    return np.concatenate(found)
+
+
+def _crossings(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     (low, high), (low_2, high_2) = ((part.min(axis=1).T, part.max(axis=1).T) for part in (first, second))
     near = (low[0][:, np.newaxis] <= high_2[0]) & (high[0][:, np.newaxis] >= low_2[0])
     near &= (low[1][:, np.newaxis] <= high_2[1]) & (high[1][:, np.newaxis] >= low_2[1])

@@ -11,7 +11,7 @@ from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Request
 from aiassist.engine.job import Job, Result
 from aiassist.engine.studies import Studies
 from aiassist.engine.worker import Worker
-from aiassist.errors import DeviceMemoryError, ModelError
+from aiassist.errors import DeviceMemoryError, ModelError, PromptError
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import Automatic, ModelCard, Promptable, Segmenter, Step, Work
@@ -71,7 +71,8 @@ class LocalBackend:
 
     def put_mask(self, study: str, patch: MaskPatch) -> str:
         """See `Backend.put_mask`."""
-        Prompts(prior=patch).check(self.studies.geometry(study))
+        if patch.region.clip(self.studies.geometry(study).shape) != patch.region:
+            raise PromptError(f"The mask reaches to {patch.region.stop[::-1]} (i, j, k), beyond the volume.")
         return self.studies.remember(study, patch.over(None))
 
     def submit(

@@ -18,7 +18,7 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: Seconds to wait for other writers.
@@ -87,7 +87,7 @@ class LabelRow(Base):
     state: Mapped[State] = mapped_column(Enum(State, values_callable=lambda e: [s.value for s in e]))
 
 
-def open_index(url: str) -> Engine:
+def open_index(url: str | URL) -> Engine:
     """Connect to the index and make its tables where they are missing.
 
     SQLite runs in WAL mode with full syncing, and every transaction takes the write lock when it

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import URL, func, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
@@ -73,7 +73,7 @@ class GroundTruthStore:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._engine = open_index(url or f"sqlite:///{self.folder / INDEX}")
+            self._engine = open_index(url or URL.create("sqlite", database=str(self.folder / INDEX)))
         except DatabaseError as error:
             raise self._index_error(error) from error
         self._sweep()

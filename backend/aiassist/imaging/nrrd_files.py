@@ -52,14 +52,14 @@ def read_nrrd(path: Path) -> Volume:
         raise ImageError(
             f"{path} is not a readable NRRD file: it is damaged, truncated or of another format."
         ) from error
-    voxels, directions = _grey(voxels, header)
+    voxels, first = _grey(voxels, header)
     if voxels.ndim == 2:
         voxels = voxels[np.newaxis]
     if voxels.ndim != 3:
         axes = tuple(map(int, header["sizes"]))
         raise ImageError(f"{path} has the axes {axes}: aiassist reads one 3D volume; split it first.")
     try:
-        return Volume(voxels, Geometry(voxels.shape, _affine(header, directions)))
+        return Volume(voxels, Geometry(voxels.shape, _affine(header, first)))
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 
@@ -87,25 +87,28 @@ def _read(path: Path) -> tuple[np.ndarray, dict]:
 def read_nrrd_geometry(path: Path) -> Geometry:
     """The grid of a 3D NRRD file of grey values, from its header alone."""
     header = nrrd.read_header(str(path))
-    return Geometry(tuple(header["sizes"][::-1]), _affine(header, header.get("space directions")))
+    return Geometry(tuple(header["sizes"][::-1]), _affine(header))
 
 
-def _grey(voxels: np.ndarray, header) -> tuple[np.ndarray, np.ndarray | None]:
-    """Grey voxels in C order and the direction of each of their axes i, j, k."""
-    directions = header.get("space directions")
+def _grey(voxels: np.ndarray, header) -> tuple[np.ndarray, int]:
+    """Grey voxels in C order, and which axis of the file is their first, i: those of colour files come after it."""
     kinds = header.get("kinds", [])
     if voxels.ndim in (3, 4) and kinds and kinds[0] in _COLOUR_KINDS:
-        voxels = luminance(voxels)
-        directions = None if directions is None else directions[1:]
-    return voxels, directions
+        return luminance(voxels), 1
+    return voxels, 0
 
 
-def _affine(header, directions) -> np.ndarray:
-    affine = np.eye(4)
+def _affine(header, first: int = 0) -> np.ndarray:
+    """Voxel indices of a file's axes, from the first that counts, to LPS."""
+    affine, directions = np.eye(4), header.get("space directions")
     if directions is None:
-        for axis, step in enumerate(np.atleast_1d(header.get("spacings", []))[:3]):
+        for axis, step in enumerate(np.atleast_1d(header.get("spacings", []))[first : first + 3]):
             affine[axis, axis] = step if np.isfinite(step) else 1.0
         return affine
+    directions = directions[first:]
+    vectors = [*directions[:3], header.get("space origin")]
+    if any(vector is not None and len(vector) > 3 for vector in vectors):
+        raise ImageError("its space has more than three dimensions; aiassist reads volumes in three.")
     for axis, direction in enumerate(directions[:3]):
         affine[: len(direction), axis] = direction
     if len(directions) == 2:  # one slice: its normal, one millimetre long

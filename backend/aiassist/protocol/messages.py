@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from urllib.parse import quote
 
 import numpy as np
 
@@ -43,6 +44,22 @@ _STATUS = {
     errors.SeriesError: 409,
     Cancelled: 409,
 }
+
+
+# Addresses
+
+
+def in_path(name: str) -> str:
+    """A structure's name as a part of an address.
+
+    Servers take ``%2F`` in an address for a slash before they look where the parts end, so a slash is escaped twice.
+    """
+    return quote(name.replace("%", "%25").replace("/", "%2F"), safe="")
+
+
+def from_path(part: str) -> str:
+    """The name of which `in_path` made a part of an address, as servers see it."""
+    return part.replace("%2F", "/").replace("%2f", "/").replace("%25", "%")
 
 
 # Errors

@@ -28,6 +28,8 @@ from aiassist.server.sessions import SessionExpired
 CLICKS = "_deepgrow"
 #: Most vertices of all outlines together.
 VERTICES = 200_000
+#: Most vertices of one of them, each of whose segments may be held against all others.
+RING = 20_000
 #: What the routes of a model share, and those of outlines.
 LONG = {
     "response_class": Response,
@@ -138,7 +140,7 @@ def clicks(params: dict) -> tuple[Prompts, dict]:
     """Prompts of ``{"foreground": ..., "background": ..., "current_point": ...}``."""
     inside, outside = points_of(params, "foreground"), points_of(params, "background")
     current = points_of(params, "current_point")
-    inside = inside or current
+    inside = inside or [point for point in current if point not in outside]
     if not inside:
         raise PromptError('There is no click inside the structure; send {"foreground": [[i, j, k], ...]}.')
     return Prompts(positive=inside, negative=outside), {"points": inside}
@@ -218,7 +220,11 @@ def fixed(image: Volume, params: dict) -> tuple[list, np.ndarray]:
     try:
         stack = [params["poly"]] if flat and _depth(params["poly"]) == 3 else params["poly"]
         order = slice(None) if flat else slice(None, None, -1)
-        rings = [[Ring(np.asarray(p, dtype=float)[:, order]) for p in plane if len(p) >= 3] for plane in stack]
+        if any(len(polygon) < 3 for plane in stack for polygon in plane):
+            raise ValueError("polygons of three or more vertices")
+        if any(len(polygon) > RING for plane in stack for polygon in plane):
+            raise ValueError(f"polygons of at most {RING:,} vertices")
+        rings = [[Ring(np.asarray(p, dtype=float)[:, order]) for p in plane] for plane in stack]
         k = 0 if flat else int(params["slice_index"])
         ring, vertex = int(params["polygon_index"]), int(params["vertex_index"])
         offset = np.asarray(params["vertex_offset"], dtype=float)[order]

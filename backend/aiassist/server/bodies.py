@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from aiassist.protocol.messages import from_path
 
 #: Largest mask that is taken, in bytes as it travels.
 MASK_BYTES = 64 * 2**20
@@ -17,7 +19,13 @@ JobId = Annotated[
     str, Query(pattern="^[0-9a-zA-Z_-]{1,64}$", description="Chosen by the client; the same id is the same job")
 ]
 JobPart = Annotated[str, Path(pattern="^[0-9a-zA-Z_-]{1,64}$")]
-Structure = Annotated[str, Path(min_length=1, max_length=200)]
+Structure = Annotated[
+    str,
+    Path(
+        min_length=1, max_length=200, description="Its name; a slash in it is written `%2F`, and a percent sign `%25`"
+    ),
+    AfterValidator(from_path),
+]
 Number = Annotated[int, Path(ge=1, le=10**9)]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 Point = Annotated[list[Finite], Field(min_length=3, max_length=3, description="Continuous voxel index [i, j, k]")]

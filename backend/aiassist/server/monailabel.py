@@ -185,11 +185,12 @@ def _save(service, person, study: str, label, params: dict, comment: str) -> lis
     named = params.get("label_info")
     if not isinstance(named, list) or not all(isinstance(one, dict) and one.get("name") for one in named):
         raise UploadError('params must say what the labelmap holds: {"label_info": [{"name": "spleen", "idx": 1}]}.')
+    values = [one.get("idx", number) for number, one in enumerate(named, 1)]
+    for value, one in zip(values, named, strict=True):  # all before any is saved
+        if type(value) is not int or value < 1:
+            raise UploadError(f"The idx {value!r} of {str(one['name'])[:80]!r} is no structure; 1 is the first.")
     saved, latest = [], service.store.latest(study) if service.store.has(study) else {}
-    for number, one in enumerate(named, 1):
-        value = one.get("idx", number)
-        if not isinstance(value, int):
-            raise UploadError(f"The idx {value!r} of {str(one['name'])[:80]!r} is no value of a labelmap.")
+    for value, one in zip(values, named, strict=True):
         mask = label.voxels == value
         if not mask.any():
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiassist.errors import AIAssistError
 from aiassist.server.tokens import Person
@@ -28,6 +28,7 @@ class Session:
     study: str
     person: str
     made: float
+    lives: int
     expires: float
 
 
@@ -43,7 +44,7 @@ class Sessions:
         """A new session that lives for some seconds since its last use."""
         now = self._clock()
         lives = min(seconds, LONGEST) if seconds > 0 else USUAL
-        session = Session(secrets.token_urlsafe(16), study, person.name, now, now + lives)
+        session = Session(secrets.token_urlsafe(16), study, person.name, now, lives, now + lives)
         with self._lock:
             self._open = {k: s for k, s in self._open.items() if s.expires > now}
             while len(self._open) >= MOST:
@@ -52,11 +53,13 @@ class Sessions:
         return session
 
     def get(self, name: str, person: Person) -> Session:
-        """A session of this person; `SessionExpired` when there is none, or no longer."""
+        """A session of this person, used now; `SessionExpired` when there is none, or no longer."""
+        now = self._clock()
         with self._lock:
             session = self._open.get(name)
-        if session is None or session.expires <= self._clock() or session.person != person.name:
-            raise SessionExpired(f"The session {name[:40]} is over; send the image again.")
+            if session is None or session.expires <= now or session.person != person.name:
+                raise SessionExpired(f"The session {name[:40]} is over; send the image again.")
+            self._open[name] = session = replace(session, expires=now + session.lives)
         return session
 
     def end(self, name: str, person: Person) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import os
 import re
 import secrets
 import threading
@@ -65,9 +66,9 @@ class Tokens:
         self._file = Path(file) if file is not None else None
         self._own = [(own[0], _digest(own[1]))] if own is not None else []
         self._read_at = None
-        self._known: list[tuple[Person, str]] = []
         self._lock = threading.Lock()
-        if self._file is not None and not self._refresh():
+        self._known = read_tokens(self._file) if self._file is not None and self._file.exists() else []
+        if self._file is not None and not self._known:
             raise AccessError(f"{self._file} holds no token; make one: aiassist tokens add NAME --file {self._file}")
 
     def person(self, token: str) -> Person | None:
@@ -90,10 +91,8 @@ class Tokens:
             if (stat.st_mtime_ns, stat.st_size) != self._read_at:
                 try:
                     self._known = read_tokens(self._file)
-                except (AccessError, UnicodeDecodeError) as error:
-                    if self._read_at is None:
-                        raise
-                    log.error("the token file is damaged, so the tokens stay as they were: %s", error)
+                except AccessError as error:
+                    log.error("the token file cannot be read, so the tokens stay as they were: %s", error)
                 self._read_at = (stat.st_mtime_ns, stat.st_size)
             return self._known
 
@@ -104,9 +103,15 @@ def new_token() -> str:
 
 
 def read_tokens(file: Path) -> list[tuple[Person, str]]:
-    """The people of a token file and the hashes of their tokens; `AccessError` for a line that is none."""
+    """The people of a token file and the hashes of their tokens; `AccessError` when it is none, or not to be read."""
     found = []
-    for number, line in enumerate(file.read_text(encoding="utf8").splitlines(), 1):
+    try:
+        lines = file.read_text(encoding="utf8").splitlines()
+    except OSError as error:
+        raise AccessError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise AccessError(f"{file} is no token file: it is not text.") from error
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         parts = line.split()
@@ -138,9 +143,15 @@ def revoke_token(file: Path, name: str) -> None:
 
 
 def _write(file: Path, known: list[tuple[Person, str]]) -> None:
+    """Replace the file; who may read it stays, and nobody else may read a new one."""
+    before = file.stat() if file.exists() else None
     with whole_file(file) as temporary:
         temporary.touch(mode=0o600)
         temporary.write_text("".join(f"{p.name} {p.role} {digest}\n" for p, digest in known), encoding="utf8")
+        if before is not None and os.name != "nt":
+            if (before.st_uid, before.st_gid) != (os.getuid(), os.getgid()):
+                os.chown(temporary, before.st_uid, before.st_gid)
+            temporary.chmod(before.st_mode & 0o777)
 
 
 def _digest(token: str) -> str:
