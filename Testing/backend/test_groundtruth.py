@@ -56,7 +56,7 @@ def test_all_that_was_said_of_a_version_comes_back_from_a_fresh_store(store, stu
     prompts = Prompts(
         extreme_points=[[1, 2, 3], [4.5, 5, 6]],
         positive=[[7, 7, 7]],
-        scribbles=[Scribble([[1, 1, 1], [2, 2, 2]], positive=False, radius=2.5)],
+        scribbles=[Scribble([[1, 1, 1], [2, 2, 2]], positive=False)],
     )
     before = datetime.now(UTC)
     added = store.add(

@@ -25,7 +25,7 @@ prompts = st.builds(
     box=st.none() | points(least=2, most=2),
     positive=points(),
     negative=points(),
-    scribbles=st.lists(st.builds(Scribble, points(), st.booleans(), st.floats(0, 1000)), max_size=2),
+    scribbles=st.lists(st.builds(Scribble, points(), st.booleans()), max_size=2),
     prior=st.none() | patches(),
 )
 
@@ -42,7 +42,7 @@ def test_json_returns_the_prompts(original):
     assert len(back.scribbles) == len(original.scribbles)
     for one, other in zip(original.scribbles, back.scribbles, strict=True):
         assert np.array_equal(one.points, other.points)
-        assert (one.positive, one.radius) == (other.positive, other.radius)
+        assert one.positive == other.positive
     assert (back.prior is None) == (original.prior is None)
     if back.prior is not None:
         assert (back.prior.version, back.prior.region) == (original.prior.version, original.prior.region)
@@ -85,9 +85,7 @@ def test_nothing_said_is_no_json():
         ({"scribbles": [5]}, "scribbles"),
         ({"scribbles": [{"positive": True}]}, "scribbles"),
         ({"scribbles": [{"points": [[1, 2]]}]}, "[1, 2]"),
-        ({"scribbles": [{"points": [[1, 2, 3]], "radius": -1}]}, "-1"),
-        ({"scribbles": [{"points": [[1, 2, 3]], "radius": NAN}]}, "nan"),
-        ({"scribbles": [{"points": [[1, 2, 3]], "radius": 10**400}]}, "scribbles"),
+        ({"scribbles": [{"points": [[1, 2, 10**400]]}]}, "scribble"),
         ({"prior": 5}, "prior"),
         ({"prior": "?"}, "prior"),
         ([[1, 2, 3]], "JSON object"),
@@ -111,7 +109,7 @@ def test_a_damaged_prior_is_refused():
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["points", "radius", "x"]), inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["points", "positive", "x"]), inner),
     max_leaves=12,
 )
 
@@ -147,7 +145,7 @@ def test_points_in_lps_become_voxel_indices(geometry, extremes, clicks):
         box=geometry.to_lps(extremes[:2]),
         positive=geometry.to_lps(clicks),
         negative=[],
-        scribbles=[Scribble(geometry.to_lps(extremes), False, 2.0)],
+        scribbles=[Scribble(geometry.to_lps(extremes), False)],
     )
     assert np.allclose(asked.extreme_points, extremes, atol=1e-7)
     assert np.allclose(asked.line, extremes[:2], atol=1e-7)
@@ -155,7 +153,7 @@ def test_points_in_lps_become_voxel_indices(geometry, extremes, clicks):
     assert np.allclose(asked.positive, np.reshape(clicks, (-1, 3)), atol=1e-7)
     assert asked.negative.shape == (0, 3)
     assert np.allclose(asked.scribbles[0].points, extremes, atol=1e-7)
-    assert (asked.scribbles[0].positive, asked.scribbles[0].radius) == (False, 2.0)
+    assert asked.scribbles[0].positive is False
 
 
 def test_a_bad_point_in_lps_is_named_as_it_was_given():

@@ -42,19 +42,13 @@ def _points(values, what: str) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Scribble:
-    """A stroke: a polyline of voxel indices ``(i, j, k)``, shape (n, 3), inside or outside.
-
-    ``radius`` is half the width of the brush in mm.
-    """
+    """A stroke: a polyline of voxel indices ``(i, j, k)``, shape (n, 3), inside or outside."""
 
     points: np.ndarray
     positive: bool = True
-    radius: float = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "points", _points(self.points, "scribble point"))
-        if not (np.isfinite(self.radius) and 0 <= self.radius <= 1000):
-            raise PromptError(f"The scribble radius {self.radius} is not a length in mm from 0 to 1000.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,9 +219,7 @@ class Prompts:
             if getattr(self, name) is not None:
                 data[name] = getattr(self, name).tolist()
         if self.scribbles:
-            data["scribbles"] = [
-                {"points": s.points.tolist(), "positive": s.positive, "radius": s.radius} for s in self.scribbles
-            ]
+            data["scribbles"] = [{"points": s.points.tolist(), "positive": s.positive} for s in self.scribbles]
         if self.prior is not None:
             data["prior"] = base64.b64encode(self.prior.to_bytes()).decode()
         return data
@@ -241,10 +233,7 @@ class Prompts:
         if unknown := sorted(set(data) - known):
             raise PromptError(f"{unknown[0]!r} is no prompt; the prompts are {', '.join(sorted(known))}.")
         try:
-            scribbles = tuple(
-                Scribble(s["points"], bool(s.get("positive", True)), float(s.get("radius", 1.0)))
-                for s in data.get("scribbles", ())
-            )
+            scribbles = tuple(Scribble(s["points"], bool(s.get("positive", True))) for s in data.get("scribbles", ()))
             prior = data.get("prior")
             prior = MaskPatch.from_bytes(base64.b64decode(prior, validate=True)) if prior is not None else None
         except (PromptError, PatchError):

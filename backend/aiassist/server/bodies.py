@@ -44,7 +44,6 @@ class ScribbleBody(Strict):
 
     points: Points
     positive: bool = True
-    radius: float = Field(1.0, ge=0, le=1000, allow_inf_nan=False, description="Half the brush's width in mm")
 
 
 class PromptsBody(Strict):
