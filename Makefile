@@ -43,7 +43,7 @@ bench-contour: $(VENV)/.peers
 	$(BIN)/python Testing/benchmarks/bench_contour.py
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.demo: $(VENV)/bin/python $(SOURCES)
 	$(PIP) -e '.[evaluate]'

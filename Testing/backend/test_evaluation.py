@@ -1,6 +1,7 @@
 """The ruler measures what it says: simulated prompts, measures, means, and the command."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from aiassist import cli
 from aiassist.engine import LocalBackend
+from aiassist.errors import MissingExtraError
 from aiassist.evaluation import annotator, metrics
 from aiassist.evaluation.cases import default_tolerance, find_structures
 from aiassist.evaluation.measure import Plan, Result, Trail, measure
+from aiassist.evaluation.report import groups
 from aiassist.evaluation.run import evaluate
 from aiassist.evaluation.summary import by_stratum, macro, summarise
 from aiassist.imaging import Geometry, Volume, write_volume
@@ -118,6 +121,12 @@ def test_nsd_of_a_shifted_box():
     assert metrics.normalised_surface_distance(a, b & ~b, (1, 1, 1), 1.0) == 0.0
 
 
+def test_nsd_of_a_picture_is_that_of_its_outlines():
+    a, b = box_mask((1, 120, 120), (0, 10, 10), (1, 110, 110)), box_mask((1, 120, 120), (0, 20, 20), (1, 100, 100))
+    assert metrics.normalised_surface_distance(a, b, (5, 1, 1), 2.0) == 0.0
+    assert metrics.normalised_surface_distance(a, a, (5, 1, 1), 0.5) == 1.0
+
+
 def fake(stratum, case, dice, baseline=0.5, voxels=2000):
     result = Result(case, "x", 0, stratum, "dev", "expert", voxels, "m")
     result.oracle = [Trail(dice=list(dice), nsd=[0.9] * len(dice), removed=[0.1], far_voxels=[0])]
@@ -129,6 +138,22 @@ def test_means_are_over_labels_then_cases_then_strata():
     results = [fake("a", "1", [1.0]), fake("a", "1", [0.0]), fake("a", "2", [0.9]), fake("b", "3", [0.1])]
     assert by_stratum(results, lambda r: r.mean_dice()) == pytest.approx({"a": 0.7, "b": 0.1})
     assert macro(results, lambda r: r.mean_dice()) == pytest.approx(0.4)
+
+
+def test_clicks_that_were_not_needed_do_no_good_either():
+    exact = fake("a", "1", [0.6, 0.5, 0.5, 0.5])  # one click was given
+    assert summarise([exact], clicks=3)["oracle"]["clicks_that_hurt"] == 1.0
+
+
+def test_cases_beside_the_manifests_are_a_group_of_their_own_and_all_are_all():
+    results = [fake("a", str(n), [0.9]) for n in range(3)] + [replace(fake("a", "x", [0.1]), split="all")]
+    found = groups(results)
+    assert len(found["all"]) == 4 and len(found["dev"]) == 3
+
+
+def test_an_error_of_a_package_comes_back_from_another_process():
+    error = pickle.loads(pickle.dumps(MissingExtraError("torch", "learning", "The world")))
+    assert isinstance(error, MissingExtraError) and str(error).startswith("The world needs the package torch")
 
 
 def test_summary_counts_harm_and_structures_below_the_baseline():
@@ -231,7 +256,9 @@ def test_a_random_walker_can_be_measured_beside_ours(tmp_path, capsys):
         "1",
         "--points-only",
     ]
-    assert cli.main([*arguments, "--model", "random-walker", "--json", str(out)]) == 0
+    pictures = ["--pictures", str(tmp_path / "pictures")]
+    assert cli.main([*arguments, "--model", "random-walker", "--json", str(out), *pictures]) == 0
+    assert list((tmp_path / "pictures").glob("*.png"))
     found = json.loads(out.read_text(encoding="utf8"))["models"]["random-walker"]["all"]["oracle"]["dice"]
     assert found["0"] > 0.8
     capsys.readouterr()

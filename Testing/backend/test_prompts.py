@@ -189,6 +189,14 @@ def test_coplanar_points_are_thickened_by_the_mean_extent():
     assert box(Prompts(extreme_points=SIX[:4])) == ([9.5, 7.5, 8.5], [20.5, 22.5, 21.5])
 
 
+def test_the_ends_of_a_long_thin_structure_are_its_own_but_not_those_of_a_plane():
+    tube = [[18, 20, 2], [22, 20, 10], [20, 19, 20], [20, 22, 30], [20, 20, 0], [20, 20, 39]]
+    assert box(Prompts(extreme_points=tube)) == ([17.5, 18.5, -0.5], [22.5, 22.5, 39.5])
+    plane = [[10, 20, 20], [30, 20, 20], [20, 14, 20], [20, 26, 20], [20, 20, 20], [21, 20, 21]]
+    low, high = box(Prompts(extreme_points=plane))
+    assert high[2] - low[2] == pytest.approx(1 + (20 + 12) / 2)
+
+
 def test_thickening_is_in_millimetres():
     geometry = Geometry.from_spacing((40, 40, 40), (1, 1, 4))
     low, high = Prompts(extreme_points=SIX[:4]).box_ijk(geometry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -204,6 +205,32 @@ def test_a_scribble_is_followed_voxel_by_voxel_and_stays_local(positive):
     assert distance_to(stroke)[changed].max() <= FAR
     fresh = segment(Prompts(points("spleen"), scribbles=[scribble]))
     assert all(fresh[place] == positive for place in stroke)
+
+
+@pytest.mark.parametrize("model", ["network", "geodesic"])
+def test_an_empty_prior_says_nothing(model):
+    """A first answer may be empty, or all of it erased: the next click must find the structure, not a lump of it."""
+    prompts = Prompts(extreme_points=points("spleen"), positive=[deepest(truth("spleen"), (1, 1, 1))])
+    emptied = replace(prompts, prior=MaskPatch.empty())
+    assert (segment(emptied, model) == segment(prompts, model)).all()
+
+
+def test_a_prior_of_two_pieces_alone_is_kept():
+    k, j, i = np.ogrid[:30, :40, :60]
+    two = ((i - 14) ** 2 + (j - 20) ** 2 + (k - 15) ** 2 < 80) | ((i - 45) ** 2 + (j - 20) ** 2 + (k - 15) ** 2 < 60)
+    volume = Volume((100 * two).astype(np.int16), Geometry.from_spacing(two.shape))
+    found = segment(Prompts(prior=MaskPatch.of_mask(two)), volume=volume)
+    assert dice(found, ((i - 14) ** 2 + (j - 20) ** 2 + (k - 15) ** 2 < 80)) > 0.95
+
+
+def test_a_click_on_small_voxels_reaches_sixty_of_them_at_most():
+    """Thirty millimetres of a micro-CT would be gigabytes."""
+    shape, spacing = (8, 8, 200), (0.1, 0.1, 0.1)
+    volume = Volume(np.zeros(shape, np.int16), Geometry.from_spacing(shape, spacing))
+    prior = np.ones(shape, bool)
+    prompts = Prompts(prior=MaskPatch.of_mask(prior), negative=[[100, 4, 4]])
+    after = segment(prompts, volume=volume)
+    assert not after[4, 4, 100] and after[:, :, :39].all() and after[:, :, 162:].all()
 
 
 def test_a_prior_far_from_the_click_is_kept_voxel_by_voxel():

@@ -65,6 +65,23 @@ class Stage:
             node.JumpSliceByCentering(*world)
             node.SetFieldOfView(mm, mm, node.GetFieldOfView()[2])
 
+    def lose_tip(self, name: str) -> np.ndarray:
+        """Take the tip of the current segment away, by a structure's largest slice; where it was in the world."""
+        from aiassist.imaging import MaskPatch
+        from AIAssistLib.segments import write_plainly
+        from helpers import mask_of
+
+        case, segment = self.case, self.panel.editor.currentSegmentID()
+        k = int(case.mask(name).sum(axis=(1, 2)).argmax())
+        slice_places = case.world(np.insert(np.argwhere(case.mask(name)[k])[:, ::-1], 2, k, axis=1))
+        tip = slice_places[np.linalg.norm(slice_places - slice_places.mean(axis=0), axis=1).argmax()]
+        mask = mask_of(case, segment)
+        voxels = np.argwhere(mask)
+        near = np.linalg.norm(case.world(voxels[:, ::-1]) - tip, axis=1) < 18
+        mask[tuple(voxels[near].T)] = False
+        write_plainly(MaskPatch.of_mask(mask), case.node, case.segmentation, segment)
+        return tip
+
     def picture(self, name: str, *shown: str) -> None:
         """Save the panel with some views beside it."""
         for _turn in range(5):
@@ -105,8 +122,8 @@ def main(out: Path) -> None:
         ends = case.ends("liver")
         for world in ends[:4]:
             stage.views["Green"].click(stage.views["Green"].xy(world))
-        for name in ("Green", "Red"):
-            stage.views[name].xy(case.middle("liver"))
+        stage.views["Green"].xy(ends[1])
+        stage.views["Red"].xy(ends[2])
         stage.picture("2-points", "Green", "Red")
         for world in ends[4:]:
             stage.views["Green"].click(stage.views["Green"].xy(world))
@@ -125,18 +142,19 @@ def main(out: Path) -> None:
         click_ends(stage.views, case.ends("spleen"))
         answered(stage.effect)
         stage.effect.accept()
+        tip = stage.lose_tip("spleen")
         panel.contour()
         stage.zoom(["Red"], case.middle("spleen"), 130)
-        red.event("MouseMoveEvent", red.xy(case.middle("spleen")))
+        end = np.array(red.xy(tip))
+        red.event("MouseMoveEvent", end)
         ring = max(stage.effect.contour.rings(red.node), key=len)
-        start = ring[ring[:, 0].argmin()]
+        start = ring[np.linalg.norm(ring - end, axis=1).argmin()]
         red.event("MouseMoveEvent", start)
         red.event("LeftButtonPressEvent", start)
-        for step in range(1, 9):
-            red.event("MouseMoveEvent", start + step * np.array([-3.5, 0.5]))
+        for share in np.linspace(0.2, 1, 5):
+            red.event("MouseMoveEvent", start + share * (end - start))
         stage.picture("5-contour", "Red", "Green")
-        red.event("LeftButtonReleaseEvent", start + 8 * np.array([-3.5, 0.5]))
-        panel.editor.undo()
+        red.event("LeftButtonReleaseEvent", end)
         panel.editor.setActiveEffectByName("")
         stage.show("saveSection")
         panel.ui.historyGroup.collapsed = False

@@ -86,6 +86,11 @@ class MissingExtraError(AIAssistError):
 
     def __init__(self, package: str, extra: str, purpose: str):
         super().__init__(f"{purpose} needs the package {package}: pip install 'aiassist[{extra}]'.")
+        self._said = package, extra, purpose
+
+    def __reduce__(self):
+        """From another process it comes with what it was made of."""
+        return type(self), self._said
 
 
 class Cancelled(Exception):

@@ -14,6 +14,8 @@ from aiassist.imaging import Geometry, MaskPatch, Region
 CLICK_RADIUS = 15.0
 #: but not more than this many voxels, so that a mouse's organs are not taken for a man's.
 CLICK_RADIUS_VOXELS = 20.0
+#: Ends of a structure less than this many voxels apart do not say how thick it is.
+FLAT = 2.0
 NOWHERE = (
     "The prior mask is empty and nothing else says where the structure is; add extreme points, a line, a box or a "
     "positive click."
@@ -127,6 +129,10 @@ class Prompts:
         """Whether there are clicks or scribbles."""
         return bool(len(self.positive) or len(self.negative) or self.scribbles)
 
+    def without_empty_prior(self) -> Prompts:
+        """The same prompts; a prior mask that holds nothing says nothing, and is left out."""
+        return replace(self, prior=None) if self.prior is not None and not self.prior.mask.any() else self
+
     @property
     def outline_points(self) -> np.ndarray:
         """The points that say how large the structure is: extreme points, line ends, box corners."""
@@ -173,10 +179,10 @@ class Prompts:
     def box_ijk(self, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
         """The box that the prompts say the structure fills: corners (i, j, k), border to border.
 
-        From extreme points and box corners it is their own; an axis along which they say nothing
-        (coplanar points) is given the mean extent of the others. A line is a ball's diameter; a
-        prior mask is its own box; clicks alone are a ball of `CLICK_RADIUS`. Half a voxel is added
-        on each side, since points mark voxel centres. `PromptError` when nothing says where.
+        From extreme points and box corners it is their own; an axis along which they say nothing is given the
+        mean extent of the others: six points that lie in a plane, fewer that span less than a tenth of their longest
+        extent. A line is a ball's diameter; a prior mask is its own box; clicks alone are a ball of `CLICK_RADIUS`.
+        Half a voxel is added on each side, since points mark voxel centres. `PromptError` when nothing says where.
         """
         spacing = np.asarray(geometry.spacing)
         if len(self.extreme_points) or self.box is not None:
@@ -203,6 +209,8 @@ class Prompts:
         low, high = points.min(axis=0), points.max(axis=0)
         extent = (high - low) * spacing
         flat = (extent < 0.1 * extent.max()) & (self.box is None)
+        if len(self.extreme_points) >= 6:  # an end to each side: a long, thin structure's are its own
+            flat &= high - low < FLAT
         if flat.any():
             grow = (extent[~flat].mean() - extent[flat]) / 2 / spacing[flat]
             low[flat] -= grow

@@ -41,6 +41,8 @@ def run(options) -> None:
     from aiassist.evaluation.baselines import comparable
     from aiassist.evaluation.cases import find_structures
     from aiassist.evaluation.measure import Plan
+    from aiassist.evaluation.metrics import need_surface_distance
+    from aiassist.evaluation.pictures import pyplot
     from aiassist.evaluation.report import as_json, print_report, write_pictures
     from aiassist.evaluation.run import evaluate
     from aiassist.files import check_writable, whole_file
@@ -50,6 +52,9 @@ def run(options) -> None:
     for model in models:
         comparable().get(model)
     _check_counts(options)
+    need_surface_distance()
+    if options.pictures:
+        pyplot()  # says so now, not after all was measured
     if options.json:
         check_writable(options.json)
     structures = [

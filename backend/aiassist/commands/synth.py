@@ -7,7 +7,7 @@ import math
 import sys
 from pathlib import Path
 
-from aiassist.commands.shared import progress_bar
+from aiassist.commands.shared import check_picture, progress_bar
 from aiassist.errors import AIAssistError, MissingExtraError
 
 
@@ -67,6 +67,7 @@ def draw_preview(options) -> None:
 
     if options.count < 1:
         raise AIAssistError(f"--count is {options.count}; use 1 or more.")
+    check_picture(options.output)
     contact_sheet(options.output, options.seed, options.count)
     print(options.output)
 
@@ -159,7 +160,9 @@ def _read_results(path: Path, name: str) -> dict:
 
 def _dev_structures(cases: str):
     from aiassist.evaluation.cases import find_structures
+    from aiassist.evaluation.metrics import need_surface_distance
 
+    need_surface_distance()
     found = [s for s in find_structures(cases) if s.split in ("dev", "all")]
     if not found:
         raise AIAssistError(f"{cases} has no structures of the dev split to look at.")

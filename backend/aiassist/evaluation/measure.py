@@ -172,7 +172,7 @@ class Bench:
 
     def _nsd(self, mask: MaskPatch) -> float:
         geometry = self.volume.geometry
-        region = self.truth_region.union(mask.region)
+        region = self.truth_region.union(mask.region).grow(1, (1, 1, 1)).clip(geometry.shape)
         return normalised_surface_distance(
             self.truth[region.slices], mask.within(region), geometry.spacing_kji, self.structure.nsd_mm
         )

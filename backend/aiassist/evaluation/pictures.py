@@ -13,6 +13,7 @@ from skimage.measure import find_contours
 from aiassist.engine import AnnotateRequest, LocalBackend
 from aiassist.errors import MissingExtraError
 from aiassist.evaluation.annotator import jitter
+from aiassist.evaluation.baselines import comparable
 from aiassist.evaluation.cases import Structure
 from aiassist.evaluation.measure import BASELINE, Plan
 from aiassist.evaluation.metrics import dice
@@ -174,7 +175,7 @@ def picture_of_structure(path: Path, structure: Structure, model: str, plan: Pla
     points = extreme_points(truth, rng)
     if plan.jitter:
         points = jitter(points, volume.geometry, rng)
-    with LocalBackend(threaded=False) as backend:
+    with LocalBackend(comparable(), threaded=False) as backend:
         study = backend.open_study(volume)
         masks = {
             name: backend.annotate(AnnotateRequest(study, Prompts(extreme_points=points), model=name)).patch

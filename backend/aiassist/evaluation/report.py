@@ -18,12 +18,12 @@ from aiassist.evaluation.summary import by_stratum, summarise
 
 def groups(results: list[Result]) -> dict[str, list[Result]]:
     """All results, then those of each split and each kind of truth, where there are several."""
-    found = {"all": results}
+    found = {}
     for attribute in ("split", "truth"):
         values = sorted({getattr(r, attribute) for r in results})
         if len(values) > 1:
             found |= {value: [r for r in results if getattr(r, attribute) == value] for value in values}
-    return found
+    return {"all": results, **{name: part for name, part in found.items() if name != "all"}}
 
 
 def as_json(results: list[Result], plan: Plan) -> dict:

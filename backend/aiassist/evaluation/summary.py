@@ -53,7 +53,8 @@ def summarise(results: list[Result], clicks: int) -> dict:
 def _course(results: list[Result], course: str, milestones: list[int]) -> dict:
     trails = [(result, trail) for result in results for trail in getattr(result, course)]
     removed = [x for _, trail in trails for x in trail.removed]
-    hurts = [(r.voxels, b - a < -HURT) for r, t in trails for a, b in zip(t.dice, t.dice[1:], strict=False)]
+    # Once a mask is exact no click is given, and Dice is only noted again.
+    hurts = [(r.voxels, t.dice[n + 1] - t.dice[n] < -HURT) for r, t in trails for n in range(len(t.removed))]
     far = [x for _, trail in trails for x in trail.far_voxels]
     reached = [next((n for n, d in enumerate(t.dice) if d >= 0.9), None) for _, t in trails]
     return {

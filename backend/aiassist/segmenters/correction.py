@@ -17,8 +17,8 @@ from aiassist.segmenters.base import Step, Work
 from aiassist.segmenters.grey_model import agree_with_neighbours, binned, evidence, grey_levels, histogram
 from aiassist.segmenters.strokes import clicked_voxels, force_clicks, stroke_points
 
-#: A click never changes a voxel farther away than this, in mm.
-MAX_REACH = 30.0
+#: A click never changes a voxel farther away than this, in mm, or in voxels where those are small.
+MAX_REACH, MAX_VOXELS = 30.0, 60
 #: Reach of a click in multiples of its distance to the border of the mask.
 REACH = 2.5
 
@@ -35,7 +35,7 @@ def correct(volume: Volume, prompts: Prompts, look: Look, reach: float = 0.0, ap
 
     A click that the mask already obeys changes nothing. How far a contradicted one reaches follows
     from how wrong the mask is there: two and a half times the distance from the click to the mask's
-    border, at least three voxels and `reach` (mm), at most `MAX_REACH`. Within that, `look` says what should
+    border, at least three voxels and `reach` (mm), at most `farthest`. Within that, `look` says what should
     flip; of it the piece that the click touches does, or with `apart` all of it.
     """
     yield Step("crop", 0.0)
@@ -105,19 +105,24 @@ def _at(patch: MaskPatch, voxels: np.ndarray) -> np.ndarray:
     return values
 
 
+def farthest(spacing_kji) -> float:
+    """How far a click may reach at most, in mm."""
+    return min(MAX_REACH, MAX_VOXELS * min(spacing_kji))
+
+
 def _region(volume: Volume, wrong) -> Region:
     """All that the clicks might reach, and a rim to see beyond it."""
     voxels = np.concatenate([points for points, _ in wrong])
     spacing = volume.geometry.spacing_kji
     region = Region(tuple(voxels.min(axis=0)), tuple(voxels.max(axis=0) + 1))
-    return region.grow(MAX_REACH, spacing).grow(2 * np.array(spacing), spacing).clip(volume.shape)
+    return region.grow(farthest(spacing), spacing).grow(2 * np.array(spacing), spacing).clip(volume.shape)
 
 
 def _flip(mask, region: Region, voxels, inside: bool, spacing, propose: Propose, least: float, apart: bool) -> None:
     """Flip, in place, what of `mask` (over `region`) the clicked voxels point at; they reach `least` mm at least."""
     clicked = np.zeros(region.shape, bool)
     clicked[tuple((voxels - region.start).T)] = True
-    reach = min(max(_reach(mask, clicked, inside, spacing), least), MAX_REACH)
+    reach = min(max(_reach(mask, clicked, inside, spacing), least), farthest(spacing))
     near = Region.of_mask(clicked).grow(reach, spacing).grow(2 * np.array(spacing), spacing).clip(region.shape)
     current, clicked = mask[near.slices], clicked[near.slices]
     distance = ndimage.distance_transform_edt(~clicked, sampling=spacing)
@@ -136,10 +141,11 @@ def _reach(mask: np.ndarray, clicked: np.ndarray, inside: bool, spacing_kji) -> 
     """How far the click may reach, in mm: from its distance to what is already right."""
     right = mask == inside
     least = 3 * float(np.cbrt(np.prod(spacing_kji)))
+    most = farthest(spacing_kji)
     if not right.any():
-        return MAX_REACH
+        return most
     distance = ndimage.distance_transform_edt(~right, sampling=spacing_kji)
-    return float(np.clip(REACH * distance[clicked].max(), min(least, MAX_REACH), MAX_REACH))
+    return float(np.clip(REACH * distance[clicked].max(), min(least, most), most))
 
 
 def _alike(grey: np.ndarray, right: np.ndarray, movable: np.ndarray, nearness: np.ndarray) -> np.ndarray:

@@ -63,6 +63,7 @@ class Geodesic:
 
     def annotate(self, volume: Volume, prompts: Prompts) -> Work:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
+        prompts = prompts.without_empty_prior()
         if prompts.prior is not None and prompts.has_clicks:
             return (yield from correct(volume, prompts, by_grey_levels(volume)))
         grid, field = yield from solve(volume, prompts)
@@ -230,8 +231,8 @@ class _Scene:
             sizes[0] = 0
             touched = np.zeros(count + 1, bool)
             touched[np.unique(parts[seeds.inside])] = True
-            touched &= sizes >= 0.05 * (sizes * touched).max() if touched[1:].any() else sizes == sizes.max()
             touched[0] = False
+            touched = touched & (sizes >= 0.05 * (sizes * touched).max()) if touched.any() else sizes == sizes.max()
             mask = touched[parts]
         box = Region.of_mask(mask).slices
         mask[box] = ndimage.binary_fill_holes(mask[box])

@@ -105,6 +105,7 @@ class PromptableNetwork:
 
     def annotate(self, volume: Volume, prompts: Prompts) -> Work:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
+        prompts = prompts.without_empty_prior()
         if _is_correction(prompts):
             low, high = prompts.box_ijk(volume.geometry)
             reach = REACH * float(np.cbrt(np.prod((high - low) * volume.geometry.spacing)))

@@ -6,19 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from aiassist.evaluation.pictures import pyplot
 from aiassist.synthesis.example import example
 
 
 def contact_sheet(path: Path, seed: int = 0, count: int = 48, cells: int = 64) -> None:
     """Write a picture of the middle slices of `count` examples, with the truth, points and clicks."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    columns = 12
+    plots, columns = pyplot(), 12
     rows = -(-count // columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(1.7 * columns, 1.9 * rows), facecolor="black")
+    figure, axes = plots.subplots(rows, columns, figsize=(1.7 * columns, 1.9 * rows), facecolor="black")
     for number, axis in enumerate(axes.flat):
         axis.set_axis_off()
         if number >= count:
@@ -37,4 +33,4 @@ def contact_sheet(path: Path, seed: int = 0, count: int = 48, cells: int = 64) -
         axis.set_title(f"{made.family}, {made.kind}", color="white", fontsize=7, pad=2)
     figure.tight_layout(pad=0.3)
     figure.savefig(path, dpi=80, facecolor="black")
-    pyplot.close(figure)
+    plots.close(figure)
