@@ -51,17 +51,16 @@ def files_below(folder: Path, *patterns: str) -> set[str]:
     return {path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)}
 
 
-def required(marker: dict[str, str] | None = None) -> dict[str, Requirement]:
-    """The requirements by name; on a computer as `marker` tells, by default this one."""
-    lines = [line.split("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf8").splitlines()]
+def required(marker: dict[str, str] | None = None, file: Path = REQUIREMENTS) -> dict[str, Requirement]:
+    """The requirements of a file by name; on a computer as `marker` tells, by default this one."""
+    lines = [line.split("#")[0].strip() for line in file.read_text(encoding="utf8").splitlines()]
     wanted = [Requirement(line) for line in lines if line]
     return {canonicalize_name(r.name): r for r in wanted if r.marker is None or r.marker.evaluate(marker)}
 
 
-def constrained() -> dict[str, str]:
+def constrained(marker: dict[str, str] | None = None) -> dict[str, Requirement]:
     """The versions of constraints.txt by name."""
-    pins = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf8"), re.MULTILINE)
-    return {canonicalize_name(name): version for name, version in pins}
+    return required(marker, ROOT / "constraints.txt")
 
 
 # What is installed
@@ -135,13 +134,15 @@ def test_versions_are_the_tested_ones_but_for_those_held_back():
     ours, pins = required(), constrained()
     assert set(ours) >= HELD_BACK
     assert {n: str(r.specifier) for n, r in ours.items() if n not in HELD_BACK} == {
-        n: f"=={pins[n]}" for n in ours if n not in HELD_BACK
+        n: str(pins[n].specifier) for n in ours if n not in HELD_BACK
     }
 
 
 def test_a_mac_with_an_intel_processor_gets_the_last_onnx_runtime_that_was_made_for_it():
     mac = required({"sys_platform": "darwin", "platform_machine": "x86_64"})
     assert str(mac["onnxruntime"].specifier) == "==1.23.2" and set(mac) == set(required())
+    pins = constrained({"sys_platform": "darwin", "platform_machine": "x86_64"})
+    assert str(pins["onnxruntime"].specifier) == "==1.23.2" and set(pins) == set(constrained())
 
 
 def test_the_list_is_complete_and_shadows_nothing_that_slicer_ships():
