@@ -57,12 +57,8 @@ class AutoSection(Section):
         volume, segmentation = self.panel.structures.nodes()  # the image may come from the views only now
         if card is None or card not in self._cards:
             raise ModelError("The chosen model is not made for this image; choose another one.")
-        self._auto.run(card, volume, segmentation, self._save_state)
+        self._auto.run(card, volume, segmentation, self.panel.save_state)
         self._changed()
-
-    def _save_state(self, segmentation) -> None:
-        if self.panel.editor.segmentationNode() is segmentation:
-            self.panel.editor.saveStateForUndo()
 
     def _changed(self) -> None:
         running = self._auto.running

@@ -126,8 +126,8 @@ class GroundTruth:
     def bring_back(self, version: dict, volume_node, segmentation_node, save_state) -> Conversation[None]:
         """Put an old version's mask into the segment of its name, made if there is none; save to make it the newest.
 
-        `save_state` is called before anything changes, once the mask is there. `StoreError` when the version is
-        another image's, or the image or its segments are gone.
+        `save_state` is called with the segmentation before anything changes, once the mask is there. `StoreError`
+        when the version is another image's, or the image or its segments are gone.
         """
         conversations, volume = self._assistant.conversations, self._assistant.studies.of(volume_node)
 
@@ -139,7 +139,7 @@ class GroundTruth:
             gone = volume_node.GetScene() is None or segmentation_node.GetScene() is None
             if gone or self._assistant.studies.of(volume_node) is not volume:
                 raise StoreError("The image was changed or removed meanwhile; choose the version again.")
-            save_state()
+            save_state(segmentation_node)
             segment_id = segment_named(segmentation_node, version["structure"])
             segment_id = segment_id or new_segment(segmentation_node, describe_structure(version["structure"]))
             write_plainly(mask, volume_node, segmentation_node, segment_id)

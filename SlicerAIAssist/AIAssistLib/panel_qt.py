@@ -186,6 +186,11 @@ class Panel:
         """The backend's models are known."""
         self.auto.models_seen()
 
+    def save_state(self, segmentation) -> None:
+        """Let the editor remember a segmentation for undo, if it is still the one in the panel."""
+        if self.editor.segmentationNode() is segmentation:
+            self.editor.saveStateForUndo()
+
     # The image that Next opened
 
     def open(self, volume) -> None:

@@ -145,12 +145,7 @@ class SaveSection(Section):
                 )
             )
 
-        self.talk(self._truth.bring_back(version, volume, segmentation, self._save_state(segmentation)), done)
-
-    def _save_state(self, segmentation):
-        """What lets the editor remember a segmentation for undo, if it is still the one in the panel."""
-        editor = self.panel.editor
-        return lambda: editor.saveStateForUndo() if editor.segmentationNode() is segmentation else None
+        self.talk(self._truth.bring_back(version, volume, segmentation, self.panel.save_state), done)
 
     # Going on
 

@@ -173,16 +173,14 @@ def on_segments_grid(labelmap: slicer.vtkOrientedImageData, segmentation_node) -
     Slicer would resample to the labelmap's grid whatever segments it changes, and those that share a layer with them.
     """
     converter, resample = slicer.vtkSegmentationConverter, slicer.vtkOrientedImageDataResample
-    segmentation, name = (
-        segmentation_node.GetSegmentation(),
-        converter.GetSegmentationBinaryLabelmapRepresentationName(),
-    )
+    segmentation = segmentation_node.GetSegmentation()
+    name = converter.GetSegmentationBinaryLabelmapRepresentationName()
     segments = [segmentation.GetNthSegment(number) for number in range(segmentation.GetNumberOfSegments())]
     layers = [layer for layer in (one.GetRepresentation(name) for one in segments) if layer and not layer.IsEmpty()]
-    reference = slicer.vtkOrientedImageData()
-    text = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
     if all(resample.DoGeometriesMatch(labelmap, layer) for layer in layers):
         return labelmap
+    reference = slicer.vtkOrientedImageData()
+    text = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
     if not text or not converter.DeserializeImageGeometry(text, reference, False):
         return labelmap
     out = slicer.vtkOrientedImageData()

@@ -44,18 +44,20 @@ class TorchRunner:
             raise DeviceMemoryError(f"The {self.device} has too little memory for the network now.") from error
 
 
-def load_network(path: Path) -> tuple[PromptableNet, int]:
+def load_network(path: Path, shape: Shape | None = None) -> tuple[PromptableNet, int]:
     """The network and its cells from a ``.safetensors`` or ``.onnx`` that training wrote.
 
     Raises
     ------
     ModelError
-        When the file is missing, damaged, or of something else.
+        When the file is missing, damaged, or of something else; with `shape` also when it is of a network of another.
     """
     state, settings = _read_onnx(path) if Path(path).suffix == ".onnx" else _read_safetensors(path)
     if not settings:
         raise ModelError(f"The weights {path} were not written by aiassist synth train.")
     net = PromptableNet(Shape(tuple(settings["widths"]), settings["blocks"], settings["fine"]))
+    if shape not in (None, net.shape):
+        raise ModelError(f"The weights {path} are those of a network of {net.shape}, not of {shape}.")
     # The head at half resolution serves training only; an ONNX file does not hold it.
     state = {**{n: t for n, t in net.state_dict().items() if n.startswith("half_head")}, **state}
     try:

@@ -128,4 +128,4 @@ def session_routes(desk: Desk) -> APIRouter:
 
 
 def _told(session: Session) -> dict:
-    return {"session_id": session.id, "image": session.study, "expiry": int(session.expires - session.made)}
+    return {"session_id": session.id, "image": session.study, "expiry": session.lives}

@@ -27,7 +27,6 @@ class Session:
     id: str
     study: str
     person: str
-    made: float
     lives: int
     expires: float
 
@@ -44,7 +43,7 @@ class Sessions:
         """A new session that lives for some seconds since its last use."""
         now = self._clock()
         lives = min(seconds, LONGEST) if seconds > 0 else USUAL
-        session = Session(secrets.token_urlsafe(16), study, person.name, now, lives, now + lives)
+        session = Session(secrets.token_urlsafe(16), study, person.name, lives, now + lives)
         with self._lock:
             self._open = {k: s for k, s in self._open.items() if s.expires > now}
             while len(self._open) >= MOST:

@@ -10,7 +10,6 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from aiassist.errors import AIAssistError
 from aiassist.files import whole_file
 from aiassist.segmenters.onnx_runner import BYTES, HALF, SCALE
 from aiassist.segmenters.torch_runner import load_network
@@ -102,10 +101,7 @@ def export_onnx(weights: Path, path: Path, eight_bits: bool = False, mean_with: 
 
     net, cells = load_network(weights)
     if mean_with is not None:
-        begun, _ = load_network(mean_with)
-        if begun.shape != net.shape:
-            raise AIAssistError(f"The weights {mean_with} are those of a network of {begun.shape}, not of {net.shape}.")
-        other = begun.state_dict()
+        other = load_network(mean_with, net.shape)[0].state_dict()
         net.load_state_dict({name: (value + other[name]) / 2 for name, value in net.state_dict().items()})
     with safe_open(weights, "pt") as file:
         meta = file.metadata()

@@ -172,10 +172,7 @@ class Trainer:
         shape = Shape(settings.widths, settings.blocks, settings.fine)
         self.net = PromptableNet(shape).to(self.device, memory_format=torch.channels_last_3d)
         if start is not None:
-            begun, _ = load_network(start)
-            if begun.shape != shape:
-                raise AIAssistError(f"The weights {start} are those of a network of {begun.shape}, not of {shape}.")
-            self.net.load_state_dict(begun.state_dict())
+            self.net.load_state_dict(load_network(start, shape)[0].state_dict())
         self.ema = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.net.parameters(), settings.rate, weight_decay=settings.decay)
         self.step = 0
