@@ -34,10 +34,7 @@ class AutoSection(Section):
         if self._auto.running:
             return
         self.ui.autoRunButton.setEnabled(bool(self._cards))
-        nothing = _(
-            "No automatic model that fits this image is installed here. Ask your server's administrator, or "
-            "import one with: aiassist models import"
-        )
+        nothing = _("No automatic model here fits this image. A server may have others: ask its administrator.")
         self.tell(nothing if self.assistant.cards and not self._cards else "")
 
     def image_changed(self) -> None:

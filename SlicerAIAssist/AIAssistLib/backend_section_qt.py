@@ -21,7 +21,7 @@ class BackendSection(Section):
         super().__init__(panel, "backendStatusLabel")
         ui = self.ui
         self._homes = [COMPUTER, SERVER, SLICER]
-        ui.whereCombo.addItems([_("This computer"), _("A server"), _("This Slicer (needs a GPU that Slicer can use)")])
+        ui.whereCombo.addItems([_("This computer"), _("A server"), _("This Slicer (for a GPU that Slicer can use)")])
         ui.whereCombo.setCurrentIndex(self._homes.index(self.logic.settings.where))
         ui.urlEdit.setText(self.logic.settings.url)
         self._show_token(self.logic.settings.url)
