@@ -115,7 +115,7 @@ def _write_ahead(connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL").close()
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > end:
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > end or not any(word in str(error) for word in ("locked", "busy")):
                 raise
             time.sleep(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,8 @@ from aiassist.prompts import Prompts
 log = logging.getLogger(__name__)
 
 INDEX = "index.sqlite"
+#: Names of the files of label versions.
+VERSION = re.compile(r"v(\d{4,})\.seg\.nrrd")
 #: Unfinished files older than this, in seconds, were left by a crash and are removed.
 STALE = 24 * 3600
 #: Why headers of a second series are not taken.
@@ -109,6 +112,8 @@ class GroundTruthStore:
             return BusyError("The index of the ground truth is in use by others; try again in a moment.")
         if "full" in said or "disk I/O" in said:
             return RoomError("The disk of the ground truth is full, or fails; nothing was changed. Make room there.")
+        if "readonly" in said:
+            return StoreError(f"The folder {self.folder} may not be written, which its index needs; use a copy of it.")
         return StoreError(
             f"The index of {self.folder} cannot be used ({error.orig}); "
             f"check its disk, or restore {INDEX} from a backup."
@@ -337,25 +342,25 @@ class GroundTruthStore:
             with self._session() as session:
                 # SQLite's transaction holds the write lock already; other databases lock the study's row.
                 session.execute(select(StudyRow.id).where(StudyRow.id == row.study).with_for_update())
-                row.number = 1 + self._last_number(session, row.study, row.key)
+                row.number = 1 + max(self._last_number(session, row.study, row.key), _last_file(home))
                 if row.parent is None:
-                    row.parent = row.number - 1
+                    row.parent = self._last_number(session, row.study, row.key)
                 row.parent = row.parent or None
                 path = self._version_path(home, row.number)
+                row.file, row.made = self._relative(path), datetime.now(UTC)
                 finished.replace(path)
                 sync(home)
-                row.file, row.made = self._relative(path), datetime.now(UTC)
                 session.add(row)
         except BaseException:
             finished.unlink(missing_ok=True)
-            self._drop_unindexed(row.study, row.key, home)
+            self._drop_unindexed(row, home)
             raise
 
-    def _drop_unindexed(self, study: str, key: str, home: Path) -> None:
-        """Remove a version's file that was renamed but never entered in the index."""
+    def _drop_unindexed(self, row: LabelRow, home: Path) -> None:
+        """Remove the file of a version that failed after it was renamed, unless the index has it all the same."""
         with suppress(StoreError), self._session() as session:
-            number = 1 + self._last_number(session, study, key)
-            self._version_path(home, number).unlink(missing_ok=True)
+            if row.file is not None and self._last_number(session, row.study, row.key) < row.number:
+                self._version_path(home, row.number).unlink(missing_ok=True)
 
     def history(self, study: str, structure: str | None = None) -> list[LabelVersion]:
         """All label versions of a study (of one structure), oldest first."""
@@ -417,3 +422,8 @@ class GroundTruthStore:
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+
+def _last_file(home: Path) -> int:
+    """The highest number of a version's file: an index that was restored from a backup may not know of it."""
+    return max((int(found[1]) for path in home.iterdir() if (found := VERSION.fullmatch(path.name))), default=0)
