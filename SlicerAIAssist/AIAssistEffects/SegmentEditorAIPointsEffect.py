@@ -89,6 +89,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         if event_id not in PRESSES or not plain:
             return False
         node, position = self.slice_node(view_widget), interactor.GetEventPosition()
+        self.session.catch_up()
         if self._mark_at(node, position, REACH * self.pixels(view_widget)):
             return event_id == vtk.vtkCommand.LeftButtonDoubleClickEvent
         world = transform(array_of(node.GetXYToRAS()), [*position, 0.0])[0]
@@ -181,7 +182,9 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
                 count=marks.count(EXTREME)
             )
         if kind == BOX:
-            return _("Click two opposite corners of a box around the structure.")
+            return _(
+                "Click two opposite corners of a box around the structure, scrolling in between; in one slice its height is guessed."
+            )
         if kind == LINE:
             return _("Click both ends of the longest diameter.")
         if self.session.can_correct or marks.outlined:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from slicer.i18n import tr as _
 
 from aiassist.engine.backend import Annotation
 from aiassist.imaging import Geometry, MaskPatch, Volume
@@ -49,19 +50,20 @@ def same(one: Prompts, other: Prompts) -> bool:
     return all(a is b or (np.shape(a) == np.shape(b) and np.allclose(a, b)) for a, b in pairs)
 
 
-def told(answer: Answer, geometry: Geometry) -> str:
-    """The volume of a mask; of a correction also what came and what went."""
+def told(answer: Answer, geometry: Geometry, held: Answer | None = None) -> str:
+    """The volume of a mask; of a correction also what came and what went, else how much the segment holds now."""
     voxel = abs(np.linalg.det(geometry.affine[:3, :3])) / 1000
     text = f"{_round(np.count_nonzero(answer.mask.mask) * voxel)} ml"
     if answer.change is None:
-        return text
+        before = _round(np.count_nonzero(held.mask.mask) * voxel) if held is not None else ""
+        return _("{now}; replaces the {before} ml of the segment").format(now=text, before=before) if before else text
     differs, now = answer.change.mask, answer.mask.within(answer.change.region)
     came, went = np.count_nonzero(differs & now), np.count_nonzero(differs & ~now)
     return f"{text} (+{_round(came * voxel)}, -{_round(went * voxel)})"
 
 
 def _round(millilitres: float) -> str:
-    return f"{millilitres:.0f}" if millilitres >= 100 else f"{millilitres:.2g}"
+    return f"{millilitres:.0f}" if millilitres >= 99.5 else f"{millilitres:.2g}"
 
 
 class Answers:

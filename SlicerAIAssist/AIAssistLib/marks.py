@@ -151,11 +151,16 @@ class Marks:
             for n in placed
         ]
 
-    def prompts(self) -> Prompts:
-        """What the points say, in voxel indices of the volume. `PromptError` for a single extreme point."""
+    def prompts(self, obeyed: int = 0) -> Prompts:
+        """What the points say, in voxel indices of the volume, but for the first so many clicks.
+
+        `PromptError` for a single extreme point.
+        """
         points: dict[str, list] = {role: [] for role in (EXTREME, LINE, BOX, POSITIVE, NEGATIVE)}
+        clicks = 0
         for role, ijk in self.places():
-            if role in points:
+            clicks += role in (POSITIVE, NEGATIVE)
+            if role in points and not (role in (POSITIVE, NEGATIVE) and clicks <= obeyed):
                 points[role].append(ijk)
         return Prompts(
             extreme_points=points[EXTREME],

@@ -24,7 +24,10 @@ from AIAssistLib.structures_section_qt import StructuresSection
 from AIAssistLib.tags import stamps_of
 
 #: The effects that the panel shows, ours first.
-EFFECTS = ("AI Points", "Smart Contour", "Paint", "Erase", "Scissors", "Islands", "Smoothing", "Threshold")
+EFFECTS = (
+    *("AI Points", "Smart Contour", "Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin"),
+    *("Threshold", "Fill between slices", "Grow from seeds", "Logical operators"),
+)
 #: Steps that can be undone; each holds a copy of the labelmap that it changed.
 UNDO = 20
 
@@ -107,6 +110,7 @@ class Panel:
         if other_image:
             self.auto.image_changed()
             self.recovery.image_changed()
+            self.saving.begin_anew()
 
     @staticmethod
     def _editor_node():
@@ -116,6 +120,7 @@ class Panel:
             node.UnRegister(None)
             node.SetSingletonTag("AIAssist")
             node.SetSaveWithScene(False)  # it would bring back the active effect, whatever module is shown then
+            node.SetOverwriteMode(node.OverwriteNone)  # finished segments stay as they are
             node = slicer.mrmlScene.AddNode(node)
         return node
 
@@ -169,6 +174,7 @@ class Panel:
         self.editor.setSegmentationNode(None)
 
     def _scene_closed(self, *_event) -> None:
+        self._editor_node().SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)  # closing resets it
         self._use_editor_node()
         if self._entered:
             self.recovery.start()

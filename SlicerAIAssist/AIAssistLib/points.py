@@ -52,8 +52,9 @@ class PointsSession:
         self._preparing: Talk | None = None
         self._again = False
         self._observed: list[tuple[object, int]] = []
-        self._ours = False
+        self._ours = self._moved = False
         self._shown: Answer | None = None
+        self._shown_of = None
         self._held: Answer | None = None
         self._drafted = False
         self._asked_of = (None, None)
@@ -129,6 +130,12 @@ class PointsSession:
         return bool(self._answers)
 
     # Marks
+
+    def catch_up(self) -> None:
+        """When a segment without new marks was changed meanwhile, as by undo: begin with what it holds now."""
+        target = self._require()
+        if not self._drafted and not self.busy and stamp_of(target.segment) != self._stamp:
+            self.begin(target)
 
     def add(self, role: str, world) -> None:
         """Put a mark at a place in the world; asks when the marks are enough. `PromptError` beyond the volume."""
@@ -211,12 +218,14 @@ class PointsSession:
     @vtk.calldata_type(vtk.VTK_INT)
     def _mark_moves(self, _node, _event, number: int) -> None:
         if not self._ours:
+            self._moved = True
             self._forget(number, self.marks.roles())
             if self._can_ask():
                 self.ask(dragging=True)
 
     def _mark_dropped(self, *_) -> None:
-        if self._ours:
+        moved, self._moved = self._moved, False
+        if self._ours or not moved:  # a mark that was only touched says nothing new
             return
         self._keep_draft()
         if self._can_ask() and not self.busy:
@@ -289,7 +298,8 @@ class PointsSession:
         stamp = stamp_of(self.target.segment)
         if stamp != self._stamp:
             mask, self._stamp = self.target.mask(), stamp
-            self._held = None if mask.region.is_empty else Answer(0, mask)
+            obeyed = self._held.clicks if self._held is not None else 0
+            self._held = None if mask.region.is_empty else Answer(obeyed, mask)
             self._answers.begin_with(self._held)
 
     def _conversation(self, began: float):
@@ -300,7 +310,8 @@ class PointsSession:
             self._answers.unknown()
             self._asked_of = (conversations, volume)
         asked, base = self.marks.prompts(), self._answers.base(clicks)
-        prompts = asked
+        # What the segment holds obeys the clicks before it, or was changed by hand since: they are not asked again.
+        prompts = asked if base is None else self.marks.prompts(self._answers.held or 0)
         if base is not None and base.version is None:
             prompts = replace(prompts, prior=base.mask)
         prompts.check(volume.geometry)
@@ -340,13 +351,13 @@ class PointsSession:
 
     def _show(self, answer: Answer) -> None:
         target = self._require()
-        self._shown = answer
+        self._shown, self._shown_of = answer, self._assistant.studies.of(target.volume_node)
         if answer.prompts is None:  # what the segment holds: nothing to accept
             self._show_nothing()
             return
         self.preview.show(answer.mask, target.volume_node, target.segmentation_node, target.segment_id, answer.change)
         self._keep_draft()
-        self._say(told(answer, self._assistant.studies.of(target.volume_node).geometry))
+        self._say(told(answer, self._shown_of.geometry, self._held))
 
     def _fail(self, error: Exception) -> None:
         self._again = False
@@ -360,7 +371,7 @@ class PointsSession:
     # Accepting
 
     def accept(self, writer: SegmentWriter, save_state: Callable[[], None]) -> None:
-        """Write the preview into the segment, and begin anew.
+        """Write the preview into the segment. The marks stay, and from then on clicks correct what it holds.
 
         Parameters
         ----------
@@ -381,9 +392,11 @@ class PointsSession:
             raise PromptError("The model is still answering; accept its answer when it is there.")
         if self.preview.mask is None:
             raise PromptError("There is no preview to accept; mark the structure first.")
-        if stamp_of(segment) != self._stamp:
+        volume = self._assistant.studies.of(target.volume_node)
+        if stamp_of(segment) != self._stamp or volume is not self._shown_of:
+            what = "segment" if volume is self._shown_of else "image"
             self.ask()
-            raise PromptError("The segment was changed meanwhile, so the model is asked again; accept its new answer.")
+            raise PromptError(f"The {what} was changed meanwhile, so the model is asked again; accept its new answer.")
         if not self._shows_the_marks():
             raise PromptError("The preview is not of the marks as they are; press Return to ask with them.")
         save_state()
@@ -392,9 +405,10 @@ class PointsSession:
             writer.write(target.volume_node, target.segmentation_node, target.segment_id, before, self.preview.mask)
         finally:
             self._stamp = stamp_of(segment)
-        keep_prompts(segment, self._shown.prompts, self._assistant.studies.of(target.volume_node))
+        keep_prompts(segment, self._shown.prompts, volume)
         segment.SetTag(MODEL, self._shown.model)
-        self.reset()
+        keep_draft(target.segmentation_node, target.segment_id, None, volume)
+        self.begin(target)
 
     def _shows_the_marks(self) -> bool:
         try:

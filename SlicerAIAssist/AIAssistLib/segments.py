@@ -130,7 +130,7 @@ class SegmentWriter:
         self.editor_node = editor_node
 
     def write(self, volume_node, segmentation_node, segment_id: str, before: MaskPatch, after: MaskPatch) -> None:
-        """Change a segment from the mask `before`, which it holds, to `after`: only what differs is touched.
+        """Change a segment where the mask `after` differs from `before`: nothing else is touched.
 
         `StudyError` when masking lets nothing of it happen.
         """
@@ -139,6 +139,7 @@ class SegmentWriter:
         if region.is_empty:
             return
         old, new = before.within(region), after.within(region)
+        was = read_mask(segmentation_node, segment_id, volume_node).within(region)
         local = ijk_to_segmentation(volume_node, segmentation_node)
         logic = slicer.vtkSlicerSegmentEditorLogic
         self._logic.SetSegmentationNode(segmentation_node)
@@ -152,7 +153,7 @@ class SegmentWriter:
         finally:
             slicer.app.resumeRender()
         now = read_mask(segmentation_node, segment_id, volume_node).within(region)
-        if (old != new).any() and (now == old).all():
+        if (old != new).any() and (now == was).all() and (was != new)[old != new].any():
             raise StudyError("Slicer's masking settings allow none of this change; look at Masking in the editor.")
 
     def _modifier(self, patch: MaskPatch, ijk_to_local: np.ndarray, segmentation_node) -> slicer.vtkOrientedImageData:

@@ -203,8 +203,9 @@ def test_thickening_is_in_millimetres():
     assert (high - low - 1)[2] * 4 == pytest.approx(12)
 
 
-def test_a_flat_box_is_left_flat():
-    assert box(Prompts(box=[[10, 8, 15], [20, 22, 15]])) == ([9.5, 7.5, 14.5], [20.5, 22.5, 15.5])
+def test_a_box_in_one_slice_is_as_high_as_it_is_wide():
+    assert box(Prompts(box=[[10, 8, 15], [20, 22, 15]])) == ([9.5, 7.5, 8.5], [20.5, 22.5, 21.5])
+    assert box(Prompts(box=[[10, 8, 15], [20, 22, 19]])) == ([9.5, 7.5, 14.5], [20.5, 22.5, 19.5])
 
 
 def test_a_line_is_the_diameter_of_a_ball():

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import slicer
 
+from aiassist.imaging import MaskPatch
 from AIAssistLib.geometry import ijk_to_world
-from AIAssistLib.segments import read_mask
+from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.tags import MODEL, PROMPTS, tag_of
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 
@@ -380,3 +381,71 @@ def test_a_view_that_shows_another_image_takes_no_marks(points, panel, slice_vie
     contour = panel.editor.activeEffect().self()
     slice_views["Red"].click(slice_views["Red"].xy(world))
     assert contour.ui.statusLabel.text.startswith("This view shows 'another'")
+
+
+def test_after_accepting_plain_clicks_correct_and_the_six_points_are_kept(points, slice_views, case):
+    click_ends(slice_views, case.ends("liver"))
+    answered(points)
+    points.ui.acceptButton.click()
+    accepted = mask_of(case, case.liver)
+    outside = np.argwhere(case.mask("liver") & ~accepted)
+    place = case.world([outside[len(outside) // 2][::-1]])[0]
+    slice_views["Red"].click(slice_views["Red"].xy(place))
+    answered(points)
+    assert points.session.marks.roles() == ["extreme"] * 6 + ["positive"]
+    points.ui.acceptButton.click()
+    stored = json.loads(tag_of(case.segmentation.GetSegmentation().GetSegment(case.liver), PROMPTS))
+    assert (len(stored["points"]), len(stored["positive"])) == (6, 1)
+
+
+def test_a_correction_leaves_alone_what_was_drawn_by_hand_where_an_earlier_click_was(points, panel, slice_views, case):
+    click_ends(slice_views, case.ends("liver"))
+    answered(points)
+    middle = case.middle("liver")
+    slice_views["Red"].click(slice_views["Red"].xy(middle))
+    answered(points)
+    points.ui.acceptButton.click()
+    panel.editor.setActiveEffectByName("")
+    accepted = mask_of(case, case.liver)
+    k = int(case.mask("liver").sum(axis=(1, 2)).argmax())
+    j, i = np.argwhere(case.mask("liver")[k]).mean(axis=0).astype(int)
+    by_hand = accepted.copy()
+    by_hand[k - 2 : k + 3, j - 2 : j + 3, i - 2 : i + 3] = False
+    write_plainly(MaskPatch.of_mask(by_hand), case.node, case.segmentation, case.liver)
+    panel.points()
+    marks = panel.editor.activeEffect().self()
+    inside = np.argwhere(by_hand)
+    far = inside[np.argmax(np.linalg.norm(3.0 * (inside - [k, j, i]), axis=1))]
+    marks.session.add("negative", case.world([far[::-1]])[0])
+    answered(marks)
+    shown = marks.session.preview.mask.to_mask(by_hand.shape)
+    changed = np.argwhere(shown != by_hand)
+    assert len(changed)
+    assert np.linalg.norm(3.0 * (changed - far), axis=1).max() <= 31
+
+
+def test_a_mark_that_is_only_touched_asks_nothing(points, slice_views, case, monkeypatch):
+    ends = case.ends("liver")
+    click_ends(slice_views, ends)
+    answered(points)
+    asked = []
+    monkeypatch.setattr(points.session, "ask", lambda dragging=False: asked.append(dragging))
+    slice_views["Green"].click(slice_views["Green"].xy(ends[0]))
+    assert points.session.marks.roles() == ["extreme"] * 6
+    assert asked == []
+
+
+def test_who_outlines_another_structure_in_a_segment_is_told_what_is_replaced(points, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    points.ui.resetButton.click()
+    click_ends(slice_views, case.ends("kidney_left"))
+    answered(points)
+    assert "replaces the" in points.ui.statusLabel.text
+
+
+def test_finished_segments_keep_their_voxels_by_default_also_after_closing_a_scene(points, panel, slice_views, case):
+    assert panel.editor.mrmlSegmentEditorNode().GetOverwriteMode() == slicer.vtkMRMLSegmentEditorNode.OverwriteNone
+    slicer.mrmlScene.Clear(0)
+    assert panel.editor.mrmlSegmentEditorNode().GetOverwriteMode() == slicer.vtkMRMLSegmentEditorNode.OverwriteNone

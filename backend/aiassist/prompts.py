@@ -180,8 +180,8 @@ class Prompts:
         """The box that the prompts say the structure fills: corners (i, j, k), border to border.
 
         From extreme points and box corners it is their own; an axis along which they say nothing is given the
-        mean extent of the others: six points that lie in a plane, fewer that span less than a tenth of their longest
-        extent. A line is a ball's diameter; a prior mask is its own box; clicks alone are a ball of `CLICK_RADIUS`.
+        mean extent of the others: six points or box corners that lie in a plane, fewer points that span less than a
+        tenth of their longest extent. A line is a ball's diameter; a prior mask is its own box; clicks alone are a ball of `CLICK_RADIUS`.
         Half a voxel is added on each side, since points mark voxel centres. `PromptError` when nothing says where.
         """
         spacing = np.asarray(geometry.spacing)
@@ -208,8 +208,8 @@ class Prompts:
         points = self.extreme_points if self.box is None else np.concatenate([self.extreme_points, self.box])
         low, high = points.min(axis=0), points.max(axis=0)
         extent = (high - low) * spacing
-        flat = (extent < 0.1 * extent.max()) & (self.box is None)
-        if len(self.extreme_points) >= 6:  # an end to each side: a long, thin structure's are its own
+        flat = extent < 0.1 * extent.max()
+        if len(self.extreme_points) >= 6 or self.box is not None:  # a long, thin structure's ends are its own
             flat &= high - low < FLAT
         if flat.any():
             grow = (extent[~flat].mean() - extent[flat]) / 2 / spacing[flat]
