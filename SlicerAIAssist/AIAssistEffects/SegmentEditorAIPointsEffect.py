@@ -49,6 +49,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         self.connect(self.ui.resetButton, "clicked()", self.reset)
         self.connect(self.ui.takeBackButton, "clicked()", self.take_back)
         self.connect(self.ui.lookButton, "clicked()", self.next_look)
+        self.connect(self.ui.addCheck, "toggled(bool)", self._adds)
 
     def _kinds(self):
         ui = self.ui
@@ -64,6 +65,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         if self.session is None:
             self.session = PointsSession(slicer.mrmlScene, self.logic.assistant, self._changed)
         self.session.begin(target)
+        self.session.set_adding(self.ui.addCheck.checked)
 
     def end(self):
         """See `AIAssistEffect.end`."""
@@ -162,6 +164,10 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
     def _chosen(self):
         self.attempt(self._changed)
 
+    def _adds(self, adding: bool):
+        if self.session is not None:
+            self.attempt(lambda: self.session.set_adding(adding))
+
     # What the person sees
 
     def _changed(self):
@@ -182,9 +188,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
                 count=marks.count(EXTREME)
             )
         if kind == BOX:
-            return _(
-                "Click two opposite corners of a box around the structure, scrolling in between; in one slice its height is guessed."
-            )
+            return _("Click two opposite corners of a box, scrolling in between; in one slice its height is guessed.")
         if kind == LINE:
             return _("Click both ends of the longest diameter.")
         if self.session.can_correct or marks.outlined:

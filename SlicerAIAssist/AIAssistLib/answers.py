@@ -50,13 +50,19 @@ def same(one: Prompts, other: Prompts) -> bool:
     return all(a is b or (np.shape(a) == np.shape(b) and np.allclose(a, b)) for a, b in pairs)
 
 
-def told(answer: Answer, geometry: Geometry, held: Answer | None = None) -> str:
-    """The volume of a mask; of a correction also what came and what went, else how much the segment holds now."""
+def told(answer: Answer, geometry: Geometry, held: MaskPatch | None = None, adds: bool = False) -> str:
+    """The volume of a mask; of a correction also what came and went, of a new outline what becomes of `held`."""
     voxel = abs(np.linalg.det(geometry.affine[:3, :3])) / 1000
     text = f"{_round(np.count_nonzero(answer.mask.mask) * voxel)} ml"
     if answer.change is None:
-        before = _round(np.count_nonzero(held.mask.mask) * voxel) if held is not None else ""
-        return _("{now}; replaces the {before} ml of the segment").format(now=text, before=before) if before else text
+        if held is None:
+            return text
+        what = (
+            _("{now}, added to the {before} ml of the segment")
+            if adds
+            else _("{now}, in place of the {before} ml before")
+        )
+        return what.format(now=text, before=_round(np.count_nonzero(held.mask) * voxel))
     differs, now = answer.change.mask, answer.mask.within(answer.change.region)
     came, went = np.count_nonzero(differs & now), np.count_nonzero(differs & ~now)
     return f"{text} (+{_round(came * voxel)}, -{_round(went * voxel)})"

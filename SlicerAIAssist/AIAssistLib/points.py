@@ -21,7 +21,7 @@ from AIAssistLib.marks import ENOUGH, EXTREME, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
 from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.studies import opened
-from AIAssistLib.tags import MODEL, keep_prompts, prompts_of, stamp_of
+from AIAssistLib.tags import MODEL, PROMPTS, keep_prompts, prompts_of, stamp_of
 from AIAssistLib.talks import Talk, sentence
 
 
@@ -57,6 +57,7 @@ class PointsSession:
         self._shown_of = None
         self._held: Answer | None = None
         self._drafted = False
+        self._adding = False
         self._asked_of = (None, None)
 
     # Beginning and ending
@@ -128,6 +129,16 @@ class PointsSession:
     def can_correct(self) -> bool:
         """Whether there is a mask that clicks would correct."""
         return bool(self._answers)
+
+    def set_adding(self, adding: bool) -> None:
+        """Whether a new outline is added to what the segment holds when it is accepted, or replaces it."""
+        self._adding = adding
+        if self.target is not None and self.preview.mask is not None:
+            self._say(self._told())
+
+    def _adds(self) -> bool:
+        """Whether the preview is a new outline that is to be added."""
+        return self._adding and self._held is not None and self._answers.held is None
 
     # Marks
 
@@ -357,7 +368,11 @@ class PointsSession:
             return
         self.preview.show(answer.mask, target.volume_node, target.segmentation_node, target.segment_id, answer.change)
         self._keep_draft()
-        self._say(told(answer, self._shown_of.geometry, self._held))
+        self._say(self._told())
+
+    def _told(self) -> str:
+        held = self._held.mask if self._held is not None else None
+        return told(self._shown, self._shown_of.geometry, held, self._adds())
 
     def _fail(self, error: Exception) -> None:
         self._again = False
@@ -400,12 +415,18 @@ class PointsSession:
         if not self._shows_the_marks():
             raise PromptError("The preview is not of the marks as they are; press Return to ask with them.")
         save_state()
+        before, after, adds = target.mask(), self.preview.mask, self._adds()
+        if adds:
+            region = before.region.union(after.region)
+            after = MaskPatch(region, before.within(region) | after.within(region))
         try:
-            before = target.mask()
-            writer.write(target.volume_node, target.segmentation_node, target.segment_id, before, self.preview.mask)
+            writer.write(target.volume_node, target.segmentation_node, target.segment_id, before, after)
         finally:
             self._stamp = stamp_of(segment)
-        keep_prompts(segment, self._shown.prompts, volume)
+        if adds:  # no points made all of it
+            segment.RemoveTag(PROMPTS)
+        else:
+            keep_prompts(segment, self._shown.prompts, volume)
         segment.SetTag(MODEL, self._shown.model)
         keep_draft(target.segmentation_node, target.segment_id, None, volume)
         self.begin(target)

@@ -435,14 +435,23 @@ def test_a_mark_that_is_only_touched_asks_nothing(points, slice_views, case, mon
     assert asked == []
 
 
-def test_who_outlines_another_structure_in_a_segment_is_told_what_is_replaced(points, slice_views, case):
+def test_another_outline_in_a_segment_replaces_what_it_holds_or_is_added_and_says_so(points, slice_views, case):
     click_ends(slice_views, case.ends("spleen"))
     answered(points)
     points.ui.acceptButton.click()
+    spleen = mask_of(case, case.liver)
     points.ui.resetButton.click()
     click_ends(slice_views, case.ends("kidney_left"))
     answered(points)
-    assert "replaces the" in points.ui.statusLabel.text
+    kidney = points.session.preview.mask.to_mask(spleen.shape)
+    assert re.fullmatch(r"\d+ ml, in place of the \d+ ml before", points.ui.statusLabel.text)
+    points.ui.addCheck.setChecked(True)
+    assert re.fullmatch(r"\d+ ml, added to the \d+ ml of the segment", points.ui.statusLabel.text)
+    points.ui.acceptButton.click()
+    points.ui.addCheck.setChecked(False)
+    assert np.array_equal(mask_of(case, case.liver), spleen | kidney)
+    assert tag_of(case.segmentation.GetSegmentation().GetSegment(case.liver), PROMPTS) == ""
+    assert points.session.marks.roles() == []
 
 
 def test_finished_segments_keep_their_voxels_by_default_also_after_closing_a_scene(points, panel, slice_views, case):
