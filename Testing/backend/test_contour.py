@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from contour_helpers import STRUCTURES, torso
@@ -13,6 +15,8 @@ from scipy.spatial import cKDTree
 from aiassist.contour import ContourSession, Plane, Ring, delete_vertex, insert_vertex, pull_vertex, rasterise, trace
 from aiassist.contour.ring import crossings, is_simple, segment_lengths, segments, signed_area
 from aiassist.contour.snap import Pull, drag, follow
+from aiassist.contour.trace import count_outlines
+from aiassist.errors import ContourError
 from aiassist.evaluation.metrics import dice
 from aiassist.imaging import Geometry, MaskPatch, Volume, finite
 
@@ -101,6 +105,26 @@ def test_holes_and_parts_are_told_apart():
     rings = trace(mask)
     assert [ring.hole for ring in rings] == [False, True, False]
     assert (rasterise(rings, mask.shape) == mask).mean() > 0.995
+
+
+def test_a_thousand_islands_are_traced_in_a_moment_and_exactly():
+    mask = np.zeros((130, 130), bool)
+    mask[1:-1:4, 1:-1:4] = mask[2:-1:4, 1:-1:4] = True
+    began = time.process_time()
+    rings = trace(mask)
+    assert time.process_time() - began < 1.0
+    assert len(rings) == 1024 and np.array_equal(rasterise(rings, mask.shape), mask)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_outlines_are_counted_as_they_are_traced(seed):
+    mask = np.random.default_rng(seed).random((25, 30)) < 0.5
+    rings = trace(mask)
+    assert count_outlines(mask) == len(rings)
+    assert np.array_equal(rasterise(rings, mask.shape), mask)
+    first_pixels = [np.argwhere(rasterise([ring], mask.shape))[0] for ring in rings]
+    assert [ring.hole for ring in rings] == [not mask[tuple(pixel)] for pixel in first_pixels]
 
 
 def test_tracing_is_deterministic():
@@ -292,9 +316,21 @@ def test_bad_pulls_are_refused(target, radius, strength, said):
         pulled(disc(), disc() * 1.0, (1, 1), 0, target, radius, strength)
 
 
+def test_a_pull_is_not_held_against_outlines_far_away(monkeypatch):
+    compared = []
+    monkeypatch.setattr(
+        "aiassist.contour.edit.crossings", lambda one, other: compared.append(other) or crossings(one, other)
+    )
+    square = np.array([[0, 0], [20, 0], [20, 20], [0, 20]], float)
+    near, far = (Ring(square + np.array(step)) for step in ([22.5, 12], [200, 12]))
+    after = pull_vertex((Ring(square), near, far), 0, 1, [23, 5], np.zeros((60, 260)), (1, 1), 3.0)
+    assert after[0].points[1].tolist() == [23, 5]
+    assert compared and all(np.array_equal(other, segments(near.points)) for other in compared)
+
+
 def test_inserting_keeps_the_outline_and_deleting_undoes_it():
     rings = tuple(trace(disc()))
-    more, ring, vertex = insert_vertex(rings, [60.3, 41.0])
+    more, ring, vertex = insert_vertex(rings, [60.3, 41.0], (1, 1))
     assert ring == 0 and len(more[0]) == len(rings[0]) + 1
     assert more[0].area == pytest.approx(rings[0].area)
     less = delete_vertex(more, 0, vertex)
@@ -303,8 +339,25 @@ def test_inserting_keeps_the_outline_and_deleting_undoes_it():
 
 def test_a_vertex_goes_to_the_nearest_stretch_of_outline_not_to_the_ring_of_the_nearest_vertex():
     long, small = Ring([[0, 0], [100, 0], [100, 20], [0, 20]]), Ring([[48, -12], [52, -12], [50, -8]])
-    rings, ring, vertex = insert_vertex((long, small), [50, -3])
+    rings, ring, vertex = insert_vertex((long, small), [50, -3], (1, 1))
     assert (ring, vertex) == (0, 1) and rings[0].points[1].tolist() == [50, 0]
+
+
+def test_a_vertex_goes_to_the_stretch_of_outline_that_is_nearest_in_mm():
+    square = Ring([[0, 0], [100, 0], [100, 20], [0, 20]])
+    rings, _, vertex = insert_vertex([square], [96, 2], (0.3, 8.0))  # 1.2 mm from the right side, 16 from the upper
+    assert vertex == 2 and np.allclose(rings[0].points[2], [100, 2])
+
+
+def test_a_session_adds_a_vertex_where_it_is_nearest_in_mm():
+    mask = np.zeros((20, 1, 140), bool)
+    mask[4:15, 0, 20:121] = True
+    geometry = Geometry.from_spacing(mask.shape, (0.3, 0.3, 8.0))
+    made = ContourSession(Volume(np.zeros(mask.shape, np.int16), geometry), MaskPatch.of_mask(mask))
+    before = made.open(1, 0)[0].points.tolist()
+    made.insert([118.5, 5.2])
+    (new,) = [point for point in made.rings[0].points.tolist() if point not in before]
+    assert abs(new[0] - 120.5) < 0.5 and abs(new[1] - 5.2) < 0.6
 
 
 def test_what_settles_stays_on_the_slice():
@@ -454,12 +507,82 @@ def test_propagation_needs_a_move():
         made.propagate(3)
 
 
+def test_a_slice_of_many_pieces_is_refused_whenever_it_is_opened():
+    mask = np.zeros((3, 90, 90), bool)
+    mask[1, ::3, ::3] = True
+    mask[0, 20:60, 20:60] = mask[2, 20:60, 20:60] = True
+    made = ContourSession(Volume(mask * 100.0, Geometry.from_spacing(mask.shape)), MaskPatch.of_mask(mask))
+    made.open(0, 0)
+    pull_out(made)
+    for _ in range(2):
+        with pytest.raises(ContourError, match="Slice 1 of the segment has 900 outlines, too many"):
+            made.open(0, 1)
+        assert made.plane is None and made.rings == ()
+    for change in (lambda: made.press([5, 5]), lambda: made.insert([5, 5]), lambda: made.delete(0, 0)):
+        with pytest.raises(ContourError, match="open one first"):
+            change()
+    assert made.undo().slices == (0,) and made.rings == ()
+    assert len(made.open(0, 2)) == 1
+
+
+def test_propagation_ends_at_a_slice_of_many_pieces():
+    mask = np.zeros((3, 90, 90), bool)
+    mask[0, ::3, ::3] = True
+    mask[1:, 20:60, 20:60] = True
+    made = ContourSession(Volume(mask * 100.0, Geometry.from_spacing(mask.shape)), MaskPatch.of_mask(mask))
+    made.open(0, 1)
+    pull_out(made)
+    assert made.propagate(1).slices == (2,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: made.insert([30, 40]),
+        lambda made: made.delete(0, 3),
+        lambda made: made.propagate(1),
+    ],
+)
+def test_nothing_else_is_changed_while_a_vertex_is_pulled(change):
+    made, held = half_way()
+    with pytest.raises(ContourError, match="let go of it first"):
+        change(made)
+    assert made.result().region.is_empty
+    assert made.release().place.tolist() == held.tolist()
+    assert np.array_equal(rasterise(made.rings, (60, 60)), made.result().over(made._before).to_mask((1, 60, 60))[0])
+
+
+def test_pressing_anew_drops_the_drag_before():
+    made, _ = half_way()
+    start = made._drag[2]
+    made.press([40, 30])
+    assert made.rings is start and made.release() is None
+
+
+def half_way() -> tuple[ContourSession, np.ndarray]:
+    """A session in the middle of a drag, and where the vertex is."""
+    mask = np.zeros((1, 60, 60), bool)
+    mask[0, 20:40, 20:40] = True
+    made = ContourSession(Volume(mask * 100.0, Geometry.from_spacing(mask.shape)), MaskPatch.of_mask(mask))
+    made.open(0, 0)
+    made.press([20, 30])
+    made.drag([5, 30])
+    return made, np.array([5.0, 30.0])
+
+
 def test_an_empty_slice_has_nothing_to_hold():
     made, _, _ = session()
     assert made.open(0, 0) == ()
     assert made.press([5, 5]) is None and made.release() is None and made.insert([5, 5]) is None
     with pytest.raises(ValueError, match="press"):
         made.drag([5, 5])
+
+
+@pytest.mark.parametrize("point", [[np.nan, 5], [5, np.inf], [1, 2, 3]])
+def test_only_points_are_pressed(point):
+    made, _, _ = session()
+    with pytest.raises(ContourError, match="is not a point"):
+        made.press(point)
 
 
 def test_not_finite_pixels_and_constant_slices_do_no_harm():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from pathlib import Path
 
 from aiassist.commands.shared import check_no_input, check_picture, point
@@ -79,6 +80,8 @@ def snap_mask(options) -> None:
             raise AIAssistError(f"{output} cannot be both the mask and the picture; give one of them another name.")
     if options.propagate < 0:
         raise ContourError(f"--propagate is {options.propagate}; use 0 or more slices.")
+    _check_finite("--from", options.start)
+    _check_finite("--to", options.target)
     volume = read_volume(options.image)
     mask = MaskPatch.of_mask(_structure(read_labelmap(options.mask, like=volume).voxels, options))
     session = ContourSession(volume, mask, options.distance)
@@ -105,6 +108,11 @@ def snap_mask(options) -> None:
         draw_change(options.picture, session, before, start, target)
     changed = ", ".join(map(str, sorted(slices))) or "none"
     print(f"{output}: {options.axis} slices changed: {changed}.")
+
+
+def _check_finite(name: str, place: list[float]) -> None:
+    if not all(map(isfinite, place)):
+        raise ContourError(f"{name} is {','.join(map(str, place))}, which is not a point; use finite indices I,J,K.")
 
 
 def _structure(labels, options):

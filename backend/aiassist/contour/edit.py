@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aiassist.contour.ring import Ring, crossings, following, is_simple, segments
+from aiassist.contour.ring import Ring, check_point, crossings, following, is_simple, segments
 from aiassist.contour.snap import Pull, drag, follow
 from aiassist.errors import ContourError
 
@@ -60,7 +60,7 @@ def pull_vertex(
     ContourError
         When the target is not finite, the radius is negative or no number, or strength is not within 0 and 1.
     """
-    target = _checked(target, grey.shape)
+    target = _within(check_point(target), grey.shape)
     if not radius >= 0:
         raise ContourError(f"The radius {radius} is not a length in mm.")
     if not 0 <= strength <= 1:
@@ -76,13 +76,6 @@ def pull_vertex(
         if is_valid(rings, ring, points, pull.moves):
             return _with(rings, ring, points)
     return _with(rings, ring, _stopped(rings, ring, pull, spacing))
-
-
-def _checked(target, shape) -> np.ndarray:
-    target = np.asarray(target, dtype=float)
-    if target.shape != (2,) or not np.isfinite(target).all():
-        raise ContourError(f"The place {target.tolist()} is not a point (x, y).")
-    return _within(target, shape)
 
 
 def _within(points: np.ndarray, shape) -> np.ndarray:
@@ -117,29 +110,48 @@ def is_valid(rings: Sequence[Ring], ring: int, points: np.ndarray, moved: np.nda
     if not is_simple(points, moved):
         return False
     mine = segments(points)[moved | following(moved)]
-    others = [segments(other.points) for number, other in enumerate(rings) if number != ring]
-    return not any(len(crossings(mine, other)) for other in others)
+    low, high = mine.min(axis=(0, 1)), mine.max(axis=(0, 1))
+    others = [other for number, other in enumerate(rings) if number != ring and _overlap(other.box, low, high)]
+    return not any(len(crossings(mine, segments(other.points))) for other in others)
 
 
-def insert_vertex(rings: Sequence[Ring], point) -> tuple[tuple[Ring, ...], int, int]:
-    """A new vertex where the outlines come nearest to `point` ``(x, y)``; the rings, which ring, and its vertex.
+def _overlap(box: tuple[np.ndarray, np.ndarray], low: np.ndarray, high: np.ndarray) -> bool:
+    return bool((box[0] <= high).all() and (box[1] >= low).all())
 
-    No outline changes. `ContourError` when the point is not finite or there is no ring.
+
+def insert_vertex(rings: Sequence[Ring], point, spacing) -> tuple[tuple[Ring, ...], int, int]:
+    """A new vertex where the outlines come nearest to a point; no outline changes.
+
+    Parameters
+    ----------
+    rings : sequence of Ring
+    point : array_like
+        ``(x, y)`` in pixels.
+    spacing : array_like
+        ``(x, y)`` in mm: nearest is what is nearest in mm.
+
+    Returns
+    -------
+    (tuple of Ring, int, int)
+        The rings, and which ring and vertex is new.
+
+    Raises
+    ------
+    ContourError
+        When the point is not finite or there is no ring.
     """
-    point = np.asarray(point, dtype=float)
-    if point.shape != (2,) or not np.isfinite(point).all():
-        raise ContourError(f"The place {point.tolist()} is not a point (x, y).")
+    point, spacing = check_point(point), np.asarray(spacing, dtype=float)
     if not rings:
         raise ContourError("There is no outline to add a vertex to.")
-    found = [_nearest_place(ring, point) for ring in rings]
-    ring = int(np.argmin([np.linalg.norm(place - point) for _, place in found]))
+    found = [_nearest_place(ring.points * spacing, point * spacing) for ring in rings]
+    ring = int(np.argmin([np.linalg.norm(place - point * spacing) for _, place in found]))
     vertex, place = found[ring]
-    return _with(rings, ring, np.insert(rings[ring].points, vertex, place, axis=0)), ring, vertex
+    return _with(rings, ring, np.insert(rings[ring].points, vertex, place / spacing, axis=0)), ring, vertex
 
 
-def _nearest_place(ring: Ring, point: np.ndarray) -> tuple[int, np.ndarray]:
-    """Where an outline comes nearest to a point, but not on top of a vertex, and the number of the next vertex."""
-    parts = segments(ring.points)
+def _nearest_place(outline: np.ndarray, point: np.ndarray) -> tuple[int, np.ndarray]:
+    """Where an outline (n, 2) is nearest to a point, but not on a vertex, and the next vertex's number; all in mm."""
+    parts = segments(outline)
     along = parts[:, 1] - parts[:, 0]
     share = ((point - parts[:, 0]) * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-12)
     places = parts[:, 0] + share.clip(0.05, 0.95)[:, np.newaxis] * along

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -52,6 +53,19 @@ class Ring:
     def area(self) -> float:
         """Enclosed area in square pixels, never negative."""
         return abs(signed_area(self.points))
+
+    @cached_property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest ``(x, y)`` of the vertices."""
+        return self.points.min(axis=0), self.points.max(axis=0)
+
+
+def check_point(point) -> np.ndarray:
+    """The point as an array ``(x, y)``, or `ContourError` when it is none, or not finite."""
+    point = np.asarray(point, dtype=float)
+    if point.shape != (2,) or not np.isfinite(point).all():
+        raise ContourError(f"The place {point.tolist()} is not a point (x, y).")
+    return point
 
 
 def signed_area(points: np.ndarray) -> float:

@@ -9,13 +9,15 @@ import numpy as np
 from aiassist.contour.edit import delete_vertex, insert_vertex, pull_vertex
 from aiassist.contour.plane import Plane
 from aiassist.contour.rasterise import rasterise
-from aiassist.contour.ring import Ring
-from aiassist.contour.trace import DISTANCE, trace
+from aiassist.contour.ring import Ring, check_point
+from aiassist.contour.trace import DISTANCE, count_outlines, trace
 from aiassist.errors import ContourError
 from aiassist.imaging import MaskPatch, Region, Volume, finite
 
 #: Neighbours within this many mm along the outline follow, unless asked otherwise.
 RADIUS = 20.0
+#: A slice with more outlines cannot be corrected by them: it is noise, and would take seconds to trace.
+MOST_OUTLINES = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +88,34 @@ class ContourSession:
         self.rings: tuple[Ring, ...] = ()
 
     def open(self, axis: int, index: int) -> tuple[Ring, ...]:
-        """Show a slice across array axis 0, 1 or 2 (k, j, i); its rings. A drag that was under way is dropped."""
-        self.plane = Plane(self.volume.geometry, axis, index)
-        self._grey = finite(self.plane.of(self.volume.voxels))
-        self._drag = None
-        self.rings = self._trace(self.plane)
+        """Show a slice across array axis 0, 1 or 2 (k, j, i); its rings. A drag that was under way is dropped.
+
+        `ContourError` when there is no such slice, or more than `MOST_OUTLINES` on it: then none is open.
+        """
+        plane = Plane(self.volume.geometry, axis, index)
+        self.plane, self.rings, self._drag = None, (), None
+        self.rings = self._trace(plane)
+        self.plane, self._grey = plane, finite(plane.of(self.volume.voxels))
         return self.rings
 
     def _trace(self, plane: Plane) -> tuple[Ring, ...]:
-        return tuple(trace(plane.of(self._mask), plane.spacing, self.distance))
+        mask = plane.of(self._mask)
+        if (count := count_outlines(mask)) > MOST_OUTLINES:
+            raise ContourError(
+                f"Slice {plane.index} of the segment has {count:,} outlines, too many to correct; drop small pieces "
+                "with Islands, or small holes with Smoothing, first."
+            )
+        return tuple(trace(mask, plane.spacing, self.distance))
+
+    def _trace_if_few(self, plane: Plane) -> tuple[Ring, ...]:
+        try:
+            return self._trace(plane)
+        except ContourError:
+            return ()
 
     def nearest(self, point) -> tuple[int, int] | None:
         """Ring and vertex nearest to a point in mm; None on a slice without outlines."""
-        spacing, point = self._open().spacing, np.asarray(point, dtype=float)
+        spacing, point = self._open().spacing, check_point(point)
         gaps = [np.linalg.norm((ring.points - point) * spacing, axis=1) for ring in self.rings]
         if not gaps:
             return None
@@ -106,7 +123,12 @@ class ContourSession:
         return ring, int(np.argmin(gaps[ring]))
 
     def press(self, point) -> tuple[int, int] | None:
-        """Take hold of the vertex nearest to a point; None, and nothing is held, on a slice without outlines."""
+        """Take hold of the vertex nearest to a point; None, and nothing is held, on a slice without outlines.
+
+        A drag that was under way is dropped.
+        """
+        if self._drag is not None:
+            self.rings = self._drag[2]
         held = self.nearest(point)
         self._drag = (*held, self.rings) if held is not None else None
         return held
@@ -138,16 +160,23 @@ class ContourSession:
         return self._keep("move vertex", start, self.rings, self.rings[ring].points[vertex])
 
     def insert(self, point) -> Edit | None:
-        """Add a vertex to the outline where it comes nearest to a point."""
-        self._open()
+        """Add a vertex to the outline where it comes nearest to a point. `ContourError` while a vertex is pulled."""
+        plane = self._released()
         if not self.rings:
             return None
-        rings, _, _ = insert_vertex(self.rings, point)
+        rings, _, _ = insert_vertex(self.rings, point, plane.spacing)
         return self._keep("insert vertex", self.rings, rings)
 
     def delete(self, ring: int, vertex: int) -> Edit | None:
-        """Remove a vertex."""
+        """Remove a vertex. `ContourError` while one is pulled, or when outlines would cross."""
+        self._released()
         return self._keep("delete vertex", self.rings, delete_vertex(self.rings, ring, vertex))
+
+    def _released(self) -> Plane:
+        """The open slice, when no vertex is being pulled."""
+        if self._drag is not None and self.rings is not self._drag[2]:
+            raise ContourError("A vertex is being pulled; let go of it first.")
+        return self._open()
 
     def _keep(self, name: str, before: tuple[Ring, ...], after: tuple[Ring, ...], place=None) -> Edit | None:
         change = self._change(self._open(), before, after)
@@ -194,7 +223,7 @@ class ContourSession:
         self._show(edit, side)
         open_changed = any(change.plane == self.plane for change in edit.changes)
         if self.plane is not None and not open_changed:
-            self.rings = self._trace(self.plane)
+            self.rings = self._trace_if_few(self.plane)
         return edit
 
     def propagate(self, slices: int, radius: float = RADIUS, strength: float = 1.0) -> Edit | None:
@@ -202,14 +231,15 @@ class ContourSession:
 
         On each, the vertex nearest to where the moved one was is pulled the same way, by less the farther
         the slice is, and settles with its neighbours on that slice's own border. A side ends at the first slice
-        without an outline there.
+        without an outline there, or with too many.
 
         Returns
         -------
         Edit or None
-            Says which slices changed; None when none did. `ContourError` without a move to carry on.
+            Says which slices changed; None when none did. `ContourError` without a move to carry on, or while
+            a vertex is pulled.
         """
-        plane = self._open()
+        plane = self._released()
         latest = self._done[-1] if self._done else None
         if latest is None or latest.name != "move vertex" or latest.changes[0].plane != plane:
             raise ContourError("There is no move of a vertex on this slice to carry on; move one first.")
@@ -229,7 +259,7 @@ class ContourSession:
         return self._do(Edit("propagate", tuple(changes))) if changes else None
 
     def _carry(self, plane: Plane, place, step, radius: float, strength: float) -> SliceChange | None:
-        rings = self._trace(plane)
+        rings = self._trace_if_few(plane)
         gaps = [np.linalg.norm((ring.points - place) * plane.spacing, axis=1) for ring in rings]
         most = max(2 * self.distance, float(np.linalg.norm(step * plane.spacing)))
         if not gaps or min(gap.min() for gap in gaps) > most:
