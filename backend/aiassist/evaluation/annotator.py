@@ -73,15 +73,16 @@ def sloppy_click(truth: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
 def starting_prompts(truth: np.ndarray, geometry: Geometry, rng: np.random.Generator) -> dict[str, Prompts]:
     """The other ways to begin: one click, a box, a line, a scribble, a spoiled prior mask.
 
-    `truth` is a mask of the whole volume.
+    `truth` is a mask of the whole volume. There is no line where its deepest slice has one voxel of it only.
     """
     region = Region.of_mask(truth)
     low, high = np.array(region.start[::-1], float), np.array(region.stop[::-1], float) - 1
     centre = deepest(truth, geometry.spacing_kji)
+    line = _longest_in_slice(truth[int(centre[2])], centre[2], geometry)
     return {
         "one click": Prompts(positive=[centre]),
         "box": Prompts(box=[low, high]),
-        "line": Prompts(line=_longest_in_slice(truth[int(centre[2])], centre[2], geometry)),
+        **({"line": Prompts(line=line)} if (line[0] != line[1]).any() else {}),
         "scribble": Prompts(scribbles=[Scribble(_stroke(truth, region))]),
         "spoiled prior": Prompts(
             extreme_points=extreme_points(truth, rng), prior=spoil(truth, geometry.spacing_kji, rng)

@@ -48,18 +48,28 @@ class Seeded:
         yield Step("crop", 0.0)
         low, high = prompts.box_ijk(volume.geometry)
         grid = WorkingGrid.around(low, high, volume.geometry, self._cells, margin=0.2)
-        radius, allowed = grid.ellipsoid(low, high)
-        seeds = np.where(radius <= CORE, INSIDE, np.where(allowed, 0, OUTSIDE)).astype(np.uint8)
-        for points, label in _strokes(prompts):
-            seeds[_blob(grid, points)] = label
+        seeds = _seeds(grid, low, high, prompts)
         yield Step("pass", 0.2)
-        share = self._grow(grid.sample(volume), seeds, grid.spacing)
+        if all((seeds == label).any() for label in (INSIDE, OUTSIDE, 0)):
+            share = self._grow(grid.sample(volume), seeds, grid.spacing)
+        else:  # nothing to decide between
+            share = seeds != OUTSIDE if (seeds == INSIDE).any() else seeds == INSIDE
         yield Step("paste", 0.8)
         found = MaskPatch(grid.region, grid.to_voxels(share) > 0.5)
         region = region_with_clicks(found.region, prompts)
         mask = found.within(region)
         force_clicks(mask, region, prompts)
         return MaskPatch(region, mask)
+
+
+def _seeds(grid: WorkingGrid, low: np.ndarray, high: np.ndarray, prompts: Prompts) -> np.ndarray:
+    """What a person would paint; in a box of few slices no cell lies in the very middle, but the nearest ones do."""
+    radius, allowed = grid.ellipsoid(low, high)
+    core = radius**2 <= CORE**2 + radius.min() ** 2
+    seeds = np.where(core, INSIDE, np.where(allowed, 0, OUTSIDE)).astype(np.uint8)
+    for points, label in _strokes(prompts):
+        seeds[_blob(grid, points)] = label
+    return seeds
 
 
 def _strokes(prompts: Prompts):

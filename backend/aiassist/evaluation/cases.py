@@ -19,6 +19,8 @@ MIN_VOXELS = 100
 MIN_SHARE = 0.9
 #: Components of many-lesion labels count from this many voxels.
 MIN_COMPONENT = 30
+#: What each entry of a manifest says.
+KEYS = ("case", "value", "name", "stratum", "nsd_mm", "split", "truth", "single", "per_component")
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class Structure:
         return f"{self.case}: {self.name}{part}"
 
     def load(self) -> tuple[Volume, np.ndarray]:
-        """The image and the bool mask ``(k, j, i)`` of the truth."""
+        """The image and the bool mask ``(k, j, i)`` of the truth; `ImageError` when the label does not hold it."""
         volume, labelmap = load_case(self.folder)
-        mask = labelmap == self.value
+        mask = _mask_of(self.folder, labelmap, self.value, self.name)
         if self.component:
             mask = components(mask)[0] == self.component
         return volume, mask
@@ -63,6 +65,14 @@ def load_case(folder: Path) -> tuple[Volume, np.ndarray]:
     """Image and labelmap of a case; the last one is kept."""
     volume = read_volume(folder / "image.nii.gz")
     return volume, read_labelmap(folder / "label.nii.gz", like=volume).voxels
+
+
+def _mask_of(folder: Path, labelmap: np.ndarray, value: int, name: str) -> np.ndarray:
+    mask = labelmap == value
+    if not np.any(mask):
+        label = folder / "label.nii.gz"
+        raise ImageError(f"{label} does not hold the value {value!r} of {name!r}; leave it out of the manifest.")
+    return mask
 
 
 def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,12 +86,13 @@ def find_structures(cases: str | Path) -> list[Structure]:
 
     A case is a folder with ``image.nii.gz`` and ``label.nii.gz`` (and ``meta.json`` for names). A
     ``manifest.json`` in the folder, or beside it, says which structures count; without one it is
-    every label of 100 voxels of which 90 % hang together.
+    every label of 100 voxels of which 90 % hang together. Another program's ``manifest.json``, which is
+    no list of cases, does not count.
 
     Raises
     ------
     ImageError
-        When there is no case.
+        When there is no case, or a manifest or ``meta.json`` is damaged, or names what the label does not hold.
     """
     cases = Path(cases)
     if not cases.exists():
@@ -104,20 +115,38 @@ def _is_case(folder: Path) -> bool:
 def _manifest(cases: Path) -> list[dict]:
     for place in (cases, cases.parent, cases.parent.parent):
         path = place / "manifest.json"
-        if path.is_file():
-            try:
-                return json.loads(path.read_text(encoding="utf8"))
-            except ValueError as error:
-                raise ImageError(f"{path} is not valid JSON: {error}.") from error
+        if path.is_file() and _names_cases(entries := _read_json(path)):
+            for number, entry in enumerate(entries, 1):
+                _check_entry(path, number, entry)
+            return entries
     return []
 
 
+def _read_json(path: Path):
+    try:
+        return json.loads(path.read_text(encoding="utf8"))
+    except ValueError as error:
+        raise ImageError(f"{path} is not valid JSON: {error}.") from error
+
+
+def _names_cases(entries) -> bool:
+    return isinstance(entries, list) and any(isinstance(entry, dict) and "case" in entry for entry in entries)
+
+
+def _check_entry(path: Path, number: int, entry) -> None:
+    missing = [key for key in KEYS if not isinstance(entry, dict) or key not in entry]
+    if missing:
+        raise ImageError(f"Entry {number} of {path} lacks {missing[0]!r}; give each entry {', '.join(KEYS)}.")
+
+
 def _from_manifest(folder: Path, entries: list[dict]) -> list[Structure]:
+    labelmap = read_labelmap(folder / "label.nii.gz").voxels
     found = []
     for entry in entries:
+        mask = _mask_of(folder, labelmap, entry["value"], entry["name"])
         parts = [0] if entry["single"] else []
         if entry["per_component"]:
-            _, sizes = components(load_case(folder)[1] == entry["value"])
+            _, sizes = components(mask)
             parts = [n + 1 for n, size in enumerate(sizes) if size >= MIN_COMPONENT]
         name = entry["name"] if entry["name"] != "?" else f"label {entry['value']}"
         for part in parts:
@@ -138,22 +167,26 @@ def _from_manifest(folder: Path, entries: list[dict]) -> list[Structure]:
 
 def _from_labels(folder: Path) -> list[Structure]:
     volume, labelmap = load_case(folder)
-    meta = _meta(folder)
+    names, modality = _meta(folder)
     found = []
-    for value in np.unique(labelmap)[1:].tolist():
+    for value in np.unique(labelmap[labelmap != 0]).tolist():
         _, sizes = components(labelmap == value)
         if sizes.sum() < MIN_VOXELS or sizes.max() < MIN_SHARE * sizes.sum():
             continue
-        name = meta.get("labels", {}).get(str(value), [f"label {value}"])[0]
-        found.append(
-            Structure(folder, value, name, meta.get("modality", "all"), default_tolerance(volume.geometry.spacing))
-        )
+        name = names.get(str(value), f"label {value}")
+        found.append(Structure(folder, value, name, modality, default_tolerance(volume.geometry.spacing)))
     return found
 
 
-def _meta(folder: Path) -> dict:
+def _meta(folder: Path) -> tuple[dict[str, str], str]:
+    """Names of the label's values, and the modality; a value's name is a text, or the first of a list."""
     path = folder / "meta.json"
-    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    meta = _read_json(path) if path.is_file() else {}
+    labels = meta.get("labels", {}) if isinstance(meta, dict) else None
+    if not isinstance(labels, dict):
+        raise ImageError(f'{path} does not name the labels; write {{"labels": {{"1": "liver"}}}}, or remove it.')
+    names = {value: name[0] if isinstance(name, list) and name else name for value, name in labels.items()}
+    return {value: name for value, name in names.items() if isinstance(name, str)}, str(meta.get("modality") or "all")
 
 
 def default_tolerance(spacing) -> float:

@@ -22,6 +22,8 @@ from aiassist.prompts import Prompts, extreme_points
 
 #: Views as (title, axis of the (k, j, i) array that is cut).
 VIEWS = (("axial", 0), ("coronal", 1), ("sagittal", 2))
+#: A view is at most this many times as wide as high, or as high as wide; thinner slabs leave the rest of it empty.
+WIDEST = 4.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def draw_slices(path: Path, volume: Volume, outlines: Sequence[Outline], title: 
     sizes = np.array(grey.shape) * upright.spacing
     shapes = [(sizes[1], sizes[2]), (sizes[0], sizes[2]), (sizes[0], sizes[1])]
     height = 4.6
-    widths = [height * w / h for h, w in shapes]
+    widths = [height * float(np.clip(w / h, 1 / WIDEST, WIDEST)) for h, w in shapes]
     figure, axes = plots.subplots(
         1,
         3,

@@ -110,7 +110,7 @@ def _summary_table(model: str, results: list[Result], plan: Plan) -> Table:
             row(f"{course}: {title}", lambda p, c=course, n=name: p[c][n], kind)
     table.add_section()
     for start in parts["all"]["starts"]:
-        row(f"Dice from {start}", lambda p, s=start: p["starts"][s])
+        row(f"Dice from {start}", lambda p, s=start: p["starts"].get(s))
     table.add_section()
     for name, title in (("call", "a call"), ("pass", "the model's pass"), ("around", "everything around it")):
         for quantile in ("p50", "p95"):

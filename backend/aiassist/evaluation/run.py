@@ -5,17 +5,23 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import SimpleITK as sitk
 
 from aiassist.engine import LocalBackend
+from aiassist.errors import AIAssistError, MissingExtraError
 from aiassist.evaluation.baselines import comparable
 from aiassist.evaluation.cases import Structure
 from aiassist.evaluation.measure import Plan, Result, measure
+
+#: Windows waits for no more processes than this at once.
+MOST_ON_WINDOWS = 61
 
 _backend: LocalBackend | None = None
 
@@ -36,8 +42,13 @@ def evaluate(
         Processes; one per core when absent. One means this process.
     progress : callable
         Called with the number done, the total, and the title of the structure just done.
+
+    Raises
+    ------
+    AIAssistError
+        When a structure cannot be measured, with its title, or when the system ends a process.
     """
-    workers = min(workers or os.cpu_count() or 1, max(len(structures), 1))
+    workers = _count(workers, len(structures))
     if workers == 1:
         _start_worker(threads=None)
         found = {}
@@ -47,6 +58,12 @@ def evaluate(
     else:
         found = _in_parallel(structures, plan, workers, progress)
     return [result for number in sorted(found) for result in found[number]]
+
+
+def _count(workers: int | None, structures: int) -> int:
+    """How many processes there should be."""
+    workers = min(workers or os.cpu_count() or 1, max(structures, 1))
+    return min(workers, MOST_ON_WINDOWS) if sys.platform == "win32" else workers
 
 
 def _in_parallel(structures, plan, workers, progress) -> dict[int, list[Result]]:
@@ -60,6 +77,11 @@ def _in_parallel(structures, plan, workers, progress) -> dict[int, list[Result]]
                 number = tasks[task]
                 found[number] = task.result()
                 progress(len(found), len(structures), structures[number].title)
+        except BrokenProcessPool as error:
+            raise AIAssistError(
+                f"One of {workers} processes was ended from outside, most likely for want of memory; "
+                f"use fewer, for example --workers {max(workers // 2, 1)}."
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in set(multiprocessing.active_children()) - others:
@@ -96,4 +118,12 @@ def _start_worker(threads: int | None) -> None:
 
 
 def _measure(structure: Structure, plan: Plan) -> list[Result]:
-    return measure(structure, plan, _backend)
+    try:
+        return measure(structure, plan, _backend)
+    except MissingExtraError:
+        raise
+    except (AIAssistError, OSError) as error:
+        raise AIAssistError(f"{structure.title} cannot be measured: {error}") from error
+    except Exception as error:
+        error.add_note(f"This happened while {structure.title} was measured.")
+        raise

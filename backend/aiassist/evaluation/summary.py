@@ -76,7 +76,12 @@ def _mean_nsd(result: Result, clicks: int, course: str) -> float:
 
 
 def _starts(results: list[Result]) -> dict[str, float]:
-    return {name: macro(results, lambda r, name=name: float(np.mean(r.starts[name]))) for name in results[0].starts}
+    """Mean Dice of each way to begin, over the results that have it."""
+    found = {}
+    for name in dict.fromkeys(name for result in results for name in result.starts):
+        those = [result for result in results if name in result.starts]
+        found[name] = macro(those, lambda r, name=name: float(np.mean(r.starts[name])))
+    return found
 
 
 def _times(results: list[Result]) -> dict:
