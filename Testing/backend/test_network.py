@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from aiassist import cli
 from aiassist.errors import ModelError
@@ -67,6 +68,13 @@ def test_it_is_the_default_and_small_and_says_what_it_learned_from():
     assert sum((FOLDER / file).stat().st_size for file in ("weights.onnx", "corrections.onnx")) <= 16 * 2**20
     assert card.licence == "Apache-2.0" and "synthetic" in card.provenance
     assert {"dice, mean over strata", "steps", "hours"} <= set(card.metrics)
+
+
+def test_no_extreme_point_is_left_far_from_the_answer():
+    duodenum = torso()[1] == 19
+    points = extreme_points(duodenum, np.random.default_rng([0, 0, 19]))
+    away = ndimage.distance_transform_edt(~segment(Prompts(extreme_points=points)))
+    assert away[tuple(points[:, ::-1].astype(int).T)].max() <= 4  # 8 where the answer ends without a click there
 
 
 @pytest.mark.parametrize("name", FLOORS)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from aiassist.imaging import Region
-from aiassist.segmenters.second_thoughts import better_points
+from aiassist.segmenters.second_thoughts import better_points, unreached
 
 #: Six extreme points of the box from 10 to 50 along every axis.
 POINTS = np.array([[10, 30, 30], [50, 30, 30], [30, 10, 30], [30, 50, 30], [30, 30, 10], [30, 30, 50]], float)
@@ -45,3 +45,14 @@ def test_points_in_one_slice_say_nothing_of_the_axis_across_it():
     flat = POINTS * [1, 1, 0] + [0, 0, 5]
     moved = better_points(flat, Region((2, 10, 10), (9, 51, 53)))
     assert np.allclose(moved - flat, [[0, 0, 0], [1, 0, 0], *[[0, 0, 0]] * 4])
+
+
+def test_points_are_unreached_beyond_four_cells_or_voxels_where_those_are_larger():
+    answer = np.zeros((20, 20, 20), bool)
+    answer[8:12, 8:12, 8:12] = True
+    points = np.array([[10, 10, 15], [10, 10, 16], [3, 10, 10], [10, 25, 10]])
+    assert unreached(points, answer, np.ones(3)).tolist() == [False, True, True, True]
+    assert unreached(points, answer, np.full(3, 3.0)).tolist() == [False, True, True, True]
+    assert unreached(points, answer, np.array([1.0, 1.0, 0.5])).tolist() == [False, False, True, True]
+    assert unreached(points, np.zeros_like(answer), np.ones(3)).all()
+    assert not len(unreached(np.zeros((0, 3)), answer, np.ones(3)))

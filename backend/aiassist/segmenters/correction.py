@@ -7,6 +7,7 @@ may only add and a negative only remove, within a reach in mm.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from typing import TypeVar
 
 import numpy as np
 from scipy import ndimage
@@ -26,6 +27,7 @@ REACH = 2.5
 #: Says which voxels of a region should flip. Takes the region, and over it: which voxels are right as they
 #: are, which may move, and how near (0 at the click, 1 at the end of its reach) each is.
 Propose = Callable[[Region, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Result = TypeVar("Result")
 #: Looks at clicked voxels (n, 3), what they should be, and the mask so far; yields steps, returns a `Propose`.
 Look = Callable[[np.ndarray, bool, MaskPatch], Generator[Step, None, Propose]]
 
@@ -52,7 +54,7 @@ def correct(volume: Volume, prompts: Prompts, look: Look, reach: float = 0.0, ap
         if not len(voxels):  # an earlier click put it right
             continue
         so_far = MaskPatch(region, mask).over(prompts.prior)
-        propose = yield from _part(look(voxels, inside, so_far), 0.1 + number * share, share)
+        propose = yield from part(look(voxels, inside, so_far), 0.1 + number * share, share)
         _flip(mask, region, voxels, inside, volume.geometry.spacing_kji, propose, reach, apart)
     yield Step("paste", 0.9)
     force_clicks(mask, region, prompts)
@@ -60,7 +62,7 @@ def correct(volume: Volume, prompts: Prompts, look: Look, reach: float = 0.0, ap
     return MaskPatch(changed.shift(region.start), mask[changed.slices])
 
 
-def _part(steps: Generator[Step, None, Propose], start: float, share: float) -> Generator[Step, None, Propose]:
+def part(steps: Generator[Step, None, Result], start: float, share: float) -> Generator[Step, None, Result]:
     """Steps whose fractions are those of a share of the work that begins at `start`."""
     while True:
         try:

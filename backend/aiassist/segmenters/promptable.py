@@ -13,13 +13,13 @@ from scipy import ndimage
 from aiassist.imaging import MaskPatch, Region, Volume, finite
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work, run
-from aiassist.segmenters.correction import Look, correct
+from aiassist.segmenters.correction import Look, correct, part
 from aiassist.segmenters.cube import Cube
 from aiassist.segmenters.geodesic import solve
 from aiassist.segmenters.grey_channels import window
 from aiassist.segmenters.marks import Marks
 from aiassist.segmenters.network_input import GUESS_CELLS, INSIDE, WIDE, channels, sample_guess, show_click, show_prior
-from aiassist.segmenters.second_thoughts import better_points
+from aiassist.segmenters.second_thoughts import better_points, unreached
 from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks
 
@@ -107,9 +107,7 @@ class PromptableNetwork:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
         prompts = prompts.without_empty_prior()
         if _is_correction(prompts):
-            low, high = prompts.box_ijk(volume.geometry)
-            reach = REACH * float(np.cbrt(np.prod((high - low) * volume.geometry.spacing)))
-            return (yield from correct(volume, prompts, self._zoom(volume, prompts), reach, apart=True))
+            return (yield from self._correction(volume, prompts))
         found = yield from self._first_look(volume, prompts)
         region = region_with_clicks(found.region, prompts)
         mask = found.mask if region == found.region else found.within(region)
@@ -117,7 +115,7 @@ class PromptableNetwork:
         return MaskPatch(region, mask)
 
     def _first_look(self, volume: Volume, prompts: Prompts):
-        """The mask of the prompts' box; points that seem to be missed a little are moved first."""
+        """The mask of the prompts' box. Points that seem to be missed a little are moved, those out of reach clicked."""
         sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner.cells)
         logits = yield from sight.answer(self.runner, 0.3)
         points = better_points(prompts.extreme_points, sight.extent(_without_stray(logits, sight)))
@@ -127,7 +125,19 @@ class PromptableNetwork:
             logits = yield from sight.answer(self.runner, 0.5)
         logits = _without_stray((yield from self._look_again(sight, logits)), sight)
         yield Step("paste", 0.8)
-        return sight.mask(logits)
+        found = sight.mask(logits)
+        missed = unreached(sight.marks.extreme, (logits > 0) & sight.inside, sight.cube.cell)
+        if missed.any() and found.mask.any():  # as if the person had clicked there
+            outline = prompts.extreme_points
+            clicked = Prompts(extreme_points=outline, box=prompts.box, positive=outline[missed], prior=found)
+            found = (yield from part(self._correction(volume, clicked), 0.8, 0.2)).over(found)
+        return found
+
+    def _correction(self, volume: Volume, prompts: Prompts):
+        """What the clicks change of the prior mask."""
+        low, high = prompts.box_ijk(volume.geometry)
+        reach = REACH * float(np.cbrt(np.prod((high - low) * volume.geometry.spacing)))
+        return (yield from correct(volume, prompts, self._zoom(volume, prompts), reach, apart=True))
 
     def _sight(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, cells: int, start: float = 0.0):
         """What a network of so many cells sees of a box; a first look makes a guess. The steps begin at `start`."""

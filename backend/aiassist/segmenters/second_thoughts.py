@@ -1,4 +1,4 @@
-"""Extreme points that were missed a little: moved half way to where a first answer ends."""
+"""Second thoughts on extreme points: those that a hand missed a little, and those that an answer does not reach."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ BELIEVED, A_CELL = 1.0, 0.02
 #: A hand misses by about a voxel, or this share of the box's side. Ends farther than twice that away are no miss:
 #: beyond a point they count as that far; short of it the answer is wrong there, and the point is believed.
 MISS = 0.03
+#: An answer does not reach a point farther away than this, in cells, or in voxels where those are larger.
+UNREACHED = 4.0
 
 
 def better_points(points: np.ndarray, answer: Region) -> np.ndarray | None:
@@ -42,3 +44,26 @@ def better_points(points: np.ndarray, answer: Region) -> np.ndarray | None:
             if abs(beyond) > least[axis] and beyond >= -most[axis]:
                 moves[number, axis] = outwards * SHARE * min(beyond, most[axis])
     return points + moves if moves.any() else None
+
+
+def unreached(points: np.ndarray, answer: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Which extreme points an answer ends far short of.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Extreme points (n, 3) in cells ``(k, j, i)``.
+    answer : numpy.ndarray
+        Bool (k, j, i) of the cells.
+    cell : numpy.ndarray
+        Voxels along each side of a cell.
+
+    Returns
+    -------
+    numpy.ndarray
+        Bool (n,).
+    """
+    reach = UNREACHED * np.maximum(1, 1 / cell)
+    first, last = np.ceil(points - reach).astype(int), np.floor(points + reach).astype(int) + 1
+    windows = [tuple(map(slice, np.maximum(a, 0), np.maximum(b, 0))) for a, b in zip(first, last, strict=True)]
+    return np.array([not answer[window].any() for window in windows], dtype=bool)

@@ -40,34 +40,39 @@ class Borders:
 
     def __init__(self, grey: np.ndarray, valid: np.ndarray):
         self._links = _links(grey, valid) if valid.any() else []
-        total = np.full(grey.shape, 1e-3, np.float32)
-        for here, there, weight in self._links:
-            total[here] += weight
-            total[there] += weight
-        self._share = np.where(valid, np.float32(STRENGTH) / total, 0)
+        total = np.full(grey.size, 1e-3, np.float32)
+        for step, weight in self._links:
+            total[:-step] += weight
+            total[step:] += weight
+        self._share = np.where(valid.ravel(), np.float32(STRENGTH) / total, np.float32(0))
 
     def settle(self, logits: np.ndarray) -> np.ndarray:
         """The logits (k, j, i), float32 and above zero inside, moved to the borders."""
-        settled = logits
+        start = logits.ravel()
+        settled, product = start, np.empty_like(start)
         for _ in range(ROUNDS):
-            belief = np.tanh(settled / 2)
-            agreement = np.zeros_like(logits)
-            for here, there, weight in self._links:
-                agreement[here] += weight * belief[there]
-                agreement[there] += weight * belief[here]
-            settled = logits + self._share * agreement
-        return settled
+            belief = np.tanh(settled * np.float32(0.5))
+            agreement = np.zeros_like(start)
+            for step, weight in self._links:
+                agreement[:-step] += np.multiply(weight, belief[step:], out=product[:-step])
+                agreement[step:] += np.multiply(weight, belief[:-step], out=product[:-step])
+            settled = start + self._share * agreement
+        return settled.reshape(logits.shape)
 
 
-def _links(grey: np.ndarray, valid: np.ndarray):
-    """For each step to a neighbour: the cells it starts from, those it leads to, and the weight of each link."""
-    scale = ALIKE * grey[valid].std() + 1e-6
+def _links(grey: np.ndarray, valid: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """For each neighbour: how many cells on it lies in memory, and the weight of the link of each cell to it.
+
+    Rows without gaps are summed several times as fast as boxes cut out of a grid.
+    """
+    levels = grey / np.float32(ALIKE * grey[valid].std() + 1e-6)
     links = []
     for step in NEIGHBOURS:
         here = tuple(slice(max(-n, 0), -n if n > 0 else None) for n in step)
         there = tuple(slice(max(n, 0), n if n < 0 else None) for n in step)
-        weight = ((grey[here] - grey[there]) / scale) ** 2
-        weight += sum(n * n for n in step) / DISTANCE**2
-        weight = np.exp(-0.5 * weight) * (valid[here] & valid[there])
-        links.append((here, there, weight.astype(np.float32)))
+        unlike = np.square(levels[here] - levels[there]) + np.float32(sum(n * n for n in step) / DISTANCE**2)
+        weight = np.zeros(grey.shape, np.float32)
+        weight[here] = np.exp(np.float32(-0.5) * unlike) * (valid[here] & valid[there])
+        away = int(np.dot(step, (grey.shape[1] * grey.shape[2], grey.shape[2], 1)))
+        links.append((away, weight.ravel()[:-away]))
     return links
