@@ -98,6 +98,7 @@ def test_any_other_bytes_are_refused(data):
         header(dtype="uint8"),
         header(dtype="nonsense"),
         header(dtype="f8,(100000000,)f8"),
+        header(dtype="i4,("),
         header(dtype=None),
         header(kind="labels", dtype=">u2"),
         header(kind="labels", dtype="bool"),

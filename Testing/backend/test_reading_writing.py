@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 from pathlib import Path
 
 import nibabel
@@ -16,6 +17,8 @@ from volume_helpers import FORMATS, SHAPE, named_volume, voxels_of
 
 from aiassist.errors import ImageError
 from aiassist.imaging import Geometry, Volume, read_labelmap, read_volume, write_volume
+from aiassist.imaging.dicom_series import DicomSeries
+from aiassist.imaging.image_files import WRITABLE
 
 DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
 
@@ -82,6 +85,14 @@ def test_simpleitk_sees_the_same_voxels_in_the_same_places(tmp_path, ending):
         assert np.allclose(
             image.TransformIndexToPhysicalPoint(index), volume.geometry.to_lps([index])[0], rtol=0, atol=2e-4
         )
+
+
+@pytest.mark.parametrize("ending", [*map(str.upper, WRITABLE), ".Nii", ".Nii.gz", ".Mha"])
+def test_endings_may_be_in_capitals(tmp_path, ending):
+    plane = voxels_of("uint8", (1, 4, 5))
+    write_volume(tmp_path / f"a{ending}", Volume(plane, Geometry.from_spacing(plane.shape)))
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{ending}"]
+    assert np.array_equal(read_volume(tmp_path / f"a{ending}").voxels, plane)
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -276,6 +287,70 @@ def test_dicom_voxels_are_rescaled_slice_by_slice(tmp_path, slopes, intercept):
     assert np.array_equal(read_volume(tmp_path / "series").voxels, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "other", "slope"),
+    [
+        ("PixelRepresentation", (0, 5, "<u2"), (1, -5, "<i2"), "1"),
+        ("BitsStored", (12, 100, "<u2"), (16, 60000, "<u2"), "1"),
+        ("BitsAllocated", (8, 200, "u1"), (16, 1000, "<u2"), "2"),
+    ],
+)
+def test_slices_of_different_types_keep_their_values(tmp_path, name, first, other, slope):
+    write_series(tmp_path, voxels_of("int16", (6, 4, 5)), NAMED_AFFINES["axial"])
+    for k in range(6):
+        path = slice_at(tmp_path, k)
+        dataset = pydicom.dcmread(path)
+        value, voxel, dtype = other if k else first
+        dataset.PixelRepresentation = 0
+        setattr(dataset, name, value)
+        dataset.BitsStored = min(dataset.BitsStored, dataset.BitsAllocated)
+        dataset.HighBit = dataset.BitsStored - 1
+        dataset.PixelData, dataset.RescaleSlope = np.full((4, 5), voxel, dtype).tobytes(), slope
+        dataset.save_as(path)
+    voxels = read_volume(tmp_path).voxels
+    assert voxels.dtype == np.float32
+    assert [set(plane.ravel()) for plane in voxels] == [{first[1] * int(slope)}] + [{other[1] * int(slope)}] * 5
+
+
+def write_positions(folder: Path, positions) -> None:
+    """Write an axial series whose slices lie at these heights, in mm."""
+    write_series(folder, voxels_of("int16", (len(positions), 4, 5)), NAMED_AFFINES["axial"])
+    for path, z in zip([slice_at(folder, k) for k in range(len(positions))], positions, strict=True):
+        dataset = pydicom.dcmread(path)
+        dataset.ImagePositionPatient = ["-3", "7.7", f"{z:g}"]
+        dataset.save_as(path)
+
+
+@pytest.mark.parametrize("spacing", [0.35, 0.5, 0.625, 1.25])
+@pytest.mark.parametrize("count", [3, 4, 23])
+def test_positions_may_be_rounded_to_a_tenth_of_a_millimetre(tmp_path, spacing, count):
+    exact = -100.05 + spacing * np.arange(count)
+    write_positions(tmp_path, np.round(exact, 1))
+    volume = read_volume(tmp_path)
+    corners = volume.geometry.to_lps([[0, 0, k] for k in range(count)])
+    assert np.array_equal(corners[:, :2], np.tile([-3, 7.7], (count, 1)))
+    assert np.abs(corners[:, 2] - exact).max() <= 0.121
+    assert np.abs(corners[:, 2] - np.round(exact, 1)).max() <= 0.071
+    assert DicomSeries.matched(volume.dicom.headers[::-1], volume.geometry) == volume.dicom
+
+
+@pytest.mark.parametrize("spacing", [0.1, 0.125, 0.3, 0.625, 1.25])
+@pytest.mark.parametrize("count", [4, 5, 12])
+def test_a_missing_or_doubled_slice_is_found_among_thin_ones(tmp_path, spacing, count):
+    exact = spacing * np.arange(count)
+    for number, spoil in enumerate((lambda k: np.delete(exact, k), lambda k: np.insert(exact, k, exact[k]))):
+        for k in {1, 2, count // 2, count - 2} - {0, count - 1}:
+            write_positions(tmp_path / f"{number} {k}", spoil(k))
+            with pytest.raises(ImageError, match="missing or doubled"):
+                read_volume(tmp_path / f"{number} {k}")
+
+
+def test_a_spacing_that_drifts_is_refused(tmp_path):
+    write_positions(tmp_path, np.cumsum(np.linspace(0.6, 0.65, 60)))
+    with pytest.raises(ImageError, match="not evenly spaced"):
+        read_volume(tmp_path)
+
+
 def test_one_slice_takes_its_thickness(tmp_path):
     write_series(tmp_path / "series", voxels_of("int16", (1, 4, 5)), NAMED_AFFINES["axial"])
     path = next((tmp_path / "series").iterdir())
@@ -283,6 +358,16 @@ def test_one_slice_takes_its_thickness(tmp_path):
     dataset.SliceThickness = "4.5"
     dataset.save_as(path)
     assert read_volume(tmp_path / "series").geometry.spacing == (0.9765625, 0.9765625, 4.5)
+
+
+@pytest.mark.parametrize("said", [b"3,7500", b"3.7\\5 ", b"nan   "])
+def test_a_thickness_that_is_no_number_is_refused(tmp_path, said):
+    write_series(tmp_path, voxels_of("int16", (1, 4, 5)), NAMED_AFFINES["axial"])
+    path = next(tmp_path.iterdir())
+    edit(tmp_path, lambda dataset: setattr(dataset, "SliceThickness", "3.7500"), number=0)
+    path.write_bytes(path.read_bytes().replace(b"3.7500", said))
+    with pytest.raises(ImageError, match=f"{path.name} has no SliceThickness of 1 number, .*; export the series again"):
+        read_volume(tmp_path)
 
 
 def test_other_files_beside_the_series_do_not_matter(tmp_path):
@@ -294,8 +379,8 @@ def test_other_files_beside_the_series_do_not_matter(tmp_path):
     assert np.array_equal(read_volume(tmp_path).voxels, voxels_of("int16"))
 
 
-def edit(folder, change):
-    path = sorted(folder.iterdir())[1]
+def edit(folder, change, number=1):
+    path = sorted(folder.iterdir())[number]
     dataset = pydicom.dcmread(path)
     change(dataset)
     dataset.save_as(path)
@@ -325,6 +410,9 @@ SPOILERS = {
     "another orientation": (with_value("ImageOrientationPatient", [0, 1, 0, 1, 0, 0]), "orientation"),
     "no orientation": (without("ImageOrientationPatient"), "ImageOrientationPatient"),
     "no spacing": (without("PixelSpacing"), "PixelSpacing"),
+    "no columns": (without("Columns"), r"Columns of 1 number\b.*; export the series again\.$"),
+    "half a position": (with_value("ImagePositionPatient", ["0", "", "6"]), r"ImagePositionPatient of 3 numbers"),
+    "position that is no place": (with_value("ImagePositionPatient", ["0", "nan", "6"]), "ImagePositionPatient"),
     "empty position": (with_value("ImagePositionPatient", None), "ImagePositionPatient"),
     "no pixels": (without("PixelData"), "decoded"),
     "cut pixels": (lambda folder: (p := slice_at(folder, 0)).write_bytes(p.read_bytes()[:-30]), "decoded"),
@@ -425,6 +513,31 @@ def test_the_spacings_of_a_colour_nrrd_are_those_of_its_space(tmp_path):
     fields = "dimension: 4\nsizes: 3 4 5 6\nkinds: RGB-color domain domain domain\nspacings: nan 0.5 0.7 2.0"
     volume = read_volume(write_header(tmp_path / "colour.nrrd", fields, np.zeros((6, 5, 4, 3))))
     assert volume.shape == (6, 5, 4) and volume.geometry.spacing == pytest.approx((0.5, 0.7, 2.0))
+
+
+def sparse_nrrd(promised: str = "256 256 240") -> bytes:
+    """A mask of one voxel in 15.7 million, by bzip2."""
+    voxels = np.zeros((240, 256, 256), np.uint8)
+    voxels[120, 100, 90] = 1
+    head = f"NRRD0004\ntype: uint8\ndimension: 3\nsizes: {promised}\nencoding: bzip2\n\n"
+    return head.encode() + bz2.compress(voxels.tobytes())
+
+
+def test_a_sparse_mask_that_bzip2_made_tiny_is_read(tmp_path):
+    (tmp_path / "mask.nrrd").write_bytes(sparse_nrrd())
+    assert (tmp_path / "mask.nrrd").stat().st_size < 400
+    assert np.argwhere(read_labelmap(tmp_path / "mask.nrrd").voxels).tolist() == [[120, 100, 90]]
+
+
+@pytest.mark.parametrize(
+    ("promised", "named"),
+    [("1000 1000 999", "promises 1000x1000x999 voxels"), ("256 256 241", "truncated"), ("2 2 2", "truncated")],
+)
+def test_bzip2_voxels_other_than_their_header_promises_are_refused(tmp_path, monkeypatch, promised, named):
+    monkeypatch.setattr("aiassist.imaging.streams.SURPLUS", 1000)
+    (tmp_path / "mask.nrrd").write_bytes(sparse_nrrd(promised))
+    with pytest.raises(ImageError, match=named):
+        read_volume(tmp_path / "mask.nrrd")
 
 
 @pytest.mark.parametrize(

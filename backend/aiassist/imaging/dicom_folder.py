@@ -13,16 +13,21 @@ from pydicom.errors import InvalidDicomError
 from aiassist.errors import ImageError
 from aiassist.imaging.dicom_header import damage_said, header_of, identified, unheard
 from aiassist.imaging.dicom_listing import is_cut_off
-from aiassist.imaging.dicom_series import DicomSeries
+from aiassist.imaging.dicom_series import ROUNDED, DicomSeries
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
 from aiassist.imaging.volume import Volume, luminance
+from aiassist.words import counted
 
 #: What the header of every slice must say, and how many numbers.
-_NEEDED = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+_NEEDED = {"Rows": 1, "Columns": 1, "ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+#: What the type of a slice's voxels follows from, and what holds where it is not said.
+_TYPE = {"RescaleSlope": 1, "RescaleIntercept": 0, "PixelRepresentation": 0, "BitsStored": 16, "BitsAllocated": 16}
 
-#: Slices may lie this far (in slice distances) from even spacing before the series is refused.
+#: Slices may lie this far (in slice distances) from even spacing before the series is refused,
 EVEN = 0.02
+#: or at most `ROUNDED` mm along each axis, and this far (in slice distances): a missing slice moves others by 1/6.
+ROUNDED_EVEN = 0.16
 #: Slices that are decoded at once, and the share of the work that their headers are.
 PIECE, HEADERS = 4, 0.5
 
@@ -90,9 +95,27 @@ def _header_of(path: Path, header: pydicom.Dataset) -> dict:
 
 def _check_needed(path: Path, header: pydicom.Dataset) -> None:
     for name, count in _NEEDED.items():
+        _placing(path, header, name, count)
+
+
+def _placing(path: Path, header: pydicom.Dataset, name: str, count: int, usual: float = np.nan) -> np.ndarray:
+    """The finite numbers of an element that says where a slice lies."""
+    numbers = _numbers(header, name, usual)
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise ImageError(
+            f"{path} has no {name} of {counted(count, 'number')}, so it is not known where its pixels lie; "
+            "export the series again."
+        )
+    return numbers
+
+
+def _numbers(header: pydicom.Dataset, name: str, usual: float) -> np.ndarray:
+    """The values of an element, or the usual one where it says nothing; none at all where one of them is no number."""
+    try:
         value = header.get(name)
-        if value is None or np.size(value) != count:
-            raise ImageError(f"{path} has no {name} of {count} numbers, so it is not known where it lies.")
+        return np.array(usual if value is None else value, dtype=float).ravel()
+    except (TypeError, ValueError):
+        return np.empty(0)
 
 
 def _sort(folder: Path, slices):
@@ -108,38 +131,57 @@ def _sort(folder: Path, slices):
     positions = np.array([[float(x) for x in header.ImagePositionPatient] for _, header in slices])
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
-    step = _even_step(folder, positions)
+    origin, step = _even_grid(folder, positions)
     row, column = (float(x) for x in first.PixelSpacing)
     affine = np.eye(4)
     affine[:3, 0] = orientation[:3] * column
     affine[:3, 1] = orientation[3:] * row
-    affine[:3, 2] = step if step is not None else normal * float(first.get("SliceThickness") or 1.0)
-    affine[:3, 3] = positions[0]
+    affine[:3, 2] = normal * _thickness(*slices[0]) if step is None else step
+    affine[:3, 3] = origin
     geometry = Geometry((len(slices), first.Rows, first.Columns), affine)
     return [slices[n] for n in order], geometry
 
 
-def _even_step(folder: Path, positions: np.ndarray) -> np.ndarray | None:
-    """The vector from slice to slice, in mm; None for a single slice."""
+def _thickness(path: Path, header: pydicom.Dataset) -> float:
+    """How thick a single slice is, in mm; one where it does not say."""
+    return float(_placing(path, header, "SliceThickness", 1, usual=1.0)[0]) or 1.0
+
+
+def _even_grid(folder: Path, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The place of the first slice, and the vector from slice to slice, in mm; no vector for a single slice."""
     if len(positions) == 1:
-        return None
+        return positions[0], None
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     length = np.linalg.norm(step)
     ideal = positions[0] + np.outer(np.arange(len(positions)), step)
     off = np.linalg.norm(positions - ideal, axis=1)
-    if length < 1e-6 or off.max() > EVEN * length:
-        raise ImageError(
-            f"The slices in {folder} are not evenly spaced (slice {int(off.argmax())} is off by {off.max():.2f} mm): "
-            "some are missing or doubled; complete the series."
-        )
-    return step
+    if length >= 1e-6 and off.max() <= EVEN * length:
+        return positions[0], step
+    origin, step, rounding = _fitted_grid(positions)
+    length = np.linalg.norm(step)
+    if length >= 1e-6 and rounding.max() <= ROUNDED and np.linalg.norm(rounding, axis=1).max() <= ROUNDED_EVEN * length:
+        return origin, step
+    raise ImageError(
+        f"The slices in {folder} are not evenly spaced (slice {int(off.argmax())} is off by {off.max():.2f} mm): "
+        "some are missing or doubled; complete the series."
+    )
+
+
+def _fitted_grid(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The place and vector of the even grid closest to all slices, and how far each lies from it along x, y and z."""
+    numbers = np.arange(len(positions))
+    centred = numbers - numbers.mean()
+    step = centred @ (positions - positions[0]) / (centred @ centred)
+    rest = positions - np.outer(numbers, step)
+    origin = (rest.min(axis=0) + rest.max(axis=0)) / 2
+    return origin, step, np.abs(rest - origin)
 
 
 def _reading_voxels(folder: Path, slices, geometry: Geometry) -> Generator[float, None, np.ndarray]:
     check_promise(folder, geometry.size[:2], 2, slices[0][0])
-    scales = {(header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)) for _, header in slices}
+    types = {tuple(tuple(_numbers(header, *item)) for item in _TYPE.items()) for _, header in slices}
     # where they differ, as in PET, ITK would cut all slices to the type that the first one needs
-    pixel, voxels = (sitk.sitkFloat32 if len(scales) > 1 else None), None
+    pixel, voxels = (sitk.sitkFloat32 if len(types) > 1 else None), None
     for start in range(0, len(slices), PIECE):
         piece = [str(path) for path, _ in slices[start : start + PIECE]]
         image = _decoded(folder, piece, pixel)

@@ -16,8 +16,9 @@ from aiassist.errors import ImageError, StoreError
 from aiassist.imaging.geometry import Geometry
 from aiassist.words import counted
 
-#: A slice lies where its header says to within this share of a voxel, or the header is another image's.
-NEAR = 0.1
+#: A slice lies where its header says to within this share of a voxel, or this far in mm along each axis, as where
+#: positions are rounded to 0.1 mm, or the header is another image's.
+NEAR, ROUNDED = 0.1, 0.07
 #: Tags of what all slices of a series must agree in, and what to call it.
 _SHARED = {
     "00100020": "patients",
@@ -136,8 +137,9 @@ def _slice_of(header: Mapping, geometry: Geometry) -> int:
     sides = np.array([np.zeros(3), turned[:3] * right * (columns - 1), turned[3:] * down * (rows - 1)])
     found = geometry.to_ijk(first + sides)
     k = round(np.clip(np.nan_to_num(found[0, 2]), 0, geometry.shape[0] - 1))
-    off = np.abs(found - [[0, 0, k], [columns - 1, 0, k], [0, rows - 1, k]]).max()
-    if not off <= NEAR:
+    offsets = np.abs(found - [[0, 0, k], [columns - 1, 0, k], [0, rows - 1, k]])
+    off = offsets.max()
+    if not (off <= NEAR or (offsets * geometry.spacing).max() <= ROUNDED):
         raise ImageError(
             f"A DICOM header lies {off:.3g} voxels from the slice that is nearest to it, {k}; the image was moved, "
             "turned, cropped or resampled."

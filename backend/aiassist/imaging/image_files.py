@@ -5,6 +5,8 @@ nibabel and pydicom are imported where a file of theirs is met: the process behi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,8 @@ def is_nifti(path: Path) -> bool:
 def _read_itk(path: Path) -> Volume:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    if path.suffix.lower() in (".mha", ".mhd") and not path.suffix.islower():  # ITK knows them in small letters only
+        reader.SetImageIO("MetaImageIO")
     try:
         reader.ReadImageInformation()
         itemsize = 1 if reader.GetPixelIDValue() in (sitk.sitkInt8, sitk.sitkUInt8) else 2
@@ -156,10 +160,23 @@ def _write_itk(temporary: Path, volume: Volume, path: Path, compress: bool) -> N
         if volume.stored_voxels.dtype.name not in types:
             raise ImageError(f"{path} cannot hold voxels of type {volume.voxels.dtype}; use .nii.gz.")
         image = image[:, :, 0]
+    with _small_ending(temporary) as known:
+        try:
+            sitk.WriteImage(image, str(known), useCompression=compress)
+            back = _read_itk(known).voxels  # ITK reports success on a full disk
+        except (RuntimeError, ImageError) as error:
+            raise OSError(f"{path} could not be written; is the disk full?") from error
+        if back.tobytes() != volume.stored_voxels.tobytes():
+            raise OSError(f"{path} could not be written; is the disk full?")
+
+
+@contextmanager
+def _small_ending(path: Path) -> Iterator[Path]:
+    """A file to write that becomes `path`: ITK would write a ``.MHA`` as two files of other names."""
+    known = path.with_suffix(path.suffix.lower())
     try:
-        sitk.WriteImage(image, str(temporary), useCompression=compress)
-        back = _read_itk(temporary).voxels  # ITK reports success on a full disk
-    except (RuntimeError, ImageError) as error:
-        raise OSError(f"{path} could not be written; is the disk full?") from error
-    if back.tobytes() != volume.stored_voxels.tobytes():
-        raise OSError(f"{path} could not be written; is the disk full?")
+        yield known
+        known.replace(path)
+    except BaseException:
+        known.unlink(missing_ok=True)
+        raise

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from aiassist.errors import ImageError
 
-#: Deflate cannot shrink data by more than this.
+#: Deflate cannot shrink data by more than this,
 MAX_COMPRESSION = 1032
+#: and bzip2 by no more than this: a block holds at most 45.9 MB, a run of one byte, and takes 32 bytes or more.
+MAX_BZIP2 = 1_500_000
 #: More voxels than any scanner makes; guards against files that are honest but absurd.
 MAX_VOXELS = 4_000_000_000
 
@@ -29,7 +31,9 @@ def at_most(size: int) -> Iterator[None]:
         _most.reset(before)
 
 
-def check_promise(path: Path, shape, itemsize: int, stored: Path | None = None) -> None:
+def check_promise(
+    path: Path, shape, itemsize: int, stored: Path | None = None, compression: int = MAX_COMPRESSION
+) -> None:
     """Raise `ImageError` when the file at `stored` cannot hold an array of `shape`.
 
     Parameters
@@ -42,11 +46,13 @@ def check_promise(path: Path, shape, itemsize: int, stored: Path | None = None) 
         Bytes of a voxel.
     stored : Path, optional
         Where the voxels lie when not in `path`.
+    compression : int
+        The most by which the file's encoding can shrink data.
     """
     voxels = math.prod(int(n) for n in shape)
     promised, held = voxels * itemsize, (stored or path).stat().st_size
     size = "x".join(str(n) for n in shape)
-    if voxels > MAX_VOXELS or promised > min(held * MAX_COMPRESSION, _most.get()):
+    if voxels > MAX_VOXELS or promised > min(held * compression, _most.get()):
         raise ImageError(
             f"{path} promises {size} voxels ({promised / 1e9:,.1f} GB) in a file of {held / 1e6:,.1f} MB; "
             "it is damaged or too large to open."

@@ -34,7 +34,7 @@ logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 def read_nifti(path: Path) -> Volume:
     """Read a 2D or 3D NIfTI-1 or NIfTI-2 file (Analyze pairs too); see `read_volume`."""
     try:
-        image = nibabel.load(path, mmap=False)  # a mapped file would change under the study, and block its folder
+        image = _load(path)
         shape = image.shape
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
@@ -54,6 +54,15 @@ def read_nifti(path: Path) -> Volume:
         raise ImageError(
             f"{path} is not a readable NIfTI file: it is damaged, truncated or of another format."
         ) from error
+
+
+def _load(path: Path):
+    """As `nibabel.load`, which for a file called ``.Nii`` looks for one called ``.nii``."""
+    # never mapped: a mapped file would change under the study, and block its folder
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        if kind.path_maybe_image(path)[0]:
+            return kind.from_file_map(kind.make_file_map({"image": str(path)}), mmap=False)
+    return nibabel.load(path, mmap=False)
 
 
 def _affine(image) -> np.ndarray:
@@ -86,4 +95,5 @@ def write_nifti(path: Path, volume: Volume) -> None:
     image.set_sform(volume.geometry.affine_ras, code="scanner")
     if volume.geometry.is_orthogonal:
         image.set_qform(volume.geometry.affine_ras, code="scanner")
-    nibabel.save(image, path)
+    image.file_map = kind.make_file_map({"image": str(path)})  # nibabel.save would miss a ``.Nii``
+    image.to_file_map()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import zlib
@@ -12,7 +13,7 @@ import numpy as np
 
 from aiassist.errors import ImageError
 from aiassist.imaging.geometry import LPS_RAS, Geometry
-from aiassist.imaging.limits import check_promise
+from aiassist.imaging.limits import MAX_BZIP2, MAX_COMPRESSION, check_promise
 from aiassist.imaging.streams import read_array
 from aiassist.imaging.volume import Volume, luminance
 
@@ -37,6 +38,7 @@ _TYPES = {
     "f4": ("float",),
     "f8": ("double",),
 }
+_UNPACKERS = {"gzip": gzip.open, "gz": gzip.open, "bzip2": bz2.open, "bz2": bz2.open}
 _COLOUR_KINDS = ("RGB-color", "RGBA-color", "vector", "3-color", "4-color")
 
 
@@ -76,10 +78,11 @@ def _read(path: Path) -> tuple[np.ndarray, dict]:
         header = nrrd.read_header(stream)
         detached = "data file" in header or "datafile" in header
         if not detached:
-            dtype = _dtype(header)
-            check_promise(path, header["sizes"], dtype.itemsize)
-        if not detached and header["encoding"] in ("gzip", "gz") and not {"line skip", "byte skip"} & set(header):
-            with gzip.GzipFile(fileobj=stream) as unpacked:
+            dtype, unpacker = _dtype(header), _UNPACKERS.get(header["encoding"])
+            compression = MAX_BZIP2 if unpacker is bz2.open else MAX_COMPRESSION
+            check_promise(path, header["sizes"], dtype.itemsize, compression=compression)
+        if not detached and unpacker and not {"line skip", "byte skip"} & set(header):
+            with unpacker(stream) as unpacked:
                 return read_array(unpacked, tuple(int(n) for n in header["sizes"][::-1]), dtype), header
     return nrrd.read(str(path), index_order="C")
 

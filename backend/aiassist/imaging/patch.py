@@ -158,9 +158,10 @@ class MaskPatch:
         if length > MAX_HEADER:
             raise PatchError(f"their header claims {length} bytes, more than the {MAX_HEADER} allowed.")
         header = json.loads(data[9 : 9 + length])
-        region, dtype = Region.from_json(header), np.dtype(header["dtype"])
-        if dtype not in _DTYPES[header["kind"]]:
-            raise PatchError(f"a patch of {header['kind']} cannot hold {dtype} voxels.")
+        region, dtypes = Region.from_json(header), {np.dtype(t).name: np.dtype(t) for t in _DTYPES[header["kind"]]}
+        dtype = dtypes.get(header["dtype"])
+        if dtype is None:
+            raise PatchError(f"a patch of {header['kind']} cannot hold {header['dtype']!s:.40} voxels.")
         if region.voxels > max_voxels:
             raise PatchError(f"they promise {region.voxels} voxels, more than the {max_voxels} allowed.")
         size = -(-region.voxels // 8) if header["kind"] == "bits" else region.voxels * dtype.itemsize

@@ -27,7 +27,7 @@ def export_folder(
 ) -> None:
     """Write a model folder: ``weights.onnx``, and ``card.json`` that says where the weights come from.
 
-    With `corrections` also ``corrections.onnx``, by which clicks correct.
+    With `corrections` also ``corrections.onnx``, by which clicks correct; without, one that is there is removed.
 
     Parameters
     ----------
@@ -55,6 +55,8 @@ def export_folder(
     export_onnx(weights, folder / "weights.onnx", mean_with=mean_with)
     if corrections is not None:
         export_onnx(corrections, folder / "corrections.onnx", eight_bits=True)
+    else:
+        (folder / "corrections.onnx").unlink(missing_ok=True)
     card = {
         "name": name,
         "version": version,

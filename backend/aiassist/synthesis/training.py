@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,9 +148,14 @@ class Trainer:
     world : str
         Device on which the examples are made; with "cuda" each worker shares the GPU.
     start : Path, optional
-        Weights to start a new run from, ``.safetensors`` or ``.onnx``.
+        Weights to start a new run from, ``.safetensors`` or ``.onnx``; not looked at by a run that goes on.
     corrects : Path, optional
         Folder of the model whose answers are corrected; goes with the setting ``corrections``.
+
+    Raises
+    ------
+    AIAssistError
+        When the folder's state is damaged, or that of a run of other settings.
     """
 
     def __init__(
@@ -171,27 +177,31 @@ class Trainer:
         torch.manual_seed(settings.seed)
         shape = Shape(settings.widths, settings.blocks, settings.fine)
         self.net = PromptableNet(shape).to(self.device, memory_format=torch.channels_last_3d)
-        if start is not None:
+        resumed = (self.folder / "state.pt").exists()
+        if start is not None and not resumed:
             self.net.load_state_dict(load_network(start, shape)[0].state_dict())
         self.ema = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.net.parameters(), settings.rate, weight_decay=settings.decay)
         self.step = 0
         self.seconds = 0.0
-        if (self.folder / "state.pt").exists():
+        if resumed:
             self._resume()
 
     def _resume(self) -> None:
-        state = torch.load(self.folder / "state.pt", map_location=self.device, weights_only=True)
-        begun = state["settings"]
+        path = self.folder / "state.pt"
+        with _damage_said(path):
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            begun = asdict(Settings()) | state["settings"]  # one from before a setting was there has its default
         for name, value in asdict(self.settings).items():
             if name != "steps" and value != begun[name]:
                 raise AIAssistError(
                     f"The run in {self.folder} was begun with {name} {begun[name]}, not {value}; "
                     "give the same settings, or another folder."
                 )
-        self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
+        with _damage_said(path):
+            self.net.load_state_dict(state["net"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
 
     def save(self) -> None:
         """Write the state, whole or not at all."""
@@ -287,20 +297,27 @@ class Trainer:
         return channels.float(), truth.float().unsqueeze(1), valid.unsqueeze(1)
 
     def train_step(self, channels, truth, valid) -> dict[str, float]:
-        """One step; returns the loss, Dice and learning rate."""
+        """One step; returns the loss, Dice and learning rate.
+
+        Raises
+        ------
+        AIAssistError
+            When the loss or its gradient is not finite; the weights are as they were.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
         self._show_answers(channels, valid)
         weight = weights_of(channels, truth, valid)
         self.net.train()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with half_precision(self.device):
             logits, half = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
         logits, half = logits.float(), half.float()
         loss = loss_of(logits, truth, weight)
         loss = loss + 0.3 * loss_of(half, F.avg_pool3d(truth, 2), F.max_pool3d(weight, 2))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        slope = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self._check_finite(loss, slope)
         self.optimiser.step()
         self._average()
         with torch.no_grad():
@@ -309,6 +326,14 @@ class Trainer:
                 2 * (hit & inside).flatten(1).sum(1) / (hit.flatten(1).sum(1) + inside.flatten(1).sum(1)).clamp_min(1)
             )
         return {"loss": float(loss.detach()), "dice": float(dice.mean()), "rate": self._rate()}
+
+    def _check_finite(self, loss: torch.Tensor, slope: torch.Tensor) -> None:
+        if not torch.isfinite(loss + slope):
+            raise AIAssistError(
+                f"The loss of step {self.step + 1} is {float(loss.detach()):g}, its gradient {float(slope):g}, so the "
+                f"run in {self.folder} stops, kept as it was saved last; begin another with a lower rate than "
+                f"{self.settings.rate:g}."
+            )
 
     def _rate(self) -> float:
         settings = self.settings
@@ -330,13 +355,32 @@ class Trainer:
         if self.step < self.settings.warmup or not draw.chance(self.settings.second):
             return
         self.net.eval()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with half_precision(self.device):
             logits = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
         answers = (logits[:, 0] > 0) & valid[:, 0]
         for n, answer in enumerate(answers):
             seen = channels[n].cpu().numpy()
             show_prior(seen, answer.float().cpu().numpy())
             channels[n] = torch.from_numpy(seen)
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """Arithmetic in bfloat16 where it is faster: its convolutions are 40 times slower on a CPU without AVX-512."""
+    is_fast = device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_fast)
+
+
+@contextmanager
+def _damage_said(path: Path) -> Iterator[None]:
+    """Whatever a damaged state makes torch raise becomes one `AIAssistError`; torch leaves open what that may be."""
+    try:
+        yield
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise AIAssistError(
+            f"{path} is damaged or not the state of such a run; restore it, or delete it to begin the run again."
+        ) from error
 
 
 def _one_thread(_worker: int) -> None:
