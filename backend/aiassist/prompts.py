@@ -181,8 +181,9 @@ class Prompts:
 
         From extreme points and box corners it is their own; an axis along which they say nothing is given the
         mean extent of the others: six points or box corners that lie in a plane, fewer points that span less than a
-        tenth of their longest extent. A line is a ball's diameter; a prior mask is its own box; clicks alone are a ball of `CLICK_RADIUS`.
-        Half a voxel is added on each side, since points mark voxel centres. `PromptError` when nothing says where.
+        tenth of their longest extent. A line is a ball's diameter; a prior mask is its own box; clicks alone are a
+        ball of `CLICK_RADIUS`. Half a voxel is added on each side, since points mark voxel centres. `PromptError`
+        when nothing says where.
         """
         spacing = np.asarray(geometry.spacing)
         if len(self.extreme_points) or self.box is not None:

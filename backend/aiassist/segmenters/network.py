@@ -10,6 +10,9 @@ import torch.nn.functional as F
 
 from aiassist.segmenters.network_input import CHANNELS
 
+#: Names of the weights that the input's channels go through.
+SEEING = ("stem.weight", "detail.weight")
+
 
 @dataclass(frozen=True)
 class Shape:

@@ -8,6 +8,7 @@ from aiassist.segmenters.cube import Cube
 from aiassist.segmenters.flood import flood
 from aiassist.segmenters.grey_channels import prior_grey, prompted_grey, wide_grey
 from aiassist.segmenters.marks import Marks, blobs, box_mask
+from aiassist.segmenters.nearness import nearness
 from aiassist.segmenters.working_grid import WorkingGrid
 
 #: Cells along the prompts' box in which the classical segmenter makes its guess.
@@ -29,7 +30,12 @@ CHANNELS = (
     "cell size along k",
     "cell size along j",
     "cell size along i",
+    "near the tree that joins the prompts",
+    "nearer to the prompts than to their box, through the grey levels",
+    "near the prompts, through the grey levels",
 )
+#: Networks trained before there were more see only so many.
+FORMER = 14
 #: Places of some channels.
 GREY = 0
 WIDE = 1
@@ -41,8 +47,10 @@ INSIDE = 10
 SIZES = slice(11, 14)
 
 
-def channels(cells: np.ndarray, valid: np.ndarray, cube: Cube, marks: Marks, prior=None, guess=None) -> np.ndarray:
-    """The network's input (channels, c, c, c), float32; see `CHANNELS`.
+def channels(
+    cells: np.ndarray, valid: np.ndarray, cube: Cube, marks: Marks, prior=None, guess=None, count: int = len(CHANNELS)
+) -> np.ndarray:
+    """The network's input (count, c, c, c), float32; see `CHANNELS`.
 
     Parameters
     ----------
@@ -56,6 +64,8 @@ def channels(cells: np.ndarray, valid: np.ndarray, cube: Cube, marks: Marks, pri
         Share (c, c, c) of each cell that the prior mask covers.
     guess : numpy.ndarray, optional
         Probability (c, c, c) of each cell by the classical segmenter.
+    count : int
+        How many channels, `FORMER` or all.
     """
     inside = valid.astype(np.float32)
     grey, evidence = prompted_grey(cells, valid, marks) if prior is None else (cells, cells)
@@ -75,6 +85,8 @@ def channels(cells: np.ndarray, valid: np.ndarray, cube: Cube, marks: Marks, pri
         *[np.full_like(cells, s - size.mean()) for s in size],
     ]
     stack[:4] = [channel * inside for channel in stack[:4]]
+    if count > FORMER:
+        stack += list(nearness(stack[WIDE], valid, marks, cube.cell * cube.spacing))
     seen = np.stack(stack).astype(np.float32)
     if prior is not None:
         show_prior(seen, prior)

@@ -47,7 +47,7 @@ class OnnxRunner:
         (self._input,) = self._session.get_inputs()
         if len(self._input.shape) != 5 or not isinstance(self._input.shape[-1], int):
             raise ModelError(f"The weights {path} are of another network: their input is {self._input.shape}.")
-        self.cells = self._input.shape[-1]
+        self.inputs, self.cells = self._input.shape[1], self._input.shape[-1]
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
         (logits,) = self._session.run(None, {self._input.name: channels[np.newaxis]})

@@ -35,9 +35,10 @@ SMALL = 0.05
 
 
 class Runner(Protocol):
-    """Runs the network: channels (n, c, c, c) of float32 to logits (c, c, c)."""
+    """Runs the network: channels (inputs, c, c, c) of float32 to logits (c, c, c)."""
 
     cells: int
+    inputs: int
 
     def __call__(self, channels: np.ndarray) -> np.ndarray: ...
 
@@ -115,13 +116,13 @@ class PromptableNetwork:
         return MaskPatch(region, mask)
 
     def _first_look(self, volume: Volume, prompts: Prompts):
-        """The mask of the prompts' box. Points that seem to be missed a little are moved, those out of reach clicked."""
-        sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner.cells)
+        """The mask of the prompts' box. Points that seem missed a little are moved, those out of reach clicked."""
+        sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner)
         logits = yield from sight.answer(self.runner, 0.3)
         points = better_points(prompts.extreme_points, sight.extent(_without_stray(logits, sight)))
         if points is not None:
             prompts = replace(prompts, extreme_points=points)
-            sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner.cells, 0.35)
+            sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner, 0.35)
             logits = yield from sight.answer(self.runner, 0.5)
         logits = _without_stray((yield from self._look_again(sight, logits)), sight)
         yield Step("paste", 0.8)
@@ -139,11 +140,11 @@ class PromptableNetwork:
         reach = REACH * float(np.cbrt(np.prod((high - low) * volume.geometry.spacing)))
         return (yield from correct(volume, prompts, self._zoom(volume, prompts), reach, apart=True))
 
-    def _sight(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, cells: int, start: float = 0.0):
-        """What a network of so many cells sees of a box; a first look makes a guess. The steps begin at `start`."""
+    def _sight(self, volume: Volume, prompts: Prompts, low_ijk, high_ijk, runner: Runner, start: float = 0.0):
+        """What a network sees of a box; a first look makes a guess. The steps begin at `start`."""
         yield Step("crop", start)
         geometry = volume.geometry
-        cube = Cube.around(low_ijk[::-1], high_ijk[::-1], volume.shape, geometry.spacing_kji, cells)
+        cube = Cube.around(low_ijk[::-1], high_ijk[::-1], volume.shape, geometry.spacing_kji, runner.cells)
         region = Region(tuple(np.floor(cube.low).astype(int)), tuple(np.ceil(cube.high).astype(int) + 1))
         region = region.clip(volume.shape)
         local = replace(cube, low=cube.low - region.start, high=cube.high - region.start, shape=region.shape)
@@ -158,7 +159,8 @@ class PromptableNetwork:
         if not _is_correction(prompts):
             yield Step("guess", start + 0.1)
             guessed = sample_guess(cube, *run(solve(volume, prompts, GUESS_CELLS, limits)))
-        return _Sight(channels(np.clip(grey, *limits), valid, thin, marks, prior, guessed), marks, local, region)
+        seen = channels(np.clip(grey, *limits), valid, thin, marks, prior, guessed, runner.inputs)
+        return _Sight(seen, marks, local, region)
 
     def _look_again(self, sight: _Sight, logits: np.ndarray):
         """Show the network its own answer until it stays: in long structures each pass follows them farther."""
@@ -181,7 +183,7 @@ class PromptableNetwork:
             first, last = voxels.min(axis=0)[::-1], voxels.max(axis=0)[::-1]
             centre, sides = (first + last) / 2, np.maximum(half, (last - first) / 2)  # all of a long stroke
             now = replace(prompts, prior=mask)
-            sight = yield from self._sight(volume, now, centre - sides, centre + sides, self.corrector.cells)
+            sight = yield from self._sight(volume, now, centre - sides, centre + sides, self.corrector)
             show_click(sight.seen, sight.cube.to_cells(voxels - sight.region.start), inside)
             logits = yield from sight.answer(self.corrector, 0.4)
             yield Step("paste", 0.8)

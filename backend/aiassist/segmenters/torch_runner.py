@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from aiassist.errors import DeviceMemoryError, ModelError
-from aiassist.segmenters.network import PromptableNet, Shape
+from aiassist.segmenters.network import SEEING, PromptableNet, Shape
+from aiassist.segmenters.network_input import FORMER
 from aiassist.segmenters.onnx_runner import BYTES, HALF, SCALE
 
 
@@ -26,7 +29,7 @@ class TorchRunner:
 
     def __init__(self, net: PromptableNet, cells: int, device: str = "cpu"):
         self.net = net.eval().to(device, memory_format=torch.channels_last_3d)
-        self.cells = cells
+        self.inputs, self.cells = net.shape.inputs, cells
         self.device = torch.device(device)
 
     @classmethod
@@ -47,6 +50,8 @@ class TorchRunner:
 def load_network(path: Path, shape: Shape | None = None) -> tuple[PromptableNet, int]:
     """The network and its cells from a ``.safetensors`` or ``.onnx`` that training wrote.
 
+    With `shape`, which may have more inputs than the file's network: it answers the same, whatever the others say.
+
     Raises
     ------
     ModelError
@@ -55,9 +60,13 @@ def load_network(path: Path, shape: Shape | None = None) -> tuple[PromptableNet,
     state, settings = _read_onnx(path) if Path(path).suffix == ".onnx" else _read_safetensors(path)
     if not settings:
         raise ModelError(f"The weights {path} were not written by aiassist synth train.")
-    net = PromptableNet(Shape(tuple(settings["widths"]), settings["blocks"], settings["fine"]))
-    if shape not in (None, net.shape):
-        raise ModelError(f"The weights {path} are those of a network of {net.shape}, not of {shape}.")
+    own = Shape(tuple(settings["widths"]), settings["blocks"], settings["fine"], settings.get("inputs", FORMER))
+    if shape is not None and (replace(shape, inputs=own.inputs) != own or shape.inputs < own.inputs):
+        raise ModelError(f"The weights {path} are those of a network of {own}, not of {shape}.")
+    net = PromptableNet(shape or own)
+    if net.shape.inputs > own.inputs:  # blind to the others until training opens its eyes
+        more = (0, 0, 0, 0, 0, 0, 0, net.shape.inputs - own.inputs)
+        state |= {name: F.pad(state[name], more) for name in SEEING if name in state}
     # The head at half resolution serves training only; an ONNX file does not hold it.
     state = {**{n: t for n, t in net.state_dict().items() if n.startswith("half_head")}, **state}
     try:

@@ -307,6 +307,6 @@ def random_target(draw: Draw) -> Shape:
     shape = random_shape(draw)
     if draw.chance(0.6 if shape.family == "coil" else 0.12):
         shape = mottled(draw, shape)
-    if draw.chance(0.2):
+    if draw.chance(0.1):
         shape = severed(draw, shape)
     return shape

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from aiassist.errors import AIAssistError
 from aiassist.files import whole_file
 from aiassist.segmenters.network import PromptableNet, Shape
-from aiassist.segmenters.network_input import CLICKS, SIZES, show_prior
+from aiassist.segmenters.network_input import CHANNELS, CLICKS, FORMER, SIZES, show_prior
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.corrections import corrections
@@ -47,6 +47,7 @@ class Settings:
     batch: int = 8
     fresh: int = 4
     cells: int = 48
+    inputs: int = len(CHANNELS)
     widths: tuple[int, ...] = (24, 48, 96, 192)
     blocks: int = 1
     fine: int = 8
@@ -109,8 +110,8 @@ def orient(made: tuple, draw: Draw) -> tuple:
     flips = [a for a in range(3) if draw.chance(0.5)]
     turned = [t.permute(*range(t.dim() - 3), *[o + t.dim() - 3 for o in order]) for t in made]
     turned = [t.flip([f + t.dim() - 3 for f in flips]) for t in turned]
-    sizes = turned[0][SIZES][order]
-    turned[0] = torch.cat([turned[0][: SIZES.start], sizes])
+    seen = turned[0]
+    turned[0] = torch.cat([seen[: SIZES.start], seen[SIZES][order], seen[SIZES.stop :]])
     return tuple(turned)
 
 
@@ -175,7 +176,7 @@ class Trainer:
         self.world, self.corrects = world, corrects
         self._writer = _tensorboard(self.folder)
         torch.manual_seed(settings.seed)
-        shape = Shape(settings.widths, settings.blocks, settings.fine)
+        shape = Shape(settings.widths, settings.blocks, settings.fine, settings.inputs)
         self.net = PromptableNet(shape).to(self.device, memory_format=torch.channels_last_3d)
         resumed = (self.folder / "state.pt").exists()
         if start is not None and not resumed:
@@ -191,7 +192,8 @@ class Trainer:
         path = self.folder / "state.pt"
         with _damage_said(path):
             state = torch.load(path, map_location=self.device, weights_only=True)
-            begun = asdict(Settings()) | state["settings"]  # one from before a setting was there has its default
+            # one from before a setting was there has its default
+            begun = asdict(Settings()) | {"inputs": FORMER} | state["settings"]
         for name, value in asdict(self.settings).items():
             if name != "steps" and value != begun[name]:
                 raise AIAssistError(

@@ -1,0 +1,98 @@
+"""How near each cell of a cube is to the prompts: along the tree that joins them, and through the grey levels.
+
+A small network sees only so far; these channels tell it what hangs together across the whole cube, as geodesic
+distances to clicks do in DeepIGeoS (Wang et al. 2018, arXiv:1707.00652).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from skimage.graph import MCP_Geometric
+
+from aiassist.segmenters.marks import Marks, box_mask
+
+#: Nearness falls to 1/e this many cells (of their mean side) away from the tree, and at this geodesic distance.
+FALL = 4.0
+#: Cost of a step where the grey levels do not change; across a strong border it is ten times as much.
+FLAT = 0.1
+#: Of strokes this many points are joined.
+MOST = 12
+
+
+def nearness(grey: np.ndarray, inside: np.ndarray, marks: Marks, sides: np.ndarray) -> np.ndarray:
+    """Three channels (3, c, c, c), float32, computed on cells twice as large, as the network computes.
+
+    Nearness (0 to 1) to the shortest tree that joins the prompts by straight lines; whether a cell is nearer to the
+    prompts (1) or to the faces of their box (-1) along the cheapest way through the grey levels, whose changes are
+    dear; and nearness (0 to 1) to the prompts along such ways.
+
+    Parameters
+    ----------
+    grey : numpy.ndarray
+        Grey level (c, c, c) of each cell; c is even.
+    inside : numpy.ndarray
+        Which cells lie in the volume.
+    marks : Marks
+    sides : numpy.ndarray
+        Of a cell ``(k, j, i)``, in mm.
+    """
+    points = np.concatenate([marks.extreme, marks.positive])
+    if not len(points):
+        return np.zeros((3, *grey.shape), np.float32)
+    points = (points[:: -(-len(points) // MOST)] - 0.5) / 2
+    sides, size = sides / np.cbrt(np.prod(sides)), len(grey) // 2
+    ways = _cost(_halved(grey), _halved(inside.astype(np.float32)) > 0)
+    seeds = np.unique(np.clip(np.rint(points), 0, size - 1).astype(int), axis=0)
+    box = None if marks.box is None else box_mask([(corner - 0.5) / 2 for corner in marks.box], size) > 0
+    near, far = _distance(ways, seeds, sides), _distance(ways, _rim(box, size), sides)
+    if box is not None:
+        far = np.where(box, far, 0)
+    channels = [_near_tree(points * sides, size, sides), (far - near) / (far + near + 1e-6), np.exp(-near / FALL)]
+    return np.stack(channels).astype(np.float32).repeat(2, 1).repeat(2, 2).repeat(2, 3)
+
+
+def _halved(cells: np.ndarray) -> np.ndarray:
+    """The mean of each block of 2x2x2 cells."""
+    size = len(cells) // 2
+    return cells.reshape(size, 2, size, 2, size, 2).mean(axis=(1, 3, 5))
+
+
+def _cost(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Of a step into each cell, per unit of length."""
+    edges = ndimage.gaussian_gradient_magnitude(grey, 0.7)
+    return FLAT + edges / max(float(np.percentile(edges, 90)), 1e-6) + ~inside
+
+
+def _rim(box: np.ndarray | None, size: int) -> np.ndarray:
+    """The cells (n, 3) around the prompts' box, or those on the faces of the cube."""
+    if box is None or not box.any():
+        return np.argwhere(np.pad(np.zeros((size - 2,) * 3, bool), 1, constant_values=True))
+    around = np.argwhere(ndimage.binary_dilation(box) & ~box)
+    return around if len(around) else _rim(None, size)
+
+
+def _distance(cost: np.ndarray, seeds: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """The cost of the cheapest way to each cell from any of the seeds (n, 3)."""
+    return MCP_Geometric(cost, fully_connected=False, sampling=tuple(sides)).find_costs(seeds.tolist())[0]
+
+
+def _near_tree(points: np.ndarray, size: int, sides: np.ndarray) -> np.ndarray:
+    """Nearness of cells to the shortest tree of straight lines between points (n, 3), in units of length."""
+    places = np.stack(np.meshgrid(*[np.arange(size) * side for side in sides], indexing="ij"), axis=-1)
+    away = np.square(places - points[0]).sum(axis=-1)
+    for start, stop in _tree(points):
+        along = stop - start
+        share = (places - start) @ along / max(along @ along, 1e-12)
+        away = np.minimum(away, np.square(places - start - share.clip(0, 1)[..., np.newaxis] * along).sum(axis=-1))
+    return np.exp(-2 * np.sqrt(away) / FALL)  # these cells are twice as large
+
+
+def _tree(points: np.ndarray):
+    """The lines of the shortest tree that joins points (Prim 1957)."""
+    gaps = np.linalg.norm(points[:, np.newaxis] - points, axis=-1)
+    joined, left = [0], list(range(1, len(points)))
+    while left:
+        one, other = np.unravel_index(gaps[np.ix_(joined, left)].argmin(), (len(joined), len(left)))
+        yield points[joined[one]], points[left[other]]
+        joined.append(left.pop(other))
