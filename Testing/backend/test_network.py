@@ -19,7 +19,6 @@ from aiassist.imaging import Geometry, MaskPatch, Region, Volume, read_labelmap,
 from aiassist.prompts import Prompts, Scribble, extreme_points
 from aiassist.resources import resource
 from aiassist.segmenters.base import run
-from aiassist.segmenters.network_input import CHANNELS
 from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.registry import DEFAULT, bundled, load_network_folder
 from aiassist.segmenters.torch_runner import TorchRunner
@@ -159,9 +158,9 @@ def test_clicks_into_the_largest_errors_raise_dice(name):
 
 @pytest.mark.parametrize("file", ["weights.onnx", "corrections.onnx"])
 def test_torch_and_onnx_runtime_agree_on_the_weights_that_ship(file):
-    seen = np.random.default_rng(0).normal(0, 0.5, (len(CHANNELS), 48, 48, 48)).astype(np.float32)
     ours, theirs = TorchRunner.from_weights(FOLDER / file), OnnxRunner(FOLDER / file)
-    assert ours.cells == theirs.cells
+    assert (ours.inputs, ours.cells) == (theirs.inputs, theirs.cells)
+    seen = np.random.default_rng(0).normal(0, 0.5, (ours.inputs, 48, 48, 48)).astype(np.float32)
     assert np.abs(ours(seen) - theirs(seen)).max() < 0.01
 
 

@@ -25,6 +25,7 @@ from aiassist.segmenters.network_input import (
     CHANNELS,
     CLICKS,
     EVIDENCE,
+    FORMER,
     GREY,
     GUESS,
     GUESS_CELLS,
@@ -169,7 +170,7 @@ def test_corrections_of_a_seed_are_the_same_every_time():
 class Watcher:
     """A runner that keeps what it is shown and answers from one channel."""
 
-    cells = 32
+    cells, inputs = 32, len(CHANNELS)
 
     def __init__(self):
         self.shown = []
@@ -431,7 +432,8 @@ def test_turning_an_example_turns_all_of_it_and_comes_to_every_orientation():
         k, j, i = turned[:3].long()
         order = [next(n for n in range(3) if turned[n].diff(dim=axis).any()) for axis in range(3)]
         assert turned.shape[1:] == tuple((3, 4, 5)[axis] for axis in order)
-        assert torch.equal(turned[: SIZES.start], channels[: SIZES.start, k, j, i])
+        for part in (slice(0, SIZES.start), slice(SIZES.stop, None)):
+            assert torch.equal(turned[part], channels[part][:, k, j, i])
         assert torch.equal(truth, held[1][k, j, i]) and torch.equal(valid, held[2][k, j, i])
         assert torch.equal(turned[SIZES], channels[SIZES][order, :1, :1, :1].expand(3, *truth.shape))
         orientations[(*order, *turned[:3, 0, 0, 0].tolist())] += 1
@@ -470,6 +472,20 @@ def test_torch_and_onnx_agree(weights, tmp_path):
     assert np.abs(ours(channels) - theirs(channels)).max() < 1e-3
     again = TorchRunner.from_weights(tmp_path / "net.onnx")
     assert np.abs(again(channels) - ours(channels)).max() < 1e-5
+
+
+def test_a_network_that_sees_more_begins_with_the_answers_of_one_that_saw_less(tmp_path):
+    former = Trainer(tmp_path / "former", replace(TINY, inputs=FORMER), workers=0)
+    former.run(until=1)
+    weights = tmp_path / "former" / "weights.safetensors"
+    seen = np.random.default_rng(0).normal(0, 0.5, (len(CHANNELS), 16, 16, 16)).astype(np.float32)
+    wider = Trainer(tmp_path / "wider", TINY, start=weights)
+    assert wider.net.shape.inputs == len(CHANNELS)
+    answers = TorchRunner(wider.net, 16)(seen), TorchRunner.from_weights(weights)(seen[:FORMER])
+    assert np.abs(answers[0] - answers[1]).max() < 1e-4
+    wider.write_weights(tmp_path / "wider.safetensors")
+    with pytest.raises(ModelError, match="are those of a network of"):
+        load_network(tmp_path / "wider.safetensors", former.net.shape)
 
 
 def test_weights_in_eight_bits_take_half_the_room_and_change_little(weights, tmp_path):

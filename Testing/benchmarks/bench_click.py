@@ -19,7 +19,6 @@ import psutil
 from aiassist.engine import AnnotateRequest, LocalBackend
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
-from aiassist.segmenters.network_input import CHANNELS
 from aiassist.segmenters.registry import DEFAULT, bundled
 
 SHAPE = (300, 512, 512)
@@ -125,7 +124,7 @@ def bare_pass(model: str) -> float | None:
     runner = getattr(bundled().get(model), "runner", None)
     if runner is None:
         return None
-    seen = np.random.default_rng(0).normal(size=(len(CHANNELS), *(runner.cells,) * 3)).astype(np.float32)
+    seen = np.random.default_rng(0).normal(size=(runner.inputs, *(runner.cells,) * 3)).astype(np.float32)
     times = []
     for _ in range(10):
         began = time.perf_counter()

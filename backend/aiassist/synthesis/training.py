@@ -296,7 +296,7 @@ class Trainer:
 
     def _collate(self, group: list[tuple]):
         channels, truth, valid = (torch.stack([made[n] for made in group]).to(self.device) for n in range(3))
-        return channels.float(), truth.float().unsqueeze(1), valid.unsqueeze(1)
+        return channels[:, : self.settings.inputs].float(), truth.float().unsqueeze(1), valid.unsqueeze(1)
 
     def train_step(self, channels, truth, valid) -> dict[str, float]:
         """One step; returns the loss, Dice and learning rate.
