@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -13,6 +16,13 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+
+TOO_OLD = _("AI Assist needs Slicer 5.12 or later.")
+
+
+def is_too_old() -> bool:
+    """Whether this Slicer lacks what the code stands on; modules that AI Assist depends on must be loaded."""
+    return sys.version_info < (3, 11) or not hasattr(slicer, "vtkSlicerSegmentEditorLogic")
 
 
 class AIAssist(ScriptedLoadableModule):
@@ -35,13 +45,18 @@ class AIAssist(ScriptedLoadableModule):
 
     def startup_completed(self):
         """Make the effects known to the Segment Editor."""
+        if is_too_old():
+            logging.warning(TOO_OLD)
+            return
         import AIAssistEffects
 
         AIAssistEffects.register()
 
     @property
     def logic(self):
-        """What panel, effects and console share; without a panel, which need not exist."""
+        """What panel, effects and console share; the panel need not exist. `RuntimeError` in a Slicer too old."""
+        if is_too_old():
+            raise RuntimeError(TOO_OLD)
         if self._logic is None:
             self._logic = AIAssistLogic()
             slicer.app.connect("aboutToQuit()", self._logic.close)
@@ -59,6 +74,9 @@ class AIAssistWidget(ScriptedLoadableModuleWidget):
     def setup(self):
         """Build the panel; also without a main window, as for the console."""
         super().setup()
+        if is_too_old():
+            self.layout.addWidget(qt.QLabel(TOO_OLD))
+            return
         import AIAssistEffects
         from AIAssistLib.panel_qt import Panel
 
@@ -100,22 +118,23 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
         from AIAssistLib.launch import slicer_python
         from AIAssistLib.network_qt import EventLoop
         from AIAssistLib.packages import Packages
-        from AIAssistLib.settings_qt import COMPUTER, Settings
+        from AIAssistLib.settings_qt import Settings
 
         self.settings = Settings()
         self.loop = EventLoop()
         self.python = slicer_python(slicer.app.slicerHome)
         self.packages = Packages(self.settings.packages, Path(__file__).parent / "Resources" / "requirements.txt")
         self.packages.use()
-        try:
-            home = self.settings.home()
-        except ValueError:  # what was remembered is of no use any more
-            self.settings.where = COMPUTER
-            home = self.settings.home()
-        self.assistant = Assistant(home)
+        self.assistant = Assistant(self.settings.remembered_home())
 
     def move(self, where, url=None):
-        """Use another home: "computer", "server" or "slicer". `AIAssistError` when it cannot be used; the old stays."""
+        """Use another home: "computer", "server" or "slicer". `AIAssistError` when it cannot be used; the old stays.
+
+        Where this computer stands in for the one that is remembered, that is tried again first.
+        """
+        if self.settings.stands_in and where == self.settings.where:
+            self.assistant.move(self.settings.remembered_home())
+            return
         self.assistant.move(self.settings.home(where, url))
         self.settings.where = where
         if url is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import vtk
 from slicer.i18n import tr as _
 
+from aiassist.errors import AIAssistError
 from AIAssistEffects.base import AIAssistEffect
 from AIAssistLib.contour_actor import ContourActor
 from AIAssistLib.section_qt import busy
@@ -31,6 +32,8 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
         self._actor = ContourActor()
         self._view = None
         self._dragging = False
+        #: The view of which the message says why it shows no outline.
+        self._lost = None
 
     def helpText(self):
         """Shown above the options."""
@@ -58,7 +61,7 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
     def end(self):
         """See `AIAssistEffect.end`."""
         self._leave()
-        self._dragging, self.contour = False, None
+        self._dragging, self.contour, self._lost = False, None, None
 
     def layoutChanged(self):
         """The view may be gone."""
@@ -83,13 +86,17 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
             return self._move(node, position, view_widget)
         elif event_id == events.LeftButtonReleaseEvent and self._dragging:
             self._dragging = False
-            self.contour.release()
-            self._draw(view_widget)
+            try:
+                self.contour.release()
+            finally:  # where masking allows nothing, the outline is where it was
+                self._look(view_widget)
             return True
         return False
 
     def _press(self, interactor, node, position, view_widget) -> bool:
         self.check_shown(view_widget)
+        self._look(view_widget)
+        self.tell("")
         if interactor.GetControlKey():
             if not self.contour.delete(node, position):
                 self.contour.insert(node, position)
@@ -104,8 +111,7 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
             self.contour.drag(node, position)
             self._draw(view_widget)
             return True
-        if self.contour.open(node) or view_widget != self._view:
-            self._draw(view_widget)
+        self._look(view_widget, only_changes=True)
         return False
 
     def _wheel(self, interactor, steps: int) -> bool:
@@ -135,6 +141,20 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
 
     # What the person sees
 
+    def _look(self, view_widget, only_changes: bool = False) -> None:
+        """Show the outlines of the slice in a view; none, and why, where there are none to show."""
+        try:
+            is_other = self.contour.open(self.slice_node(view_widget))
+        except AIAssistError:
+            self._lost = view_widget
+            self._leave()
+            raise
+        if self._lost is not None:
+            self._lost = None
+            self.tell("")
+        if is_other or not only_changes or view_widget != self._view:
+            self._draw(view_widget)
+
     def _draw(self, view_widget) -> None:
         if view_widget != self._view:
             self._leave()
@@ -151,10 +171,6 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
 
     def processViewNodeEvents(self, callerViewNode, eventId, viewWidget):
         """The view was scrolled or zoomed: show the outlines of what it shows now."""
-        if self._view is None or viewWidget != self._view or self._dragging or self.contour is None:
+        if viewWidget not in (self._view, self._lost) or self._dragging or self.contour is None:
             return
-        self.attempt(self._scrolled, viewWidget)
-
-    def _scrolled(self, view_widget) -> None:
-        self.contour.open(self.slice_node(view_widget))
-        self._draw(view_widget)
+        self.attempt(self._look, viewWidget)

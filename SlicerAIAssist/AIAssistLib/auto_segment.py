@@ -129,7 +129,7 @@ def add_segments(segmentation, card: ModelCard, volume_node, segmentation_node, 
         segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
         keep_prompts(segment, Prompts(extreme_points=points), volume)
         segment.SetTag(MODEL, f"{segmentation.model} {segmentation.model_version}")
-        names.append(label.name)
+        names.append(segment.GetName())
     return names
 
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiassist.errors import PatchError
 from aiassist.files import whole_file
 from aiassist.imaging import MaskPatch
 from AIAssistLib.segments import read_mask
-from AIAssistLib.tags import stamp_of
+from AIAssistLib.tags import stamp_of, tags_of
 
 
 @dataclass(frozen=True)
 class Found:
-    """A mask that an earlier Slicer did not save, and its file."""
+    """A mask that an earlier Slicer did not save, its file, and what was kept with the segment."""
 
     name: str
     mask: MaskPatch
     file: Path
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class Autosave:
@@ -32,7 +33,7 @@ class Autosave:
     Parameters
     ----------
     folder : Path
-        Holds ``STUDY/RUN/NUMBER.patch`` and beside each ``NUMBER.json`` with the structure's name.
+        Holds ``STUDY/RUN/NUMBER.patch`` and beside each ``NUMBER.json`` with the structure's name, prompts and model.
     """
 
     def __init__(self, folder: Path):
@@ -70,13 +71,13 @@ class Autosave:
                 continue
             mask = read_mask(segmentation_node, segment_id, volume_node)
             if mask.version != seen_version:
-                self._write(key, segment.GetName(), mask)
+                self._write(key, segment, mask)
             self._seen[key] = (stamp, mask.version)
             if mask.version != seen_version:
                 return segment.GetName()
         return None
 
-    def _write(self, key: tuple[str, str, str], name: str, mask: MaskPatch) -> None:
+    def _write(self, key: tuple[str, str, str], segment, mask: MaskPatch) -> None:
         home = self._folder / key[0] / self._run
         home.mkdir(parents=True, exist_ok=True)
         file = self._files.setdefault(key, home / f"{len(self._files)}.patch")
@@ -84,7 +85,7 @@ class Autosave:
             temporary.write_bytes(mask.to_bytes())
         self._written[file] = mask.version
         with whole_file(file.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps({"name": name}), encoding="utf8")
+            temporary.write_text(json.dumps({"name": segment.GetName(), "tags": tags_of(segment)}), encoding="utf8")
 
     def found(self, study: str) -> list[Found]:
         """What earlier runs did not save, the newest of each name; empty and damaged masks are left out."""
@@ -93,11 +94,12 @@ class Autosave:
         for file in sorted(files, key=lambda one: one.stat().st_mtime):
             try:
                 mask = MaskPatch.from_bytes(file.read_bytes())
-                name = str(json.loads(file.with_suffix(".json").read_text(encoding="utf8"))["name"])
-            except (OSError, PatchError, ValueError, KeyError, TypeError):
+                said = json.loads(file.with_suffix(".json").read_text(encoding="utf8"))
+                name, tags = str(said["name"]), {key: str(text) for key, text in said.get("tags", {}).items()}
+            except (OSError, PatchError, ValueError, KeyError, TypeError, AttributeError):
                 continue
             if not mask.region.is_empty:
-                newest[name] = Found(name, mask, file)
+                newest[name] = Found(name, mask, file, tags)
         return list(newest.values())
 
     def saved(self, study: str, versions: set[str]) -> None:

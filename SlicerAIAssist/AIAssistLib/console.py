@@ -14,7 +14,7 @@ from AIAssistLib.geometry import transform, world_to_ijk
 from AIAssistLib.segments import write_plainly
 from AIAssistLib.structures import new_segment
 from AIAssistLib.studies import opened
-from AIAssistLib.tags import keep_prompts
+from AIAssistLib.tags import MODEL, keep_prompts
 
 
 def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> str:
@@ -47,11 +47,13 @@ def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> 
         request = AnnotateRequest(study, prompts, structure=name, model=assistant.model)
         return (yield from conversations.annotate(request, uuid.uuid4().hex))
 
-    patch = assistant.home.finish(talk()).patch
+    annotation = assistant.home.finish(talk())
     segmentation_node = segmentation_node or new_segmentation(volume_node)
     segment_id = new_segment(segmentation_node, describe_structure(name))
-    write_plainly(patch, volume_node, segmentation_node, segment_id)
-    keep_prompts(segmentation_node.GetSegmentation().GetSegment(segment_id), prompts, volume)
+    write_plainly(annotation.patch, volume_node, segmentation_node, segment_id)
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    keep_prompts(segment, prompts, volume)
+    segment.SetTag(MODEL, f"{annotation.model} {annotation.model_version}")
     return segment_id
 
 

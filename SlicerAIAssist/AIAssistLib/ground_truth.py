@@ -1,31 +1,68 @@
-"""Saving segments as ground truth, their history, and old versions brought back."""
+"""Saving segments as ground truth, their history, and saved versions brought back."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from aiassist.errors import StoreError
-from aiassist.imaging import describe_structure
+from aiassist.imaging import MaskPatch, Volume, describe_structure
 from AIAssistLib.dicom_headers import give_series
 from AIAssistLib.segments import read_mask, write_plainly
-from AIAssistLib.structures import new_segment, segment_named
+from AIAssistLib.structures import new_segment, segment_of_structure
 from AIAssistLib.studies import opened
-from AIAssistLib.tags import MODEL, prompts_of, tag_of
+from AIAssistLib.tags import (
+    HELD,
+    MODEL,
+    held,
+    name_key,
+    prompts_of,
+    replace_tags,
+    set_tag,
+    tag_of,
+    tags_of_version,
+)
 from AIAssistLib.talks import Conversation
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A segment as it was when somebody pressed Save: what it is called, and its mask."""
+
+    segment: object
+    name: str
+    mask: MaskPatch
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is drawn in it."""
+        return self.mask.region.is_empty
 
 
 @dataclass(frozen=True)
 class Saved:
     """What was saved: the study, the number of each structure's new version, and the versions of the masks.
 
-    ``without`` says why the DICOM headers of the image were not saved with it, when they should have been.
+    ``unchanged`` are the numbers of the versions that were there already, as they are in the segments. ``emptied`` are
+    those of ``numbers`` that are empty now. ``without`` says why the DICOM headers of the image were not saved with
+    it, when they should have been.
     """
 
     study: str
     numbers: dict[str, int]
     masks: frozenset[str]
     without: str = ""
+    unchanged: dict[str, int] = field(default_factory=dict)
+    emptied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The numbers of the versions that are in segments now, and the names of the segments that were left alone."""
+
+    numbers: dict[str, int]
+    left: tuple[str, ...]
 
 
 class GroundTruth:
@@ -39,77 +76,90 @@ class GroundTruth:
     def __init__(self, assistant):
         self._assistant = assistant
         self._began = time.monotonic()
-        #: Versions of masks that are known to be saved.
-        self._kept: set[str] = set()
+        #: Versions of masks that are known to be saved, each after its study.
+        self._kept: set[tuple[str, str]] = set()
 
     def unsaved(self, volume_node, segmentation_node) -> list[str]:
         """Names of the segments whose masks are no version that was saved or listed since Slicer started."""
         segmentation, found = segmentation_node.GetSegmentation(), []
+        study = vars(self._assistant.studies.of(volume_node)).get("study_id", "")  # unknown where nothing was saved
         for number in range(segmentation.GetNumberOfSegments()):
+            segment = segmentation.GetNthSegment(number)
             mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
-            if not mask.region.is_empty and mask.version not in self._kept:
-                found.append(segmentation.GetNthSegment(number).GetName())
+            if tag_of(segment, HELD) if mask.region.is_empty else (study, mask.version) not in self._kept:
+                found.append(segment.GetName())
         return found
 
     def restart_clock(self) -> None:
         """The time that a label took counts from now."""
         self._began = time.monotonic()
 
+    # Saving
+
     def save(
         self, volume_node, segmentation_node, comment: str = "", state: str = "submitted", author=None, progress=None
     ) -> Conversation[Saved]:
-        """Save all segments that are not empty, each under its name, as new versions, also if the image goes meanwhile.
+        """Save what changed since it was saved, each segment under its name, also if the image goes meanwhile.
+
+        A segment is unchanged when its mask is that of the structure's newest version, which is of this state or
+        approved. An empty one is saved when it held a version of its structure, whose newest is not empty yet.
 
         `author` is whose labels they are, for a home on this computer; a server knows that by the token.
 
-        `StoreError` when there is none, or two have the same name. What was saved before an error stays saved.
+        `StoreError` when all are empty, or two have the same name. What was saved before an error stays saved.
         """
-        segments = self._segments(segmentation_node, volume_node)
+        drawn = _drawn_in(segmentation_node, volume_node)
         volume, keeper = self._assistant.studies.of(volume_node), self._assistant.conversations.keeper
-        seconds, name, numbers = time.monotonic() - self._began, volume_node.GetName(), {}
+        seconds, name = time.monotonic() - self._began, volume_node.GetName()
 
         def talk():
             study = yield from opened(keeper, volume, progress)
             without = yield from give_series(keeper, volume, volume_node)
-            history = yield from _numbers(keeper, study)
-            for structure, (segment, mask) in segments.items():
-                prompts = prompts_of(segment, volume)
-                model, _, model_version = tag_of(segment, MODEL).partition(" ")
+            newest = _newest((yield from keeper.truth(study)))
+            wanted = [one for one in drawn if not one.is_empty or _was_emptied(one, study, newest)]
+            for one in drawn:
+                if one not in wanted:  # what it held is empty, or of another image or name
+                    set_tag(one.segment, HELD, "")
+            if not wanted:
+                raise StoreError("All segments are empty; annotate something before you save.")
+            unchanged = [one for one in wanted if _is_saved(one, newest, state)]
+            changed, numbers = [one for one in wanted if one not in unchanged], {}
+            for one in changed:
                 version = yield from keeper.save(
                     study,
-                    structure,
-                    mask,
+                    one.name,
+                    one.mask,
                     volume,
                     name=name,
                     comment=comment,
                     state=state,
                     author=author,
-                    seconds=seconds / len(segments),
-                    prompts=prompts.to_json() if prompts is not None else None,
-                    model=model or None,
-                    model_version=model_version or None,
-                    parent=history.get(structure, 0),
+                    seconds=seconds / len(changed),
+                    parent=_number(one, newest),
+                    **_made_by(one, volume),
                 )
-                numbers[structure] = version["number"]
-                self._kept.add(mask.version)
+                numbers[one.name] = version["number"]
+                self._note(one, study)
+            for one in unchanged:
+                self._note(one, study)
             self.restart_clock()
-            return Saved(study, numbers, frozenset(mask.version for _segment, mask in segments.values()), without)
+            return Saved(
+                study,
+                numbers,
+                frozenset(one.mask.version for one in wanted),
+                without,
+                {one.name: _number(one, newest) for one in unchanged},
+                tuple(one.name for one in changed if one.is_empty),
+            )
 
         return talk()
 
-    def _segments(self, segmentation_node, volume_node) -> dict:
-        segmentation, found = segmentation_node.GetSegmentation(), {}
-        for number in range(segmentation.GetNumberOfSegments()):
-            segment = segmentation.GetNthSegment(number)
-            mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
-            if mask.region.is_empty:
-                continue
-            if segment.GetName() in found:
-                raise StoreError(f"Two segments are called {segment.GetName()!r}; rename one of them, then save.")
-            found[segment.GetName()] = (segment, mask)
-        if not found:
-            raise StoreError("All segments are empty; annotate something before you save.")
-        return found
+    def _note(self, one: Drawn, study: str) -> None:
+        """A segment's mask is the newest version of its structure."""
+        self._kept.add((study, one.mask.version))
+        set_tag(one.segment, HELD, "" if one.is_empty else held(study, one.name))
+
+    # Versions
 
     def history(self, volume_node) -> Conversation[list[dict]]:
         """All versions of a volume's labels, the newest first."""
@@ -118,7 +168,7 @@ class GroundTruth:
         def talk():
             yield from volume.hashing()
             versions = yield from conversations.truth(volume.study_id)
-            self._kept |= {version["mask"] for version in versions}
+            self._kept |= {(volume.study_id, version["mask"]) for version in versions}
             return sorted(versions, key=lambda v: v["made"], reverse=True)
 
         return talk()
@@ -126,8 +176,9 @@ class GroundTruth:
     def bring_back(self, version: dict, volume_node, segmentation_node, save_state) -> Conversation[None]:
         """Put an old version's mask into the segment of its name, made if there is none; save to make it the newest.
 
-        `save_state` is called with the segmentation before anything changes, once the mask is there. `StoreError`
-        when the version is another image's, or the image or its segments are gone.
+        The segment has the version's prompts and model then. `save_state` is called with the segmentation before
+        anything changes, once the mask is there. `StoreError` when the version is another image's, or the image or
+        its segments are gone.
         """
         conversations, volume = self._assistant.conversations, self._assistant.studies.of(volume_node)
 
@@ -136,21 +187,108 @@ class GroundTruth:
             if volume.study_id != version["study"]:
                 raise StoreError("That version is another image's; look at this image's history.")
             mask = yield from conversations.saved(version["study"], version["structure"], version["number"])
-            gone = volume_node.GetScene() is None or segmentation_node.GetScene() is None
-            if gone or self._assistant.studies.of(volume_node) is not volume:
-                raise StoreError("The image was changed or removed meanwhile; choose the version again.")
+            self._check_still_there(volume, volume_node, segmentation_node)
             save_state(segmentation_node)
-            segment_id = segment_named(segmentation_node, version["structure"])
-            segment_id = segment_id or new_segment(segmentation_node, describe_structure(version["structure"]))
-            write_plainly(mask, volume_node, segmentation_node, segment_id)
+            _put(version, mask, volume, volume_node, segmentation_node)
 
         return talk()
 
+    def load_newest(self, volume_node, segmentation_node, save_state: Callable[[object], None]) -> Conversation[Loaded]:
+        """Put the newest version of each structure into the segment of its name, made if there is none.
 
-def _numbers(keeper, study: str) -> Conversation[dict[str, int]]:
-    """The newest version's number of each structure; 0 is understood where there is none."""
-    versions = yield from keeper.truth(study)
-    newest: dict[str, int] = {}
-    for version in versions:
-        newest[version["structure"]] = max(newest.get(version["structure"], 0), version["number"])
-    return newest
+        Segments with work that is not saved are left alone, and structures whose newest version is empty are left out.
+        `StoreError` when no labels are saved of this image, or it is gone when they arrive.
+        """
+        conversations, volume = self._assistant.conversations, self._assistant.studies.of(volume_node)
+
+        def talk():
+            versions = _newest((yield from self.history(volume_node))).values()
+            wanted = [version for version in versions if version["voxels"]]
+            if not wanted:
+                raise StoreError("No labels are saved of this image yet.")
+            masks = []
+            for one in wanted:
+                masks.append((yield from conversations.saved(one["study"], one["structure"], one["number"])))
+            self._check_still_there(volume, volume_node, segmentation_node)
+            unsaved = {name_key(name) for name in self.unsaved(volume_node, segmentation_node)}
+            save_state(segmentation_node)
+            numbers, left = {}, []
+            for one, mask in zip(wanted, masks, strict=True):
+                if name_key(one["structure"]) in unsaved:
+                    left.append(one["structure"])
+                    continue
+                _put(one, mask, volume, volume_node, segmentation_node)
+                numbers[one["structure"]] = one["number"]
+            return Loaded(numbers, tuple(left))
+
+        return talk()
+
+    def _check_still_there(self, volume: Volume, volume_node, segmentation_node) -> None:
+        gone = volume_node.GetScene() is None or segmentation_node.GetScene() is None
+        if gone or self._assistant.studies.of(volume_node) is not volume:
+            raise StoreError("The image was changed or removed meanwhile; choose the version again.")
+
+
+def _drawn_in(segmentation_node, volume_node) -> list[Drawn]:
+    """The segments that hold something or held a version; `StoreError` when there is none, or two of a name."""
+    segmentation, full, empty = segmentation_node.GetSegmentation(), {}, {}
+    for number in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(number)
+        mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
+        one = Drawn(segment, segment.GetName(), mask)
+        key = name_key(one.name)
+        if one.is_empty:
+            if tag_of(segment, HELD):
+                empty[key] = one
+        elif key in full:
+            raise StoreError(f"Two segments are called {one.name!r}; rename one of them, then save.")
+        else:
+            full[key] = one
+    if not full and not empty:
+        raise StoreError("All segments are empty; annotate something before you save.")
+    return list({**empty, **full}.values())
+
+
+def _newest(versions: Iterable[dict]) -> dict[str, dict]:
+    """The newest version of each structure, by the key of its name."""
+    return {name_key(version["structure"]): version for version in sorted(versions, key=lambda v: v["number"])}
+
+
+def _number(one: Drawn, newest: dict[str, dict]) -> int:
+    """The number of the newest version of a segment's structure; 0 when there is none."""
+    version = newest.get(name_key(one.name))
+    return version["number"] if version is not None else 0
+
+
+def _is_saved(one: Drawn, newest: dict[str, dict], state: str) -> bool:
+    """Whether a segment's mask is that of the newest version, by the hash of its voxels and their place."""
+    version = newest.get(name_key(one.name))
+    return version is not None and version["mask"] == one.mask.version and version["state"] in (state, "approved")
+
+
+def _was_emptied(one: Drawn, study: str, newest: dict[str, dict]) -> bool:
+    """Whether an empty segment says that its structure is not there, rather than that nobody drew it yet."""
+    version = newest.get(name_key(one.name))
+    return tag_of(one.segment, HELD) == held(study, one.name) and version is not None and version["voxels"] > 0
+
+
+def _made_by(one: Drawn, volume: Volume) -> dict[str, object]:
+    """Prompts and model of a segment's mask; an empty one has none."""
+    if one.is_empty:
+        return {}
+    prompts = prompts_of(one.segment, volume)
+    model, _space, model_version = tag_of(one.segment, MODEL).partition(" ")
+    return {
+        "prompts": prompts.to_json() if prompts is not None else None,
+        "model": model or None,
+        "model_version": model_version or None,
+    }
+
+
+def _put(version: dict, mask: MaskPatch, volume: Volume, volume_node, segmentation_node) -> None:
+    """Let the segment of a version's structure be that version."""
+    structure = version["structure"]
+    segment_id = segment_of_structure(segmentation_node, structure)
+    segment_id = segment_id or new_segment(segmentation_node, describe_structure(structure))
+    write_plainly(mask, volume_node, segmentation_node, segment_id)
+    replace_tags(segmentation_node.GetSegmentation().GetSegment(segment_id), tags_of_version(version, volume))

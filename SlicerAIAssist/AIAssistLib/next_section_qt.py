@@ -32,6 +32,7 @@ class NextSection(Section):
         ui.imagesCombo.addItems([_("of a folder"), _("of the server, or kept on this computer")])
         ui.imagesCombo.connect("currentIndexChanged(int)", self._source_chosen)
         ui.nextButton.connect("clicked()", self.next)
+        ui.firstButton.connect("clicked()", self.first)
         ui.lookButton.connect("clicked()", self.look)
         ui.cancelNextButton.connect("clicked()", self.cancel)
         ui.studiesTable.connect("cellDoubleClicked(int,int)", self._open_row)
@@ -48,7 +49,8 @@ class NextSection(Section):
         return self.ui.imagesCombo.currentIndex == 1
 
     def _source_chosen(self) -> None:
-        self.ui.folderEdit.setVisible(not self._is_of_backend)
+        for widget in (self.ui.folderEdit, self.ui.firstButton):
+            widget.setVisible(not self._is_of_backend)
         self.ui.studiesWidget.setVisible(self._is_of_backend)
         if self._is_of_backend:
             self.look()
@@ -59,28 +61,55 @@ class NextSection(Section):
 
     # The images of a folder
 
+    def first(self) -> None:
+        """Load the first image of the folder."""
+        self.attempt(lambda: self._look_for(None, self._file()))
+
     def _next_file(self) -> None:
+        """Go on after the image that is shown, or where the folder was left; past one that is damaged."""
+        here, (shown, damaged), folder = self._file(), self._damaged, self._folder()
+        if damaged is not None and shown == here and damaged.is_relative_to(folder):
+            self._look_for(damaged, here)
+        elif here is not None and here.is_relative_to(folder):
+            self._look_for(here, here)
+        else:
+            left, is_saved = self.logic.settings.place(folder)
+            said = _("You go on where you left this folder; First image begins anew.") if left is not None else ""
+            self._look_for(left, here, not is_saved, said)
+
+    def _folder(self) -> Path:
         folder = self.ui.folderEdit.currentPath
         if not folder:
             raise AIAssistError("No folder of images is chosen; choose one above.")
-        here = self._file()
-        shown, damaged = self._damaged
+        return Path(folder)
+
+    def _look_for(self, since: Path | None, here: Path | None, again: bool = False, said: str = "") -> None:
+        """Load the image after a file's, or that one again, and say something then; `here` is that of the one shown."""
+        folder = self._folder()
 
         def found(following: Found | None) -> None:
             if following is None:
                 self.tell(_("That was the last image of the folder."))
             elif self.panel.may_leave():
-                self._load(following, here)
+                self._load(following, here, folder, said)
 
         self.tell(_("Looking for the next image"))
-        since = damaged if damaged is not None and shown == here else here
-        self._begin(after(Path(folder), since), found)
+        self._begin(after(folder, since, again), found)
 
-    def _load(self, following: Found, here: Path | None) -> None:
+    def note_saved(self, volume) -> None:
+        """The labels of an image are saved: it is not the one to go on with next time."""
+        file = self._file(volume)
+        for folder in file.parents if file is not None else ():
+            if self.logic.settings.place(folder)[0] == file:
+                self.logic.settings.set_place(folder, file, True)
+
+    def _load(self, following: Found, here: Path | None, folder: Path, said: str) -> None:
         def done(volume) -> None:
             self._damaged = (None, None)
-            self.tell("")
-            self._arrived(volume, agreed)
+            self.tell(said)
+            if self._arrived(volume, agreed):
+                self.logic.settings.set_place(folder, following.files[0], False)
+                self.panel.saving.look_for_labels()
 
         def failed(error: Exception) -> None:
             if isinstance(error, ImageError):
@@ -91,9 +120,9 @@ class NextSection(Section):
         with busy():  # over at once for a series, which is read bit by bit
             self._begin(loaded(following, self._show_progress), done, failed)
 
-    def _file(self) -> Path | None:
-        """The file of the image that is shown, or one of its series."""
-        volume = self.panel.editor.sourceVolumeNode()
+    def _file(self, volume=None) -> Path | None:
+        """The file of an image, or one of its series; of the one that is shown when none is given."""
+        volume = volume or self.panel.editor.sourceVolumeNode()
         if volume is None:
             return None
         storage = volume.GetStorageNode()
@@ -197,8 +226,9 @@ class NextSection(Section):
                 return
             self._fetched = (volume.GetID(), study.id)
             self.panel.saving.refresh()
-            labels = _("{name} has labels already; see History to bring them back.") if study.structures else ""
-            self.tell(labels.format(name=study.name))
+            self.tell("")
+            if study.structures:
+                self.panel.saving.tell_labels(study.name)
 
         self._begin(fetched(self.assistant.conversations, study, self._show_progress), done)
         if self._is_fetching:
@@ -216,7 +246,7 @@ class NextSection(Section):
         self.ui.nextProgress.setVisible(running)
         self.ui.nextProgress.setValue(round(100 * share) if running else 0)
         self.ui.cancelNextButton.setVisible(running)
-        for button in (self.ui.nextButton, self.ui.saveNextButton):
+        for button in (self.ui.nextButton, self.ui.firstButton, self.ui.saveNextButton):
             button.setEnabled(not running and self.ui.saveButton.enabled)  # as long as nothing is being saved
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 import shutil
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from aiassist.errors import AIAssistError
 
@@ -20,6 +24,9 @@ _MODULES = {
     "protobuf": "google.protobuf",
     "opentelemetry-api": "opentelemetry.trace",
 }
+
+#: File in a folder of packages with the Slicers that use it, one a line, by where their Python is installed.
+USERS = "used-by.txt"
 
 #: Runs pip until it is done or standard input closes: `PythonSlicer` is a launcher, and killing it leaves pip running.
 _PIP = """
@@ -51,20 +58,39 @@ class Packages:
     @property
     def names(self) -> list[str]:
         """The packages that are needed."""
-        lines = self.requirements.read_text(encoding="utf8").splitlines()
-        found = (re.match(r"[A-Za-z0-9_.-]+(?=\s*==)", line) for line in lines)
-        return list(dict.fromkeys(match.group() for match in found if match))
+        return [one.name for one in self._needed()]
+
+    def _needed(self) -> list[Requirement]:
+        """What the requirements file says for this computer."""
+        lines = (line.partition("#")[0].strip() for line in self.requirements.read_text(encoding="utf8").splitlines())
+        listed = [Requirement(line) for line in lines if line]
+        return [one for one in listed if one.marker is None or one.marker.evaluate()]
 
     def missing(self) -> list[str]:
-        """The packages that neither Slicer nor the folder has."""
+        """The packages that neither Slicer nor the folder has, and those that the folder has in another version."""
         self.use()
-        return [name for name in self.names if not _importable(_MODULES.get(name, name.replace("-", "_").lower()))]
+        versions = _versions(self.folder)
+        return [one.name for one in self._needed() if not self._has(one, versions)]
+
+    def _has(self, needed: Requirement, versions: dict[str, str]) -> bool:
+        place = _place_of(_MODULES.get(needed.name, needed.name.replace("-", "_").lower()))
+        if place is None or not place.is_relative_to(self.folder):
+            return place is not None  # Slicer's own go first, whatever their version
+        version = versions.get(canonicalize_name(needed.name))
+        return version is not None and needed.specifier.contains(version, prereleases=True)
 
     def use(self) -> None:
         """Let this Slicer import what lies in the folder; what Slicer has itself goes first."""
         if self.folder.is_dir() and str(self.folder) not in sys.path:
             sys.path.append(str(self.folder))
             importlib.invalidate_caches()
+            users = _users(self.folder)
+            if sys.prefix not in users:
+                self._note_users({*users, sys.prefix})
+
+    def _note_users(self, users: Iterable[str]) -> None:
+        with suppress(OSError):  # of a folder that others may write
+            (self.folder / USERS).write_text("\n".join(sorted(users)), encoding="utf8")
 
     def arguments(self, wheels: Path | None = None) -> list[str]:
         """Arguments for Slicer's interpreter that install into `unfinished`; from a folder of wheels, if given."""
@@ -86,13 +112,28 @@ class Packages:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
 
     def complete(self) -> None:
-        """Put a finished install in its place and use it; the packages' own tests, a tenth of it, are left out."""
+        """Put a finished install in its place and use it; the packages' own tests, a tenth of it, are left out.
+
+        The folders of other versions that no Slicer but this one used are deleted.
+        """
         for tests in [path for path in self.unfinished.rglob("tests") if path.is_dir()]:
             shutil.rmtree(tests, ignore_errors=True)
+        users = {*_users(self.folder), sys.prefix}
         if self.folder.exists():
             shutil.rmtree(self.folder)
         self.unfinished.rename(self.folder)
         self.use()
+        self._note_users(users)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Delete the folders that only this Slicer used, or Slicers that are gone; those in use on Windows stay."""
+        for folder in self.folder.parent.glob("packages-*"):
+            others = {one for one in _users(folder) - {sys.prefix} if Path(one).exists()}
+            if folder in (self.folder, self.unfinished) or others or not _users(folder):
+                continue
+            with suppress(OSError):  # renamed first, for half a folder would be worse than a whole one
+                shutil.rmtree(folder.rename(folder.with_name(folder.name + ".old")))
 
     def remove(self) -> int:
         """Delete the folder and those of older versions; how many bytes that freed.
@@ -113,8 +154,25 @@ class Packages:
         return freed
 
 
-def _importable(module: str) -> bool:
+def _users(folder: Path) -> set[str]:
+    """The Slicers that noted that they use a folder; none where nobody noted anything."""
     try:
-        return importlib.util.find_spec(module) is not None
+        return set((folder / USERS).read_text(encoding="utf8").split("\n")) - {""}
+    except (OSError, ValueError):
+        return set()
+
+
+def _versions(folder: Path) -> dict[str, str]:
+    """The versions of the packages in a folder, by their names, as pip's own folders are called."""
+    parts = (path.name.removesuffix(".dist-info").partition("-") for path in folder.glob("*.dist-info"))
+    return {canonicalize_name(name): version for name, _dash, version in parts}
+
+
+def _place_of(module: str) -> Path | None:
+    """Where a module would be imported from; None when nowhere."""
+    try:
+        spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:  # of the package it lies in
-        return False
+        return None
+    places = [spec.origin, *(spec.submodule_search_locations or ())] if spec is not None else []
+    return next((Path(place) for place in places if place not in (None, "built-in", "frozen")), None)

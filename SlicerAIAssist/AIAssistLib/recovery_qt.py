@@ -13,6 +13,7 @@ from AIAssistLib.autosave import Autosave, Found
 from AIAssistLib.section_qt import Section
 from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.structures import new_segment, segment_named
+from AIAssistLib.tags import replace_tags
 from AIAssistLib.talks import Talk
 
 #: Milliseconds between two looks for changes.
@@ -129,11 +130,19 @@ class Recovery(Section):
             raise StudyError("The unsaved work is another image's; load that one to recover it.")
         self.panel.editor.saveStateForUndo()
         for one in found:
-            segment_id = new_segment(segmentation, describe_structure(one.name))
+            segment_id = self._empty_segment(one.name) or new_segment(segmentation, describe_structure(one.name))
             write_plainly(one.mask, volume, segmentation, segment_id)
+            replace_tags(segmentation.GetSegmentation().GetSegment(segment_id), one.tags)
         while self.keep():  # before the old files go
             pass
         self.discard()
+
+    def _empty_segment(self, name: str) -> str:
+        """ID of the segment of a name if nothing is drawn in it, else nothing."""
+        volume, segmentation = self.panel.structures.nodes()
+        segment_id = segment_named(segmentation, name)
+        is_free = bool(segment_id) and read_mask(segmentation, segment_id, volume).region.is_empty
+        return segment_id if is_free else ""
 
     def discard(self) -> None:
         """What earlier runs kept of this image is not wanted any more."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import qt
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError
-from AIAssistLib.ground_truth import GroundTruth
+from AIAssistLib.ground_truth import GroundTruth, Loaded, Saved
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.settings_qt import SERVER
 from AIAssistLib.tags import stamps_of
@@ -26,6 +28,7 @@ class SaveSection(Section):
         ui.saveNextButton.connect("clicked()", self.save_and_next)
         ui.refreshButton.connect("clicked()", self.refresh)
         ui.restoreButton.connect("clicked()", self.bring_back)
+        ui.latestButton.connect("clicked()", self.load_latest)
         ui.historyTable.connect("itemSelectionChanged()", self._chosen)
         ui.historyTable.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         self.tell("")
@@ -49,7 +52,7 @@ class SaveSection(Section):
             self.show_author()
 
     def save(self) -> None:
-        """Save all segments as ground truth."""
+        """Save as ground truth what changed since it was saved."""
         self.attempt(self._save, False)
 
     def save_and_next(self) -> None:
@@ -66,15 +69,16 @@ class SaveSection(Section):
         self.tell(_("Saving"))
         self._allow(False)
 
-        def done(outcome) -> None:
+        def done(outcome: Saved) -> None:
             self._allow(True)
-            numbers = ", ".join(f"{name} (version {number})" for name, number in outcome.numbers.items())
             self.panel.recovery.autosave.saved(outcome.study, outcome.masks)
+            self.panel.images.note_saved(volume)
             same = self.panel.editor.sourceVolumeNode() is volume and stamps_of(segmentation) == stamps
             if same:
-                self.ui.commentEdit.setText("")
+                if outcome.numbers:  # else nothing has the comment yet
+                    self.ui.commentEdit.setText("")
                 self.refresh()
-            self.tell(" ".join((_("Saved: {versions}").format(versions=numbers), self._without(outcome))).strip())
+            self.tell(_told(outcome))
             if and_next and same:
                 self.panel.images.next()
             elif and_next:
@@ -86,14 +90,9 @@ class SaveSection(Section):
 
         self.assistant.start(talk, done, failed)
 
-    @staticmethod
-    def _without(outcome) -> str:
-        """What to add when the labels were saved without the image's DICOM headers."""
-        return _("(without DICOM headers: {why})").format(why=outcome.without) if outcome.without else ""
-
     def _allow(self, allowed: bool) -> None:
         """One save at a time: what it is about must not change under it."""
-        for button in (self.ui.saveButton, self.ui.saveNextButton, self.ui.nextButton):
+        for button in (self.ui.saveButton, self.ui.saveNextButton, self.ui.nextButton, self.ui.firstButton):
             button.setEnabled(allowed)
         self._chosen()
 
@@ -126,6 +125,7 @@ class SaveSection(Section):
     def _chosen(self) -> None:
         chosen = 0 <= self.ui.historyTable.currentRow() < len(self._versions)
         self.ui.restoreButton.setEnabled(chosen and self.ui.saveButton.enabled)
+        self.ui.latestButton.setEnabled(self.ui.saveButton.enabled)
 
     def bring_back(self) -> None:
         """Put the chosen version into the segment of its name."""
@@ -147,6 +147,44 @@ class SaveSection(Section):
 
         self.talk(self._truth.bring_back(version, volume, segmentation, self.panel.save_state), done)
 
+    def load_latest(self) -> None:
+        """Put the newest version of each structure into the segment of its name."""
+        self.attempt(self._load_latest)
+
+    def _load_latest(self) -> None:
+        volume, segmentation = self.panel.structures.nodes()
+
+        def done(outcome: Loaded) -> None:
+            loaded, left = _listed(outcome.numbers, {}), ", ".join(outcome.left)
+            parts = [_("Loaded: {versions}.").format(versions=loaded)] if loaded else []
+            if left:
+                parts.append(_("Left alone, since their work is not saved: {names}.").format(names=left))
+            self.tell(" ".join(parts))
+
+        self.tell(_("Getting the latest labels"))
+        self.talk(self._truth.load_newest(volume, segmentation, self.panel.save_state), done)
+
+    def look_for_labels(self) -> None:
+        """Show the history of an image that was just opened, and say when it has labels; quiet when nobody answers."""
+        volume, said = self.panel.editor.sourceVolumeNode(), self.ui.saveLabel.text
+
+        def seen(versions: list[dict]) -> None:
+            if self.panel.editor.sourceVolumeNode() is volume and versions:
+                self._fill(versions)
+                if self.ui.saveLabel.text == said:  # else there is something newer to read
+                    self.tell_labels(volume.GetName(), said)
+
+        try:
+            self.logic.check_packages()
+            self.assistant.start(self._truth.history(volume), seen, lambda _error: None)
+        except AIAssistError:  # said when somebody wants to annotate it
+            return
+
+    def tell_labels(self, name: str, said: str = "") -> None:
+        """Say that an image has labels already, after what was said."""
+        text = _("{name} has labels already; press Load latest labels to see them.").format(name=name)
+        self.tell(f"{said} {text}".strip())
+
     # Going on
 
     def unsaved(self, volume, segmentation) -> list[str]:
@@ -160,5 +198,28 @@ class SaveSection(Section):
 
 
 def _row(version: dict) -> list[str]:
-    made = version["made"][:16].replace("T", " ")
-    return [version["structure"], str(version["number"]), made, version["author"], version["state"], version["comment"]]
+    made = datetime.fromisoformat(version["made"])
+    made = made if made.tzinfo is not None else made.replace(tzinfo=UTC)
+    local, said = made.astimezone().strftime("%Y-%m-%d %H:%M"), (version[n] for n in ("author", "state", "comment"))
+    return [version["structure"], str(version["number"]), local, *said]
+
+
+def _told(outcome: Saved) -> str:
+    """What to say of a save: what is a new version, what was one already, and what came not with it."""
+    empty, same = dict.fromkeys(outcome.emptied, _("now empty")), dict.fromkeys(outcome.unchanged, _("unchanged"))
+    versions = _listed(outcome.numbers, empty) if outcome.numbers else _listed(outcome.unchanged, same)
+    parts = [_("Saved: {versions}").format(versions=versions)]
+    if outcome.numbers and outcome.unchanged:
+        parts.append(_("({count} unchanged)").format(count=len(outcome.unchanged)))
+    if outcome.without:
+        parts.append(_("(without DICOM headers: {why})").format(why=outcome.without))
+    return " ".join(parts)
+
+
+def _listed(numbers: dict[str, int], remarks: dict[str, str]) -> str:
+    """Structures with the numbers of their versions, and a remark on some."""
+    plain, more = _("{name} (version {number})"), _("{name} (version {number}, {remark})")
+    return ", ".join(
+        (more if name in remarks else plain).format(name=name, number=number, remark=remarks.get(name))
+        for name, number in numbers.items()
+    )

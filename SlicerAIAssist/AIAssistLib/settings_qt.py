@@ -10,6 +10,7 @@ import slicer
 
 from aiassist import __version__
 from aiassist.commands.shared import login
+from aiassist.errors import AIAssistError
 from AIAssistLib.assistant import Home
 from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command, slicer_python
@@ -27,6 +28,8 @@ class Settings:
 
     def __init__(self):
         self._tokens: dict[str, str] = {}
+        #: Whether this computer is used while the home that is remembered cannot be.
+        self.stands_in = False
 
     def _get(self, key: str, default: str = "") -> str:
         value = qt.QSettings().value(f"AIAssist/{key}")
@@ -39,10 +42,11 @@ class Settings:
     def where(self) -> str:
         """Which home is used: "computer", "server" or "slicer"."""
         where = self._get("where", COMPUTER)
-        return where if where in (COMPUTER, SERVER, SLICER) else COMPUTER
+        return where if where in (COMPUTER, SERVER, SLICER) and not self.stands_in else COMPUTER
 
     @where.setter
     def where(self, value: str) -> None:
+        self.stands_in = False
         self._set("where", value)
 
     @property
@@ -78,6 +82,16 @@ class Settings:
         """Remember that images may go to a server."""
         self._set(f"allowed/{_key(url)}", "yes")
 
+    def place(self, folder: Path) -> tuple[Path | None, bool]:
+        """The image of a folder that was opened last, by a file of it, and whether its labels were saved then."""
+        file, is_saved = self._get(f"place/{_folder_key(folder)}"), self._get(f"done/{_folder_key(folder)}")
+        return (Path(file) if file else None), is_saved == "yes"
+
+    def set_place(self, folder: Path, file: Path, is_saved: bool) -> None:
+        """Remember which image of a folder was opened last."""
+        self._set(f"place/{_folder_key(folder)}", str(file))
+        self._set(f"done/{_folder_key(folder)}", "yes" if is_saved else "no")
+
     @property
     def author(self) -> str:
         """Whose labels are saved when no server knows better: who was entered, or Slicer's user, or the login's."""
@@ -102,6 +116,22 @@ class Settings:
         """The studies folder of this computer."""
         return self.folder / "studies"
 
+    def remembered_home(self) -> Home:
+        """The home that is remembered; while it cannot be used, this computer, whose name says why.
+
+        It stays remembered, and the next call tries it again.
+        """
+        self.stands_in = False
+        try:
+            return self.home()
+        except AIAssistError as error:
+            if self.where == COMPUTER:
+                raise
+            self.stands_in = True
+            home = self.home()
+            home.name = f"{home.name} ({str(error).removesuffix('.')})"
+            return home
+
     def home(self, where: str | None = None, url: str | None = None, studies: Path | None = None) -> Home:
         """The home of a name, or the one that is remembered. `AIAssistError` when it cannot be used.
 
@@ -121,6 +151,10 @@ class Settings:
         from AIAssistLib.this_slicer import ThisSlicer, device
 
         return ThisSlicer(computer, device())
+
+
+def _folder_key(folder: Path) -> str:
+    return quote(str(folder), safe="")
 
 
 def _key(url: str) -> str:

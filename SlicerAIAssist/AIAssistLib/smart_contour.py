@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aiassist.errors import ContourError
+from aiassist.errors import ContourError, StudyError
 
 try:
     from aiassist.contour import ContourSession, Edit, Plane
@@ -169,7 +169,11 @@ class SmartContour:
         target, expected = self.target, self.session
         segment = target.segment
         self._save_state()
-        self._writer.write(target.volume_node, target.segmentation_node, target.segment_id, taken, added)
+        try:
+            self._writer.write(target.volume_node, target.segmentation_node, target.segment_id, taken, added)
+        except StudyError:  # masking allows nothing of it: the outline is where it was
+            self.session = None
+            raise
         self._stamp = stamp_of(segment)
         if not self._as_expected(added, taken):
             plane, self.session = expected.plane, None  # masking had its say

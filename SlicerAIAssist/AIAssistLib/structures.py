@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, count
 
 import slicer
 
 from aiassist.imaging import Code, Label
 from aiassist.imaging.labels import terminology_entry
-from AIAssistLib.tags import tag_of
+from AIAssistLib.tags import name_key, tag_of
 
 
 def new_segment(segmentation_node, label: Label) -> str:
-    """Add an empty segment with a structure's name, colour and terminology; its ID."""
+    """Add an empty segment with a structure's name, colour and terminology; its ID.
+
+    The second one of a name is numbered, as in "lesion 2": ground truth keeps one of each name.
+    """
+    name = _free_name(segmentation_node, label.name)
     segment = slicer.vtkSegment()
-    segment.SetName(label.name)
+    segment.SetName(name)
     segment.SetColor(*[c / 255 for c in label.colour])
     segment.SetTag(segment.GetTerminologyEntryTagName(), terminology_entry(label))
     segmentation = segmentation_node.GetSegmentation()
-    segment_id = segmentation.GenerateUniqueSegmentID(label.name)
+    segment_id = segmentation.GenerateUniqueSegmentID(name)
     segmentation.AddSegment(segment, segment_id)
     return segment_id
+
+
+def _free_name(segmentation_node, name: str) -> str:
+    """The name, or with the first number from 2 on that no segment has."""
+    numbered = (f"{name} {number}" for number in count(2))
+    return next(one for one in chain([name], numbered) if not segment_of_structure(segmentation_node, one))
 
 
 def segment_named(segmentation_node, name: str) -> str:
@@ -30,6 +41,14 @@ def segment_named(segmentation_node, name: str) -> str:
         if segmentation.GetNthSegment(number).GetName() == name:
             return segmentation.GetNthSegmentID(number)
     return ""
+
+
+def segment_of_structure(segmentation_node, name: str) -> str:
+    """ID of the segment that ground truth keeps under a name, best letter by letter; empty when there is none."""
+    segmentation = segmentation_node.GetSegmentation()
+    numbers = range(segmentation.GetNumberOfSegments())
+    alike = [n for n in numbers if name_key(segmentation.GetNthSegment(n).GetName()) == name_key(name)]
+    return segment_named(segmentation_node, name) or (segmentation.GetNthSegmentID(alike[0]) if alike else "")
 
 
 @dataclass(frozen=True)

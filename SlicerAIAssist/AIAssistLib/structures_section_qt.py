@@ -22,8 +22,7 @@ class StructuresSection(Section):
     def __init__(self, panel):
         super().__init__(panel, "lesionLabel")
         self._templates: list[Template] = []
-        for folder in (panel.resources / "Templates", self.logic.settings.folder / "templates"):
-            self.attempt(self._read, folder)
+        self._read_templates()
         self.ui.templateCombo.addItems([_("Free choice"), *(t.name for t in self._templates)])
         self.ui.templateCombo.connect("currentIndexChanged(int)", self._template_chosen)
         self.ui.addStructureButton.connect("clicked()", self.add)
@@ -35,10 +34,14 @@ class StructuresSection(Section):
         self._rows = []
         #: Name of the image that was measured.
         self._measured = ""
-        self.tell("")
 
-    def _read(self, folder: Path) -> None:
-        self._templates += read_templates(folder)
+    def _read_templates(self) -> None:
+        refused: list[str] = []
+        for folder in (self.panel.resources / "Templates", self.logic.settings.folder / "templates"):
+            found, bad = read_templates(folder)
+            self._templates += found
+            refused += bad
+        self.tell(" ".join(refused), failed=bool(refused))
 
     # Nodes
 

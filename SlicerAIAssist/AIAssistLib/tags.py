@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
+from collections.abc import Mapping
 
 import slicer
 import vtk
@@ -13,6 +15,10 @@ from aiassist.prompts import Prompts
 
 #: Segment tags: the prompts that made the mask, which model answered them, and in which grid's voxels they are.
 PROMPTS, MODEL, GRID = "AIAssist.Prompts", "AIAssist.Model", "AIAssist.Grid"
+#: Segment tag: of which study and structure the segment held a saved version.
+HELD = "AIAssist.Held"
+#: What goes with a mask wherever it is kept.
+KEPT = (PROMPTS, MODEL, GRID, HELD)
 
 
 def tag_of(segment, name: str) -> str:
@@ -38,6 +44,42 @@ def keep_prompts(segment, prompts: Prompts, volume: Volume) -> None:
     """Keep the prompts that made a segment's mask."""
     segment.SetTag(PROMPTS, json.dumps(prompts.to_json()))
     segment.SetTag(GRID, grid_of(volume))
+
+
+def set_tag(segment, name: str, text: str) -> None:
+    """Set a tag of a segment, or take it away when the text is empty."""
+    if text:
+        segment.SetTag(name, text)
+    else:
+        segment.RemoveTag(name)
+
+
+def tags_of(segment) -> dict[str, str]:
+    """What is kept with a segment's mask."""
+    return {name: text for name in KEPT if (text := tag_of(segment, name))}
+
+
+def replace_tags(segment, tags: Mapping[str, str]) -> None:
+    """Let a segment have what was kept with another mask, and nothing of what it had."""
+    for name in KEPT:
+        set_tag(segment, name, tags.get(name, ""))
+
+
+def tags_of_version(version: Mapping, volume: Volume) -> dict[str, str]:
+    """The tags of a segment that holds a saved version's mask; a version is as the backend lists it."""
+    model = f"{version.get('model') or ''} {version.get('model_version') or ''}".strip()
+    prompts = {PROMPTS: json.dumps(version["prompts"]), GRID: grid_of(volume)} if version.get("prompts") else {}
+    return {**prompts, MODEL: model, HELD: held(version["study"], version["structure"])}
+
+
+def held(study: str, structure: str) -> str:
+    """The text of the tag `HELD`."""
+    return f"{study} {name_key(structure)}"
+
+
+def name_key(name: str) -> str:
+    """What makes two names the same structure, as `aiassist.groundtruth.names`, which Slicer alone cannot import."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).strip().casefold())
 
 
 def _read(text: str) -> Prompts | None:

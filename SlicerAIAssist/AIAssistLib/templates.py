@@ -42,8 +42,20 @@ def read_template(path: Path) -> Template:
         return Template(str(data["name"]), structures)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AIAssistError(
-            f'{path} is no list of structures; write it as {{"name": "Abdomen", "structures": [{{"name": "liver"}}]}}.'
+            f"{path} is no list of structures ({_why(error)}); write it as "
+            '{"name": "Abdomen", "structures": [{"name": "liver"}]}.'
         ) from error
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a file, in a few words."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}, column {error.colno}: {error.msg}"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not in UTF-8"
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return getattr(error, "strerror", None) or "its parts are of another kind"
 
 
 def _structure(entry, window) -> Structure:
@@ -54,6 +66,12 @@ def _structure(entry, window) -> Structure:
     )
 
 
-def read_templates(folder: Path) -> list[Template]:
-    """All templates of a folder, by name."""
-    return sorted((read_template(path) for path in Path(folder).glob("*.json")), key=lambda t: t.name)
+def read_templates(folder: Path) -> tuple[list[Template], list[str]]:
+    """All templates of a folder, by name, and a sentence on each file that is none."""
+    found, refused = [], []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            found.append(read_template(path))
+        except AIAssistError as error:
+            refused.append(str(error))
+    return sorted(found, key=lambda t: t.name), refused

@@ -23,9 +23,10 @@ class Found:
     is_multiframe: bool = False
 
 
-def after(folder: Path, current: Path | None) -> Generator[None, None, Found | None]:
+def after(folder: Path, current: Path | None, again: bool = False) -> Generator[None, None, Found | None]:
     """Find the image after the one of the file `current`, or the first; None at the end. Gives Slicer turns.
 
+    With `again` it is that one itself, if it is still there.
     Images come by name, a folder's files first, then its DICOM series, then the folders in it. Only the folder of the
     current image and those after it are looked into, as far as needed. `ImageError` when it is no folder.
     """
@@ -36,20 +37,22 @@ def after(folder: Path, current: Path | None) -> Generator[None, None, Found | N
     for place in _folders(folder, here):
         files = sorted(Path(entry.path) for entry in _entries(place) if entry.is_file())
         found = [Found(path.name, (path,)) for path in files if _is_image(path)]
-        is_next_a_file = any(current in one.files for one in found[:-1]) if place == here else bool(found)
+        known = found if again else found[:-1]
+        is_next_a_file = any(current in one.files for one in known) if place == here else bool(found)
         if not is_next_a_file:
             found += yield from _series(place, files)
-        following = _following(found, current)
+        following = _following(found, current, again)
         if following is not None:
             return following
         yield
     return None
 
 
-def _following(found: list[Found], current: Path | None) -> Found | None:
-    """The image after the one with this file; the first when there is none."""
+def _following(found: list[Found], current: Path | None, again: bool) -> Found | None:
+    """The image after the one with this file, or that one; the first when there is none."""
     place = next((number for number, one in enumerate(found) if current in one.files), -1)
-    return found[place + 1] if place + 1 < len(found) else None
+    place = place if again and place >= 0 else place + 1
+    return found[place] if place < len(found) else None
 
 
 def _folders(folder: Path, here: Path | None) -> Iterator[Path]:

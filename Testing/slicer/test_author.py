@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import qt
+import slicer
 
+from aiassist.imaging import MaskPatch
 from AIAssistLib.geometry import study_of
+from AIAssistLib.segments import write_plainly
 from helpers import add_segment, wait
 
 
@@ -24,6 +27,8 @@ def test_labels_are_saved_under_the_name_that_was_entered_and_nothing_starts_aga
     monkeypatch.setattr("AIAssistLib.settings_qt.login", lambda: "bo")
     panel.saving.show_author()
     assert settings.author == edit.text == "bo"  # the login
+    slicer.util.arrayFromVolume(case.node)[0, 0, 0] = -2000  # a study that nobody saved labels of
+    slicer.util.arrayFromVolumeModified(case.node)
     segment = add_segment(case, "spleen", case.mask("spleen"))
     home = assistant.home
     assert save(panel)[0] == "bo"
@@ -32,6 +37,7 @@ def test_labels_are_saved_under_the_name_that_was_entered_and_nothing_starts_aga
     enter(edit, " Dr. Bo ")
     assert settings.author == edit.text == "Dr. Bo"
     assert assistant.home is home and process_of(assistant) == process
+    write_plainly(MaskPatch.of_mask(case.mask("liver")), case.node, case.segmentation, segment)
     panel.ui.saveButton.click()
     assert edit.enabled
     enter(edit, "somebody later")

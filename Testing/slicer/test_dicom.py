@@ -12,11 +12,12 @@ import slicer
 from dicom_series import write_series
 
 from aiassist.groundtruth import GroundTruthStore
-from aiassist.imaging import read_volume
+from aiassist.imaging import MaskPatch, read_volume
 from aiassist.imaging.dicom_header import read_header
 from AIAssistLib import dicom_headers
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.dicom_headers import UIDS
+from AIAssistLib.segments import write_plainly
 from AIAssistLib.server_worklist import show
 from AIAssistLib.structures import terminology_of
 from helpers import CASE, add_segment, answered, click_ends, wait
@@ -151,8 +152,9 @@ def test_labels_of_a_copy_are_saved_and_the_first_series_stays(home, panel, home
     save(panel)
     kept = case.series.dicom
     loaded(panel, case, second)
-    add_segment(case, "liver", case.mask("liver"))
-    for version in (1, 2):
+    liver = add_segment(case, "liver")
+    for version, structure in enumerate(("liver", "spleen"), 1):
+        write_plainly(MaskPatch.of_mask(case.mask(structure)), case.node, case.segmentation, liver)
         said = save(panel)
         assert said.startswith(f"Saved: liver (version {version})")
         assert "(without DICOM headers: This image is kept with the DICOM headers of another series" in said

@@ -12,8 +12,9 @@ import slicer
 from dicom_series import write_series
 
 from aiassist.groundtruth import GroundTruthStore
-from aiassist.imaging import read_volume
+from aiassist.imaging import MaskPatch, read_volume
 from AIAssistLib.geometry import study_of
+from AIAssistLib.structures import segment_named
 from AIAssistLib.worklist import after
 from helpers import CASE, add_segment, stopping, wait
 
@@ -174,3 +175,73 @@ def test_folders_before_the_current_image_are_not_looked_into_again(tmp_path, mo
     for number in range(50):
         (tmp_path / "a" / f"note {number}").write_text("x")
     assert drained(after(tmp_path, tmp_path / "c" / "nothing"))[1] < 10
+
+
+@pytest.fixture
+def next_day(panel, folder):
+    """Called: Slicer starts again with the same folder, and nothing is loaded yet but an image from elsewhere."""
+
+    def begin():
+        panel.editor.setSourceVolumeNode(None)
+        slicer.mrmlScene.Clear(0)
+        panel.images._damaged = (None, None)
+        panel.editor.setSourceVolumeNode(slicer.util.addVolumeFromArray(np.zeros((3, 4, 5), np.int16), name="other"))
+
+    return begin
+
+
+LEFT = "You go on where you left this folder; First image begins anew."
+
+
+def test_the_next_day_goes_on_with_the_image_that_was_not_saved_and_after_one_that_was(panel, folder, next_day, case):
+    for _ in range(2):
+        go_on(panel)
+    second = slices_of(panel)
+    assert second in (11, 12)
+    next_day()
+    go_on(panel)
+    assert slices_of(panel) == second and panel.ui.saveLabel.text == LEFT
+    case.node, case.segmentation = panel.editor.sourceVolumeNode(), panel.editor.segmentationNode()
+    voxels = np.zeros((second, *case.labels.shape[1:]), bool)
+    voxels[3:5, 20:30, 20:40] = True
+    add_segment(case, "spleen", voxels)
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved" in panel.ui.saveLabel.text)
+    next_day()
+    go_on(panel)
+    assert slices_of(panel) == 23 - second and panel.ui.saveLabel.text == LEFT
+    panel.ui.firstButton.click()
+    wait(lambda: panel.ui.nextButton.enabled)
+    assert slices_of(panel) == 10 and panel.ui.saveLabel.text == ""
+    next_day()
+    go_on(panel)
+    assert slices_of(panel) == 10
+
+
+def test_a_folder_is_left_and_gone_on_with_apart_from_others(panel, folder, next_day, tmp_path):
+    go_on(panel)
+    go_on(panel)
+    second = slices_of(panel)
+    next_day()
+    panel.ui.folderEdit.currentPath = str(folder / "a")
+    go_on(panel)
+    assert slices_of(panel) == 10 and panel.ui.saveLabel.text == ""
+    panel.ui.folderEdit.currentPath = str(folder)
+    next_day()
+    go_on(panel)
+    assert slices_of(panel) == second
+
+
+def test_an_image_of_a_folder_that_has_labels_says_so(panel, homes, folder):
+    volume = read_volume(folder / "a" / "ct")
+    mask = np.zeros(volume.shape, bool)
+    mask[2:4, 5:9, 7:8] = True
+    with GroundTruthStore(homes.folder / "computer") as store:
+        store.add_study(volume, "ct")
+        store.add(volume.study_id, "cyst", MaskPatch.of_mask(mask), author="bob")
+    go_on(panel)
+    wait(lambda: panel.ui.saveLabel.text == "ct has labels already; press Load latest labels to see them.")
+    assert "cyst" in [panel.ui.historyTable.item(n, 0).text() for n in range(panel.ui.historyTable.rowCount)]
+    panel.ui.latestButton.click()
+    wait(lambda: "Loaded: " in panel.ui.saveLabel.text)
+    assert segment_named(panel.editor.segmentationNode(), "cyst")

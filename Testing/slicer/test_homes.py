@@ -169,6 +169,27 @@ def test_this_slicer_uses_the_gpu_that_slicer_can_use(application, monkeypatch, 
     assert "--warm-up" in Settings().home(COMPUTER).process._arguments
 
 
+def test_a_home_that_cannot_be_used_now_stays_remembered(module, monkeypatch):
+    Settings().where = SLICER
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    logic = type(module.logic)()
+    try:
+        assert isinstance(logic.assistant.home, ThisComputer)
+        assert (logic.settings.where, Settings().where) == (COMPUTER, SLICER)
+        why = "This Slicer lacks onnxruntime; press Install in the module AI Assist first"
+        assert logic.assistant.status == f"This computer ({why})"
+        logic.move(COMPUTER)  # Restart: it is tried again, and still cannot be used
+        assert why in logic.assistant.status and Settings().where == SLICER
+        monkeypatch.undo()
+        logic.move(COMPUTER)
+        assert (logic.assistant.status, logic.settings.where) == ("This Slicer", SLICER)
+        logic.move(COMPUTER)
+        assert (logic.assistant.status, Settings().where) == ("This computer", COMPUTER)
+    finally:
+        logic.close()
+        Settings().where = COMPUTER
+
+
 def test_settings_are_remembered(application):
     settings = Settings()
     settings.url = " https://gpu.example:8000 "

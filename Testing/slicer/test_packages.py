@@ -123,6 +123,45 @@ def test_removing_deletes_every_version_and_says_how_much(packages, tmp_path, ap
     assert str(packages.folder) not in sys.path
 
 
+def test_a_pin_that_changed_is_installed_and_what_slicer_has_is_not(application, packages, tmp_path):
+    install(packages, tmp_path / "wheels")
+    assert packages.missing() == []
+    packages.requirements.write_text("aiassist_probe==1.1\npytest==0.1\nno_such == 1; python_version < '3'\n")
+    assert packages.missing() == ["aiassist_probe"]
+    wheel(tmp_path / "wheels", "aiassist_probe", "1.1")
+    packages.requirements.write_text("aiassist_probe==1.1\n")
+    assert install(packages, tmp_path / "wheels")[1] == [None]
+    assert packages.missing() == []
+
+
+def test_what_only_this_slicer_used_goes_when_a_new_version_is_complete(application, packages, tmp_path):
+    here, there, gone = sys.prefix, str(tmp_path / "other Slicer"), str(tmp_path / "removed Slicer")
+    Path(there).mkdir()
+    users = {
+        "packages-5.12-0": [here],
+        "packages-5.12-0.5": [here, gone],
+        "packages-5.10-0": [there],
+        "packages-5.11-0": [here, there],
+        "packages-5.9-0": [],
+        "packages-5.13-0.part": [],
+    }
+    for name, lines in users.items():
+        folder = packages.folder.with_name(name)
+        (folder / "inner").mkdir(parents=True)
+        if lines:
+            (folder / "used-by.txt").write_text("\n".join(lines))
+    (packages.folder.parent / "studies").mkdir()
+    install(packages, tmp_path / "wheels")
+    left = {path.name for path in packages.folder.parent.iterdir()}
+    assert left == {
+        *("packages-5.12-1", "packages-5.10-0", "packages-5.11-0", "packages-5.9-0", "packages-5.13-0.part"),
+        "studies",
+    }
+    (packages.folder / "used-by.txt").write_text(there)
+    install(packages, tmp_path / "wheels")  # again, and who used it before still does
+    assert set((packages.folder / "used-by.txt").read_text().split("\n")) == {here, there}
+
+
 def test_an_interpreter_that_is_not_there_is_said_in_one_sentence(application, packages):
     ended = []
     Installer("/nowhere/PythonSlicer", packages, print, ended.append).start()

@@ -32,7 +32,7 @@ def segment_names(case) -> list[str]:
 
 
 def test_our_effects_come_first_and_slicers_beside_them(panel):
-    assert list(panel.editor.effectNameOrder())[:4] == ["AI Points", "Smart Contour", "Paint", "Erase"]
+    assert list(panel.editor.effectNameOrder())[:4] == ["AI Points", "Smart Contour", "Paint", "Draw"]
     assert set(panel.editor.availableEffectNames()) >= {"AI Points", "Smart Contour"}
     assert not panel.editor.unorderedEffectsVisible
 
@@ -150,7 +150,7 @@ def test_only_models_of_the_images_modality_are_offered_also_after_another_image
     ui = panel.ui
     panel.editor.setSourceVolumeNode(mr)
     assert (ui.autoCombo.count, ui.autoRunButton.enabled) == (0, False)
-    assert ui.autoLabel.text.startswith("No automatic model that fits this image")
+    assert ui.autoLabel.text.startswith("No automatic model here fits this image")
     panel.editor.setSourceVolumeNode(case.node)
     assert ui.autoCombo.itemText(0).startswith("lungs-ct") and ui.autoRunButton.enabled
     assert ui.autoLabel.text == ""
@@ -310,9 +310,10 @@ def test_saving_nothing_or_two_of_a_name_says_so(panel, case):
     panel.ui.saveButton.click()
     assert panel.ui.saveLabel.text == "All segments are empty; annotate something before you save."
     add_segment(case, "spleen", case.mask("spleen"))
-    add_segment(case, "spleen", case.mask("spleen"))
+    twin = add_segment(case, "twin", case.mask("spleen"))
+    case.segmentation.GetSegmentation().GetSegment(twin).SetName("Spleen")
     panel.ui.saveButton.click()
-    assert "Two segments are called 'spleen'" in panel.ui.saveLabel.text
+    assert "Two segments are called 'Spleen'" in panel.ui.saveLabel.text
 
 
 @pytest.mark.parametrize("ending", [".seg.nrrd", ".nii.gz", ".nrrd"])
@@ -461,9 +462,8 @@ def test_unsaved_work_survives_a_crash_and_is_offered_again(panel, module, point
     wait(lambda: not panel.ui.recoverButton.isHidden())
     assert panel.ui.recoverButton.text == "Recover unsaved work: liver"
     panel.ui.recoverButton.click()
-    assert (mask_of(case, case.segmentation.GetSegmentation().GetNthSegmentID(1)) == accepted).all()
+    assert segment_names(case) == ["liver"] and (mask_of(case, empty) == accepted).all()
     assert panel.ui.recoverButton.isHidden()
-    case.segmentation.GetSegmentation().RemoveSegment(empty)
     panel.ui.saveButton.click()
     wait(lambda: "Saved" in panel.ui.saveLabel.text)
     recovery.autosave = Autosave(recovery.autosave._folder)
@@ -518,8 +518,11 @@ def test_another_images_version_is_not_brought_back(panel, module, points, slice
     assert not panel.ui.saveNextButton.enabled  # one save at a time
     wait(lambda: "Saved" in panel.ui.saveLabel.text and panel.ui.historyTable.rowCount > 0)
     assert panel.ui.saveNextButton.enabled
+    versions = panel.saving._versions
     other = slicer.util.addVolumeFromArray(case.volume.voxels + 1, name="other patient")
     panel.editor.setSourceVolumeNode(other)
+    assert panel.ui.historyTable.rowCount == 0 and not panel.ui.restoreButton.enabled
+    panel.saving._fill(versions)  # as when they arrive late
     panel.ui.historyGroup.collapsed = False
     panel.ui.historyTable.selectRow(0)
     before = {s: mask_of(case, s) for s in stamps_of(case.segmentation)}
@@ -551,11 +554,34 @@ def test_nothing_is_saved_before_the_models_answer(panel, points, slice_views, c
 def test_templates_of_ones_own_and_damaged_ones(tmp_path):
     text = '{"name": "Knee", "window": [0, 800], "structures": ["femur", {"name": "tibia"}]}'
     (tmp_path / "knee.json").write_text(text)
-    (template,) = read_templates(tmp_path)
+    (template,), refused = read_templates(tmp_path)
+    assert refused == []
     assert [s.label.name for s in template.structures] == ["femur", "tibia"]
     assert template.structures[0].window == (0.0, 800.0)
     assert template.after(["Femur"]).label.name == "tibia"
     assert template.after(["femur", "tibia"]) is None
-    (tmp_path / "bad.json").write_text("[1, 2]")
-    with pytest.raises(ValueError, match=r"bad\.json is no list of structures; write it as"):
-        read_templates(tmp_path)
+    bad = {
+        "a.json": ("[1, 2]", "its parts are of another kind"),
+        "b.json": ('{"name": "Hip",\n"structures" []}', "line 2, column 14: Expecting ':' delimiter"),
+        "c.json": ('{"name": "Hip"}', "'structures' is missing"),
+    }
+    for name, (text, _why) in bad.items():
+        (tmp_path / name).write_text(text)
+    (template,), refused = read_templates(tmp_path)
+    assert template.name == "Knee"
+    advice = 'write it as {"name": "Abdomen", "structures": [{"name": "liver"}]}.'
+    assert refused == [f"{tmp_path / n} is no list of structures ({why}); {advice}" for n, (_text, why) in bad.items()]
+
+
+def test_a_damaged_list_hides_no_other_and_is_said(panel, tmp_path, monkeypatch):
+    folder = tmp_path / "AIAssist" / "templates"
+    folder.mkdir(parents=True)
+    (folder / "knee.json").write_text('{"name": "Knee", "structures": ["femur"]}')
+    (folder / "bad.json").write_text("{")
+    monkeypatch.setattr(type(panel.logic.settings), "folder", folder.parent)
+    section = panel.structures
+    monkeypatch.setattr(section, "_templates", [])
+    section._read_templates()
+    assert {"Knee", "Abdomen CT"} <= {template.name for template in section._templates}
+    assert panel.ui.lesionLabel.text.startswith(f"{folder / 'bad.json'} is no list of structures (line 1, column 2: ")
+    assert not panel.ui.lesionLabel.isHidden()

@@ -161,3 +161,59 @@ def test_what_masking_forbids_is_not_drawn_as_if_it_had_happened(contour, spoile
     shown = contour.contour.session.result().to_mask(truth.shape)
     assert not shown.any() or (after != before).any()
     editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+
+
+def drawn(contour) -> int:
+    """How many points of outlines are drawn, in whatever view."""
+    return contour._actor._data.GetNumberOfPoints() if contour._view is not None else 0
+
+
+@pytest.mark.parametrize("how", ["beyond the image", "tilted"])
+def test_where_there_is_no_outline_none_is_drawn_and_back_on_the_image_all_is_right_again(
+    how, contour, spoiled, slice_views, case
+):
+    view, place = slice_views["Red"], case.world(spoiled[2])[0]
+    view.event("MouseMoveEvent", view.xy(place))
+    assert drawn(contour) > 20
+    if how == "tilted":
+        turn = vtk.vtkTransform()
+        turn.RotateX(20)
+        view.node.GetSliceToRAS().DeepCopy(turn.GetMatrix())
+        view.node.UpdateMatrices()
+    else:
+        view.node.JumpSliceByOffsetting(*place[:2], place[2] + 1000)
+    assert drawn(contour) == 0
+    wanted = "cuts the image obliquely" if how == "tilted" else "shows no slice of 'torso'"
+    assert wanted in contour.ui.statusLabel.text
+    if how == "tilted":
+        view.show(case.node)
+    view.node.JumpSliceByOffsetting(*place)  # as the wheel does: the mouse need not move
+    assert contour.ui.statusLabel.text == ""
+    assert drawn(contour) > 20
+
+
+def test_a_pull_that_masking_forbids_is_said_and_the_outline_is_where_it_was(
+    contour, spoiled, panel, slice_views, case
+):
+    segment, _truth, ijk = spoiled
+    area = add_segment(case, "area", case.mask("kidney_right"))
+    editor, view = panel.editor.mrmlSegmentEditorNode(), slice_views["Red"]
+    editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+    editor.SetMaskSegmentID(area)
+    before = mask_of(case, segment)
+    view.event("MouseMoveEvent", view.xy(case.world(ijk)[0]))
+    rings = np.concatenate(contour.contour.rings(view.node))
+    pull(contour, view, case, ijk)
+    assert contour.ui.statusLabel.text == (
+        "Slicer's masking settings allow none of this change; look at Masking in the editor."
+    )
+    assert (mask_of(case, segment) == before).all()
+    np.testing.assert_allclose(np.concatenate(contour.contour.rings(view.node)), rings)
+    shown = np.array([contour._actor._data.GetPoint(n)[:2] for n in range(drawn(contour))])
+    gaps = np.linalg.norm(shown[:, None] - rings[None], axis=2).min(axis=0)
+    assert gaps.max() < 1.0  # each vertex is drawn where it was
+    view.event("MouseMoveEvent", view.xy(case.world(ijk)[0]))
+    assert "allow none of this change" in contour.ui.statusLabel.text  # there is time to read it
+    editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+    pull(contour, view, case, ijk)
+    assert contour.ui.statusLabel.text == "" and (mask_of(case, segment) != before).any()

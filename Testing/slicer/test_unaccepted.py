@@ -182,6 +182,7 @@ def test_taking_back_the_first_correction_of_a_segment_leaves_nothing_to_accept(
 def test_a_preview_leaves_no_display_nodes_and_no_warnings(points, slice_views, case, capfd):
     count = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLDisplayNode")
     for button in (points.ui.acceptButton, points.ui.resetButton):
+        points.session.reset()
         click_ends(slice_views, case.ends("spleen"))
         answered(points)
         button.click()

@@ -33,9 +33,11 @@ def the_process_is_lost_in_the_middle_of_a_save_and_comes_back(stage: Stage) -> 
     For this Slicer: its engine cannot be lost without Slicer, so what is lost is the process that keeps the labels.
     """
     truth = stage.truth("gallbladder")
-    stage.choose("gallbladder", truth)
+    segment = stage.choose("gallbladder", truth)
     save(stage)
     before = newest(stage, "gallbladder")
+    truth = truth | stage.truth("adrenal_gland_left")  # what is saved already would not be saved again
+    stage.draw(segment, truth)
     stage.panel.saving.save()
     stage.pause(UNDER_WAY)
     expect(not stage.panel.ui.saveButton.enabled, "the labels are still being saved when the process is lost")

@@ -25,7 +25,7 @@ def six_clicks_in_three_views_give_the_organ(stage: Stage) -> None:
         effect.ui.acceptButton.click()
         written = stage.mask(segment)
         expect(effect.session.preview.node is None, "the preview goes when it is accepted")
-        expect(effect.session.marks.roles() == ["extreme"] * 6, "the marks stay, so that clicks correct what was accepted")
+        expect(effect.session.marks.roles() == ["extreme"] * 6, "the marks stay when they are accepted")
         expect(np.array_equal(written, shown), f"the segment {name} becomes what the preview showed")
         reached = dice(written, stage.truth(name))
         expect(reached >= floor, f"{name} reaches a Dice of {floor:.2f}; it is {reached:.2f}")

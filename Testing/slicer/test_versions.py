@@ -1,0 +1,242 @@
+"""Saved versions: what becomes a new one, what is brought back with them, and names that are there once."""
+
+from __future__ import annotations
+
+import json
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import slicer
+
+from aiassist.groundtruth import GroundTruthStore, State
+from aiassist.imaging import MaskPatch, describe_structure
+from aiassist.prompts import Prompts
+from AIAssistLib.autosave import Autosave
+from AIAssistLib.geometry import study_of
+from AIAssistLib.segments import write_plainly
+from AIAssistLib.structures import segment_named
+from AIAssistLib.tags import MODEL, PROMPTS, keep_prompts, tag_of, tags_of
+from helpers import add_segment, mask_of, wait
+
+
+@pytest.fixture
+def study(panel, case) -> str:
+    """The id of a study that nobody saved labels of: the bundled CT with another voxel."""
+    voxels = slicer.util.arrayFromVolume(case.node)
+    voxels[0, 0, 0] = -3000 + time.time_ns() % 2000
+    voxels[0, 0, 1] = time.time_ns() // 2000 % 30000
+    slicer.util.arrayFromVolumeModified(case.node)
+    return study_of(case.node).study_id
+
+
+@pytest.fixture
+def store(homes, study, panel):
+    """The ground truth of this computer."""
+    with GroundTruthStore(homes.folder / "computer") as store:
+        yield store
+
+
+def save(panel) -> str:
+    """Press Save and wait; what the panel says."""
+    panel.ui.saveLabel.setText("")
+    panel.ui.saveButton.click()
+    wait(lambda: panel.ui.saveButton.enabled)
+    return panel.ui.saveLabel.text
+
+
+def press(panel, button) -> str:
+    """Press a button that talks to the backend and wait for what the panel says."""
+    panel.ui.saveLabel.setText("")
+    button.click()
+    wait(lambda: panel.ui.saveLabel.text not in ("", "Getting the latest labels"))
+    return panel.ui.saveLabel.text
+
+
+def numbers(store, study) -> dict[str, list[tuple[int, str, int]]]:
+    """Number, author and voxels of all versions of each structure."""
+    found: dict[str, list] = {}
+    for version in store.history(study):
+        found.setdefault(version.structure, []).append((version.number, version.author, version.voxels))
+    return found
+
+
+def segment_of(case, segment_id: str):
+    return case.segmentation.GetSegmentation().GetSegment(segment_id)
+
+
+def change(case, segment_id: str, mask: np.ndarray) -> None:
+    """Draw in a segment."""
+    write_plainly(MaskPatch.of_mask(mask), case.node, case.segmentation, segment_id)
+
+
+def names(case) -> list[str]:
+    segments = case.segmentation.GetSegmentation()
+    return [segments.GetNthSegment(n).GetName() for n in range(segments.GetNumberOfSegments())]
+
+
+def test_only_what_changed_becomes_a_new_version(panel, case, store, study):
+    spleen, kidney = case.mask("spleen"), case.mask("kidney_right")
+    add_segment(case, "spleen", spleen)
+    right = add_segment(case, "kidney_right", kidney)
+    panel.ui.commentEdit.setText("first")
+    assert save(panel) == "Saved: spleen (version 1), kidney_right (version 1)"
+    panel.ui.commentEdit.setText("second")
+    assert save(panel) == "Saved: spleen (version 1, unchanged), kidney_right (version 1, unchanged)"
+    assert panel.ui.commentEdit.text == "second"  # nothing has it yet
+    smaller = kidney & (np.arange(kidney.shape[2]) % 2 == 0)
+    change(case, right, smaller)
+    panel.logic.settings.author = "Cat"
+    try:
+        assert save(panel) == "Saved: kidney_right (version 2) (1 unchanged)"
+    finally:
+        panel.logic.settings.author = ""
+    made = numbers(store, study)
+    assert [number for number, *_ in made["spleen"]] == [1]
+    assert made["kidney_right"][1] == (2, "Cat", int(smaller.sum()))
+    assert panel.saving.unsaved(case.node, case.segmentation) == []
+
+
+def test_what_another_saved_meanwhile_is_never_taken_for_ones_own(panel, case, store, study):
+    spleen = add_segment(case, "spleen", case.mask("spleen"))
+    save(panel)
+    store.add(study, "Spleen", MaskPatch.of_mask(case.mask("liver")), author="bob", state=State.SUBMITTED)
+    assert save(panel) == "Saved: spleen (version 3)"
+    assert store.version(study, "spleen").mask == MaskPatch.of_mask(mask_of(case, spleen)).version
+
+
+@pytest.mark.parametrize(("state", "number"), [("DRAFT", 2), ("REJECTED", 2), ("SUBMITTED", 1), ("APPROVED", 1)])
+def test_a_mask_that_is_not_submitted_yet_is_submitted_and_an_approved_one_stays(
+    state, number, panel, case, store, study
+):
+    store.add_study(study_of(case.node), "torso")
+    store.add(study, "spleen", MaskPatch.of_mask(case.mask("spleen")), author="bob", state=State[state])
+    add_segment(case, "spleen", case.mask("spleen"))
+    save(panel)
+    assert store.version(study, "spleen").number == number
+    assert store.version(study, "spleen").state == (State.APPROVED if state == "APPROVED" else State.SUBMITTED)
+
+
+def test_an_emptied_segment_is_saved_as_empty_and_one_that_was_never_drawn_is_not(panel, case, store, study):
+    store.add_study(study_of(case.node), "torso")
+    store.add(study, "liver", MaskPatch.of_mask(case.mask("liver")), author="bob", state=State.SUBMITTED)
+    lesion = add_segment(case, "lesion", case.mask("gallbladder"))
+    assert save(panel) == "Saved: lesion (version 1)"
+    change(case, lesion, np.zeros(case.labels.shape, bool))
+    assert panel.saving.unsaved(case.node, case.segmentation) == ["lesion"]
+    assert save(panel) == "Saved: lesion (version 2, now empty)"
+    assert panel.saving.unsaved(case.node, case.segmentation) == []
+    assert store.version(study, "lesion").voxels == 0
+    assert store.mask(store.version(study, "lesion")).region.is_empty
+    assert store.version(study, "liver").number == 1  # the panel's segment "liver" was empty all the time
+    assert save(panel) == "All segments are empty; annotate something before you save."
+
+
+def test_a_version_comes_back_with_its_prompts_and_model(panel, case, store, study):
+    points = Prompts(extreme_points=np.argwhere(case.mask("spleen"))[::500, ::-1][:6])
+    store.add_study(study_of(case.node), "torso")
+    made = {"model": "network", "model_version": "7", "prompts": points, "author": "bob"}
+    store.add(study, "spleen", MaskPatch.of_mask(case.mask("spleen")), **made)
+    store.add(study, "liver", MaskPatch.of_mask(case.mask("liver")), author="bob")
+    keep_prompts(segment_of(case, case.liver), points, case.volume)
+    segment_of(case, case.liver).SetTag(MODEL, "geodesic 1")
+    panel.ui.historyGroup.collapsed = False
+    panel.ui.refreshButton.click()
+    wait(lambda: panel.ui.historyTable.rowCount == 2)
+    for row in (0, 1):
+        panel.ui.historyTable.selectRow(row)
+        assert "again here" in press(panel, panel.ui.restoreButton)
+    spleen = segment_of(case, segment_named(case.segmentation, "spleen"))
+    assert json.loads(tag_of(spleen, PROMPTS)) == points.to_json() and tag_of(spleen, MODEL) == "network 7"
+    assert tag_of(segment_of(case, case.liver), PROMPTS) == tag_of(segment_of(case, case.liver), MODEL) == ""
+    assert save(panel) == "Saved: liver (version 2), spleen (version 2)"  # they were drafts
+    again = store.version(study, "spleen")
+    assert (again.model, again.model_version, again.prompts) == ("network", "7", points.to_json())
+    assert store.version(study, "liver").model is None and store.version(study, "liver").prompts is None
+
+
+def test_recovered_work_has_its_prompts_and_model_again(panel, case, study):
+    points = Prompts(extreme_points=[[1, 2, 3], [4, 5, 6]])
+    spleen = segment_of(case, add_segment(case, "spleen", case.mask("spleen")))
+    keep_prompts(spleen, points, study_of(case.node))
+    spleen.SetTag(MODEL, "network 7")
+    kept, recovery = tags_of(spleen), panel.recovery
+    recovery.look()
+    wait(lambda: not recovery._looking.active)
+    while recovery.keep():
+        pass
+    recovery.autosave = Autosave(recovery.autosave._folder)
+    change(case, segment_named(case.segmentation, "spleen"), case.mask("liver"))
+    recovery.look()
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    panel.ui.recoverButton.click()
+    assert names(case) == ["liver", "spleen", "spleen 2"]
+    recovered = segment_named(case.segmentation, "spleen 2")
+    assert (mask_of(case, recovered) == case.mask("spleen")).all()
+    assert kept and tags_of(segment_of(case, recovered)) == kept
+
+
+def test_the_console_says_which_model_it_was(module, case):
+    segment = module.logic.annotate(case.node, case.ends("spleen"), case.segmentation, name="spleen")
+    model, version = tag_of(segment_of(case, segment), MODEL).split(" ")
+    assert model == "network" and version
+
+
+def test_the_history_shows_the_time_of_this_place(panel, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    made = {"made": "2026-11-25T16:22:41.123+00:00", "structure": "liver", "number": 1}
+    try:
+        panel.saving._fill([{**made, "author": "ann", "state": "draft", "comment": ""}])
+        assert panel.ui.historyTable.item(0, 2).text() == "2026-11-26 01:22"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_second_of_a_name_is_numbered(panel, case, study):
+    from AIAssistLib.auto_segment import add_segments
+
+    for _again in range(3):
+        panel.ui.structureCombo.setCurrentText("lesion")
+        panel.ui.addStructureButton.click()
+    assert names(case) == ["liver", "lesion", "lesion 2", "lesion 3"]
+    patch = MaskPatch.of_mask(case.mask("liver"))
+    found = SimpleNamespace(patch=patch, model="lungs-ct", model_version="1")
+    card = SimpleNamespace(labels=[describe_structure("Liver")])
+    assert add_segments(found, card, case.node, case.segmentation, study_of(case.node)) == ["Liver 2"]
+    segment = segment_of(case, segment_named(case.segmentation, "Liver 2"))
+    assert "10200004" in tag_of(segment, segment.GetTerminologyEntryTagName())  # SNOMED CT: liver
+
+
+def test_the_latest_labels_come_in_one_press_and_unsaved_work_stays(panel, case, store, study):
+    store.add_study(study_of(case.node), "torso")
+    half = case.mask("spleen") & (np.arange(case.labels.shape[2]) % 2 == 0)
+    for structure, mask in (("spleen", half), ("spleen", case.mask("spleen")), ("kidney_right", half)):
+        store.add(study, structure, MaskPatch.of_mask(mask), author="bob", state=State.SUBMITTED)
+    store.add(study, "lesion", MaskPatch.empty(), author="bob")
+    change(case, case.liver, case.mask("liver"))
+    store.add(study, "Liver", MaskPatch.of_mask(half), author="bob")
+    said = press(panel, panel.ui.latestButton)
+    assert said == (
+        "Loaded: kidney_right (version 1), spleen (version 2). Left alone, since their work is not saved: Liver."
+    )
+    assert names(case) == ["liver", "kidney_right", "spleen"]
+    assert (mask_of(case, segment_named(case.segmentation, "spleen")) == case.mask("spleen")).all()
+    assert (mask_of(case, segment_named(case.segmentation, "kidney_right")) == half).all()
+    assert (mask_of(case, case.liver) == case.mask("liver")).all()
+    assert save(panel) == "Saved: liver (version 2) (2 unchanged)"
+
+
+def test_a_mask_that_is_saved_of_one_image_is_unsaved_work_on_another(panel, case, store, study):
+    add_segment(case, "spleen", case.mask("spleen"))
+    save(panel)
+    slicer.util.arrayFromVolume(case.node)[0, 0, 2] += 1  # the next series of the same grid
+    slicer.util.arrayFromVolumeModified(case.node)
+    assert study_of(case.node).study_id != study
+    assert panel.saving.unsaved(case.node, case.segmentation) == ["spleen"]
+
+
+def test_without_saved_labels_loading_them_says_so(panel, case, study):
+    assert press(panel, panel.ui.latestButton) == "No labels are saved of this image yet."
