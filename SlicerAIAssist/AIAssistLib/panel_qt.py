@@ -25,8 +25,8 @@ from AIAssistLib.tags import stamps_of
 
 #: The effects that the panel shows, ours first.
 EFFECTS = (
-    *("AI Points", "Smart Contour", "Paint", "Draw", "Erase", "Scissors", "Islands", "Smoothing", "Margin"),
-    *("Threshold", "Fill between slices", "Grow from seeds", "Logical operators"),
+    *("AI Points", "Smart Contour", "Paint", "Draw", "Erase", "Scissors", "Islands"),
+    *("Smoothing", "Fill between slices", "Margin", "Threshold"),
 )
 #: Steps that can be undone; each holds a copy of the labelmap that it changed.
 UNDO = 20
@@ -54,6 +54,7 @@ class Panel:
         self.editor.maximumNumberOfUndoStates = UNDO
         self.editor.setEffectNameOrder(list(EFFECTS))
         self.editor.unorderedEffectsVisible = False
+        self.editor.effectColumnCount = 4  # their names are long, and the panel is narrow
         self.editor.setMRMLSegmentEditorNode(self._editor_node())
         self._followed: tuple = ()
         #: IDs of the image and the segmentation that the sections know of.

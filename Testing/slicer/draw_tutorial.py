@@ -26,7 +26,7 @@ import qt
 from shell import views
 
 #: Pixels of a view's side, of the panel's width, and of the gaps between them.
-SIDE, PANEL, GAP = 420, 500, 6
+SIDE, PANEL, GAP = 420, 510, 6
 
 
 class Stage:
