@@ -35,7 +35,7 @@ def test_tutorial_commands_run_in_order(tmp_path, monkeypatch, capsys):
     first, second = capsys.readouterr().out.splitlines()
     made_by = f"from network {bundled().get('network').card.version}"
     assert first.startswith("spleen v1 draft") and made_by in first
-    assert second.startswith("spleen v2 submitted") and made_by in second and second.endswith("lower pole by click")
+    assert second.startswith("spleen v2 submitted") and made_by in second and second.endswith("two places by click")
 
 
 def test_python_page_runs(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import pytest
@@ -44,6 +45,7 @@ def self_test(module, slice_views, monkeypatch):
 
 def test_the_self_test_goes_through_both_homes_of_this_computer_and_leaves_nothing_behind(self_test, module, scene):
     settings, kept, told = module.logic.settings, module.panel.recovery.autosave, []
+    shutil.rmtree(settings.studies, ignore_errors=True)  # of the tests before
 
     def note(stage) -> None:
         told.append(stage.panel.logic.assistant.home.name)
