@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes that share the cores would wait for each other's threads
+
 import resource
 import signal
 import subprocess
