@@ -38,13 +38,13 @@ def test_voxels_are_positive_where_the_field_is_by_linear_interpolation(shape, h
 def test_the_extent_is_that_of_the_voxels(shape, half):
     middle = (np.array(shape) - 1) / 2
     cube = Cube.around(middle - half, middle + half, shape, (2, 1, 1), 24)
+    off = []
     for seed in range(5):
         cells = field(24, seed)
-        whole = Region.of_mask(cube.positive(cells))
-        seen = cube.extent(cells)
+        whole, seen = Region.of_mask(cube.positive(cells)), cube.extent(cells)
         assert whole.voxels > 0
-        assert np.abs(np.subtract(seen.start, whole.start)).max() <= 1
-        assert np.abs(np.subtract(seen.stop, whole.stop)).max() <= 1
+        off += [np.subtract(seen.start, whole.start), np.subtract(seen.stop, whole.stop)]
+    assert np.abs(off).sum() <= 1  # the last bit may differ where the field crosses zero at a voxel
 
 
 def test_a_field_that_is_nowhere_positive_has_no_voxels():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from skimage.graph import MCP_Geometric
 
 from aiassist.segmenters.marks import Marks
-from aiassist.segmenters.nearness import nearness
+from aiassist.segmenters.nearness import _distance, nearness
 
 SIZE = 24
 EVERYWHERE = np.ones((SIZE,) * 3, bool)
@@ -55,3 +56,12 @@ def test_of_long_strokes_a_few_points_are_joined():
     stroke = np.column_stack([np.full(200, 12.0), np.full(200, 12.0), np.linspace(3, 20, 200)])
     tree = nearness(FLAT, EVERYWHERE, Marks(positive=stroke), np.ones(3))[0]
     assert tree[12, 12, 4:20].min() > 0.7
+
+
+def test_ways_cost_what_scikit_image_finds():
+    rng = np.random.default_rng(3)
+    cost, sides = rng.uniform(0.1, 3, (14, 12, 13)), (1.5, 0.8, 0.7)
+    for seeds in ([[2, 3, 4]], [[0, 0, 0], [13, 11, 12]], np.argwhere(rng.random(cost.shape) < 0.2)):
+        found = _distance(cost, np.array(seeds), np.array(sides))
+        wanted, _ = MCP_Geometric(cost, fully_connected=False, sampling=sides).find_costs(np.array(seeds).tolist())
+        assert np.allclose(found, wanted, rtol=0, atol=1e-9)

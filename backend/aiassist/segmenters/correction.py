@@ -141,13 +141,14 @@ def _flip(mask, region: Region, voxels, inside: bool, spacing, propose: Propose,
 
 def _reach(mask: np.ndarray, clicked: np.ndarray, inside: bool, spacing_kji) -> float:
     """How far the click may reach, in mm: from its distance to what is already right."""
-    right = mask == inside
     least = 3 * float(np.cbrt(np.prod(spacing_kji)))
     most = farthest(spacing_kji)
+    near = Region.of_mask(clicked).grow(most / REACH, spacing_kji).clip(mask.shape).slices  # nothing beyond matters
+    right = mask[near] == inside
     if not right.any():
         return most
     distance = ndimage.distance_transform_edt(~right, sampling=spacing_kji)
-    return float(np.clip(REACH * distance[clicked].max(), min(least, most), most))
+    return float(np.clip(REACH * distance[clicked[near]].max(), min(least, most), most))
 
 
 def _alike(grey: np.ndarray, right: np.ndarray, movable: np.ndarray, nearness: np.ndarray) -> np.ndarray:

@@ -104,19 +104,14 @@ class Cube:
         return out
 
     def extent(self, cells: np.ndarray) -> Region:
-        """The box of the voxels at which a field of the cells is above zero.
-
-        Where it ends along an axis is seen on voxels two of which, along the other axes, make a cell's side.
-        """
+        """The box of the voxels at which a field of the cells is above zero."""
         box, rows = self._reached(cells)
-        few = [row[:: max(1, int(side // 2))] for row, side in zip(rows, self.cell, strict=True)]
         ends = []
         for axis, start in enumerate(box.start):
-            one, two = (few[other] for other in range(3) if other != axis)
-            planes = np.ascontiguousarray(np.moveaxis(cells, axis, 0))
-            lines = np.matmul(np.matmul(one, planes), two.T).reshape(len(cells), -1)
-            first, last = _first_above(rows[axis], lines), _first_above(rows[axis][::-1], lines)
-            ends.append((0, 0) if first is None else (start + first, start + len(rows[axis]) - last))
+            along, one, two = rows[axis], *(rows[other] for other in range(3) if other != axis)
+            planes = np.moveaxis(cells, axis, 0)
+            first, last = _first_above(along, planes, one, two), _first_above(along[::-1], planes, one, two)
+            ends.append((0, 0) if first is None else (start + first, start + len(along) - last))
         return Region(*zip(*ends, strict=True))
 
     def _reached(self, cells: np.ndarray) -> tuple[Region, list[np.ndarray]]:
@@ -136,12 +131,16 @@ class Cube:
         return np.maximum(1 - np.abs(places[:, np.newaxis] - np.arange(self.cells)), 0).astype(np.float32)
 
 
-def _first_above(rows: np.ndarray, lines: np.ndarray) -> int | None:
-    """The first voxel at which one of some lines (cells, n), interpolated by rows (voxels, cells), is above zero."""
-    for start in range(0, len(rows), 16):
-        above = (rows[start : start + 16] @ lines > 0).any(axis=1)
-        if above.any():
-            return start + int(above.argmax())
+def _first_above(along: np.ndarray, planes: np.ndarray, one: np.ndarray, two: np.ndarray) -> int | None:
+    """The first row of `along` (voxels, cells) at which planes of cells, interpolated, are above zero at a voxel.
+
+    Between cells none of which is above zero no voxel is, so that few planes are interpolated at their voxels.
+    """
+    for number, row in enumerate(along):
+        held = np.flatnonzero(row)
+        plane = np.tensordot(row[held], planes[held], axes=(0, 0))
+        if (plane > 0).any() and (one @ plane @ two.T > 0).any():
+            return number
     return None
 
 
