@@ -10,7 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
@@ -139,6 +139,18 @@ def spleen(labelmap):
 def prompts(spleen):
     """Six points on the spleen."""
     return Prompts(extreme_points=extreme_points(spleen, np.random.default_rng(0)))
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """Weights of a very small network after a few steps, as training leaves them."""
+    from synth_helpers import TINY
+
+    from aiassist.synthesis.training import Trainer
+
+    folder = tmp_path_factory.mktemp("run")
+    Trainer(folder, replace(TINY, steps=2), workers=0).run()
+    return folder / "weights.safetensors"
 
 
 @pytest.fixture
