@@ -327,6 +327,9 @@ def test_it_stops_when_its_standard_input_closes(tmp_path):
         (("--port", "99999"), "--port is 99999"),
         (("--memory", "nan"), "--memory is nan"),
         (("--disk", "inf"), "--disk is inf"),
+        (("--queue", "0"), "--queue is 0"),
+        (("--tls-cert", "cert.pem", "--tls-key", "key.pem"), "There is no file cert.pem"),
+        (("--tls-cert", __file__, "--tls-key", __file__), "are no certificate and its key in PEM"),
     ],
 )
 def test_it_does_not_start_open_or_half_set_up(run_cli, tmp_path, options, said):

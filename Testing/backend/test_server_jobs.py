@@ -132,6 +132,21 @@ def test_many_corrections_can_still_be_told_to_a_forgetful_server(monkeypatch, l
     assert len(talk._masks) <= 3
 
 
+def test_any_number_of_answers_on_one_base_can_be_asked_for(monkeypatch):
+    """As dragging one corrective click asks; the base stays known, and so does what comes after it."""
+    monkeypatch.setattr("aiassist.client.conversations.MASKS", 3)
+    talk, base = Conversations("me"), MaskPatch(Region((0, 0, 0), (1, 2, 2)), np.ones((1, 2, 2), bool))
+    talk._remember(base.version, None, base)
+    for n in range(1, 9):
+        patch = MaskPatch(Region((n, 0, 0), (n + 1, 2, 2)), np.ones((1, 2, 2), bool))
+        answer = patch.over(base)
+        talk._remember(answer.version, base.version, patch)
+        assert talk._whole(answer.version).version == answer.version
+    assert talk._whole(base.version).version == base.version
+    talk._remember("answer", "a base that is not known here", patch)
+    assert "answer" not in talk._masks and len(talk._masks) <= 3
+
+
 def test_a_full_queue_says_try_again(tmp_path, volume, prompts):
     with Server(tmp_path, "--queue", "1") as server, server.backend() as backend:
         study = backend.open_study(volume)

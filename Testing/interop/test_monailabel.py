@@ -11,7 +11,7 @@ import requests
 from overlap import dice
 
 from aiassist.errors import UploadError
-from aiassist.imaging import Geometry, Volume, read_volume, write_volume
+from aiassist.imaging import Geometry, MaskPatch, Volume, read_volume, write_volume
 from aiassist.prompts import extreme_points
 from aiassist.server.forms import image_bytes
 
@@ -82,6 +82,55 @@ def test_the_whole_round(client, server, image_file, volume, spleen, clicks, tmp
     assert np.array_equal(back == values["spleen"], spleen) and (back == values["corner"]).sum() == 16
     assert client.info()["datastore"] == {"total": 1, "completed": 1}
     assert client.next_sample("first", {}) == {}
+
+
+def upload(client, path, volume, name: str) -> str:
+    """Send a volume as Slicer's plugin does; returns the id."""
+    write_volume(path, volume)
+    return client.upload_image(str(path), image_id=name)["image"]
+
+
+def noise(seed: int) -> Volume:
+    voxels = np.random.default_rng(seed).integers(0, 99, (4, 5, 6)).astype(np.int16)
+    return Volume(voxels, Geometry.from_spacing(voxels.shape))
+
+
+def test_a_name_means_the_image_that_the_person_sent_last_by_it(client, tmp_path):
+    """Slicer's plugin asks by the node's name, whatever id it was told; patients' nodes may share one."""
+    scan, label = tmp_path / "scan.nii.gz", tmp_path / "label.nii.gz"
+    write_volume(label, Volume((noise(1).voxels > 50).astype(np.uint8), noise(1).geometry))
+    known = upload(client, scan, noise(1), "case7")
+    for seed in (2, 1, 3):  # the second is one that is here by another name
+        sent = upload(client, scan, noise(seed), "T1")
+        named = {"label_info": [{"name": f"spot {seed}", "idx": 1}]}
+        assert client.save_label("T1", str(label), "final", named)["image"] == sent
+    assert noise(1).study_id == known
+
+
+def test_an_image_named_like_the_id_of_another_does_not_hide_it(client, tmp_path):
+    first = upload(client, tmp_path / "a.nii.gz", noise(4), "first")
+    assert upload(client, tmp_path / "b.nii.gz", noise(5), first) != first
+    label, mask = tmp_path / "label.nii.gz", noise(4).voxels > 50
+    write_volume(label, Volume(mask.astype(np.uint8), noise(4).geometry))
+    client.save_label(first, str(label), "final", {"label_info": [{"name": "spot", "idx": 1}]})
+    assert np.array_equal(read_volume(client.download_label(first, "final")).voxels > 0, mask)
+
+
+def test_submitting_what_somebody_left_as_a_draft_submits_it(client, server, tmp_path):
+    study = upload(client, tmp_path / "c.nii.gz", noise(6), "drafted")
+    label, mask = tmp_path / "label.nii.gz", noise(6).voxels > 50
+    write_volume(label, Volume(mask.astype(np.uint8), noise(6).geometry))
+    with server.backend() as backend:
+        version = backend.put_mask(backend.open_study(noise(6)), MaskPatch.of_mask(mask))
+    assert server.ask("POST", f"/api/truth/{study}/Spot", json={"mask": version}).json()["state"] == "draft"
+    named = {"label_info": [{"name": "spot", "idx": 1}, {"name": "nothing", "idx": 2}]}
+    assert client.save_label(study, str(label), "final", named)["saved"] == ["spot"]
+    assert client.save_label(study, str(label), "final", named)["saved"] == []
+    bad = {"label_info": [{"name": "ok", "idx": 1}, {"name": " ", "idx": 2}]}
+    with pytest.raises(MONAILabelClientException):
+        client.save_label(study, str(label), "final", bad)
+    saved = server.ask("GET", f"/api/truth/{study}").json()["versions"]
+    assert sorted(one["state"] for one in saved) == ["draft", "submitted"]  # and none called "ok"
 
 
 def test_a_session_carries_an_image_that_is_not_kept(client, image_file, volume, spleen, clicks):
@@ -175,7 +224,7 @@ def test_what_is_wrong_is_said(client, image_file):
         assert said in error.value.msg
     with pytest.raises(MONAILabelClientException) as error:
         client.infer("network", "nobody", {"foreground": [[1, 2, 3]]})
-    assert "no one image 'nobody'" in error.value.msg
+    assert "no image 'nobody'" in error.value.msg
 
 
 @pytest.mark.parametrize("idx", [0, -1, True, "x", 1.5])

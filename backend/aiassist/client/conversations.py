@@ -280,6 +280,10 @@ class Conversations:
     def _remember(self, version: str, base: str | None, patch: MaskPatch) -> None:
         if version == base and version not in self._masks:
             return  # a click that changed nothing, on a mask that is not known here
+        if base is not None:
+            if base not in self._masks:
+                return  # it could not be put together again
+            self._masks.move_to_end(base)
         self._masks.setdefault(version, (base, patch))  # one that led back to a mask leaves it the way it was made
         self._masks.move_to_end(version)
         while len(self._masks) > MASKS or (len(self._masks) > 1 and self._bytes() > MASK_MEMORY):
@@ -310,7 +314,11 @@ class Conversations:
 
     def contour(self, study: str, base: str, **pull) -> Conversation[tuple[MaskPatch, dict]]:
         """Pull a vertex of a mask's outline on the server; the patch, and what was done. See the API's page."""
-        reply = yield Request.of_json("POST", "/api/contour", {"study": study, "base": base, **pull})
+        message = Request.of_json("POST", "/api/contour", {"study": study, "base": base, **pull})
+        reply = yield from self._ask(message, study)
+        if _error_name(reply) == UnknownMaskError.__name__ and base in self._masks:
+            yield from self.put_mask(study, self._whole(base))
+            reply = yield message
         said = answer_of(reply)
         patch = MaskPatch.from_bytes(reply.body)
         self._remember(said["version"], base, patch)
@@ -373,7 +381,7 @@ class Pace:
 
     def pack(self, piece: memoryview) -> tuple[bytes | memoryview, dict[str, str]]:
         """The body of a piece and its headers."""
-        if self._compress and self._bytes_per_second and self._pays(piece):
+        if len(piece) and self._compress and self._bytes_per_second and self._pays(piece):
             return zlib.compress(piece, 1), {"content-encoding": "deflate"}
         return piece, {}
 

@@ -43,6 +43,8 @@ def run(options) -> None:
     for name in ("memory", "disk"):
         if not (math.isfinite(getattr(options, name)) and getattr(options, name) > 0):
             raise AIAssistError(f"--{name} is {getattr(options, name)}; give gigabytes, more than 0.")
+    if options.queue < 1:
+        raise AIAssistError(f"--queue is {options.queue}; give the requests that may wait, 1 or more.")
     if not 0 <= options.port <= 65535:
         raise AIAssistError(f"--port is {options.port}; use 1 to 65535, or 0 for any that is free.")
     address = Address(options.host, options.port, options.token_file, options.tls_cert, options.tls_key)

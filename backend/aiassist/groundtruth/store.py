@@ -223,7 +223,7 @@ class GroundTruthStore:
     def study(self, name_or_id: str) -> StudyRecord:
         """A study by its name, its id, or the first digits of its id; `StoreError` unless exactly one fits."""
         everything = self.studies()
-        found = [s for s in everything if name_or_id in (s.name, s.id)]
+        found = [s for s in everything if s.id == name_or_id] or [s for s in everything if s.name == name_or_id]
         found = found or [s for s in everything if len(name_or_id) >= 4 and s.id.startswith(name_or_id)]
         if not found:
             raise NotStoredError(

@@ -21,6 +21,19 @@ from aiassist.imaging.volume import Volume
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif")
+#: Who reads a file is said by its ending. ITK would go by the content, and take what begins as a picture and goes
+#: as HDF5 for the latter, whose voxels may lie in any other file of this computer.
+_READERS = {
+    ".png": "PNGImageIO",
+    ".jpg": "JPEGImageIO",
+    ".jpeg": "JPEGImageIO",
+    ".bmp": "BMPImageIO",
+    ".tif": "TIFFImageIO",
+    ".tiff": "TIFFImageIO",
+    ".dcm": "GDCMImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+}
 #: The types of voxels that a picture can hold; MetaImage holds all.
 _PICTURE_TYPES = {
     ".png": ("uint8", "uint16"),
@@ -78,13 +91,12 @@ def is_nifti(path: Path) -> bool:
 def _read_itk(path: Path) -> Volume:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    if path.suffix.lower() in (".mha", ".mhd") and not path.suffix.islower():  # ITK knows them in small letters only
-        reader.SetImageIO("MetaImageIO")
+    if path.suffix.lower() in _READERS:
+        reader.SetImageIO(_READERS[path.suffix.lower()])
     try:
         reader.ReadImageInformation()
-        itemsize = 1 if reader.GetPixelIDValue() in (sitk.sitkInt8, sitk.sitkUInt8) else 2
         if path.suffix.lower() != ".mhd":
-            check_promise(path, reader.GetSize(), itemsize)
+            check_promise(path, reader.GetSize(), _bytes_a_voxel(reader))
         if reader.GetDimension() > 3 and min(reader.GetSize()[3:]) > 1:
             raise ImageError(
                 f"{path} has the axes {reader.GetSize()}: aiassist reads one 3D volume; split a series into volumes."
@@ -98,6 +110,11 @@ def _read_itk(path: Path) -> Volume:
         raise ImageError(
             f"{path} is not a readable image: it is damaged, truncated or of an unknown format."
         ) from error
+
+
+def _bytes_a_voxel(reader: sitk.ImageFileReader) -> int:
+    one = sitk.Image([1] * reader.GetDimension(), reader.GetPixelIDValue(), reader.GetNumberOfComponents())
+    return one.GetSizeOfPixelComponent() * one.GetNumberOfComponentsPerPixel()
 
 
 def read_labelmap(path: str | Path, like: Volume | None = None) -> Volume:

@@ -12,7 +12,7 @@ from aiassist.errors import ConnectionLostError
 #: Seconds to wait before each new try of a repeatable request.
 AGAIN = (0.2, 1.0, 3.0)
 #: Statuses after which it is sent again, and the longest wait that a server may ask for, in seconds.
-LATER, LONGEST = (429, 503), 10.0
+LATER, LONGEST = (408, 429, 503), 10.0
 
 
 @dataclass(frozen=True)

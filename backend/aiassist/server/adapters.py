@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -13,16 +15,19 @@ from fastapi.responses import JSONResponse, Response
 from aiassist.engine import AnnotateRequest, SegmentRequest
 from aiassist.engine.backend import Request as Asked
 from aiassist.errors import PromptError, UnknownStudyError
-from aiassist.imaging import MaskPatch
+from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.exchange import fails, finished, person_of
 from aiassist.server.forms import Form, form_of, form_with, image_bytes
 from aiassist.server.service import Service
 from aiassist.server.sessions import Session, SessionExpired, Sessions
+from aiassist.server.tokens import Person
 
 #: Most points of one kind in a request.
 POINTS = 10_000
+#: Names of images that people sent which are remembered.
+NAMES = 10_000
 #: An expired session, as NVIDIA's clients know it.
 EXPIRED = 440
 
@@ -33,6 +38,27 @@ class Desk:
 
     service: Service
     sessions: Sessions
+    _sent: OrderedDict[tuple[str, str], str] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def keep(self, person: Person, volume: Volume, name: str) -> str:
+        """Add an image that somebody sent to the ground truth's studies; returns its id."""
+        study = self.service.keep_study(person, volume, name)
+        with self._lock:
+            self._sent[person.name, name] = study
+            self._sent.move_to_end((person.name, name))
+            while len(self._sent) > NAMES:
+                self._sent.popitem(last=False)
+        return study
+
+    def find(self, person: Person, name_or_id: str) -> str:
+        """The id of a study by its id or name. A name means the image that this person sent last by it, if any.
+
+        MONAI Label's plugin in Slicer names an image after its node and asks by that name, whatever id it was told.
+        """
+        with self._lock:
+            sent = self._sent.get((person.name, name_or_id))
+        return sent if sent and self.service.has_study(sent) else self.service.find_study(name_or_id)
 
     async def study(self, request: Request, form: Form, session: str = "", image: str = "") -> str:
         """The study that a request speaks of: of its session, an image it sends, or one that is here by name or id."""
@@ -44,7 +70,7 @@ class Desk:
         if form.image is not None:
             return await asyncio.to_thread(self.service.open_volume, form.image)
         if image:
-            return await asyncio.to_thread(self.service.find_study, image)
+            return await asyncio.to_thread(self.find, person_of(request), image)
         raise UnknownStudyError("There is no image: send one, or name a session or an image that is here.")
 
     async def automatic(self, model: str) -> ModelCard | None:

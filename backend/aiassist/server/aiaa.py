@@ -186,7 +186,7 @@ def _polygons() -> APIRouter:
         if form.image is None:
             raise UploadError("There is no image in the request; send it as the part datapoint.")
         polygons, mask = await asyncio.to_thread(fixed, form.image, form.params)
-        default = ".nii.gz" if form.params.get("dimension") == 3 else ".png"
+        default = ".nii.gz" if form.params.get("dimension", 3) == 3 else ".png"
         file = await asyncio.to_thread(image_bytes, mask, form.image.geometry, form.params, default)
         return form_reply({"poly": polygons}, file)
 

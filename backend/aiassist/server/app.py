@@ -152,7 +152,7 @@ def _tell_errors(app: FastAPI) -> None:
 
 
 def _keep_log() -> deque[str]:
-    """The latest lines of this package's log."""
+    """The latest lines of the log, of this package and of uvicorn."""
     lines: deque[str] = deque(maxlen=LINES)
 
     class Keep(logging.Handler):
@@ -161,5 +161,6 @@ def _keep_log() -> deque[str]:
 
     handler = Keep()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger("aiassist").addHandler(handler)
+    for name in ("aiassist", "uvicorn.error"):
+        logging.getLogger(name).addHandler(handler)
     return lines

@@ -14,6 +14,8 @@ from fastapi.responses import JSONResponse, Response
 
 from aiassist import __version__
 from aiassist.errors import AccessError, ModelError, PromptError, UploadError
+from aiassist.groundtruth.index import State
+from aiassist.groundtruth.names import key_of
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
@@ -22,6 +24,8 @@ from aiassist.server.exchange import fails, person_of
 from aiassist.server.forms import form_of, form_reply, form_with
 from aiassist.server.tokens import Tokens
 
+#: States of a version that need no saving again.
+DONE = (State.SUBMITTED, State.APPROVED)
 #: What parameters of an inference are called that are no structure with its clicks.
 _NO_STRUCTURE = {"label", "foreground", "background", "roi", "model", "image", "client_id", "points", "extreme_points"}
 
@@ -72,8 +76,12 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
         study = service.take_first(person_of(request), free)
         if study is None:
             return {}
-        name = (await thread(service.store.study, study)).name
-        return {"id": study, "name": name, "path": "", "strategy": strategy[:100]}
+        return {
+            "id": study,
+            "name": f"{study}.nrrd",
+            "path": "",
+            "strategy": strategy[:100],
+        }  # Slicer's file in its cache
 
     _datastore_routes(routes, desk)
     _infer_routes(routes, desk)
@@ -138,15 +146,15 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
         form = await form_of(request)
         if form.image is None:
             raise UploadError("There is no image in the request; send it as the part file.")
-        study = await thread(service.keep_study, person_of(request), form.image, image)
+        study = await thread(desk.keep, person_of(request), form.image, image)
         return {"image": study}
 
     @routes.get("/datastore/image", summary="An image as NRRD", response_class=Response, responses=fails(404))
     async def get_image(request: Request, image: Annotated[str, Query(max_length=200)]) -> Response:
-        study = await thread(service.find_study, image)
+        study = await thread(desk.find, person_of(request), image)
         volume = await thread(service.studies.volume, study)
         data, ending = await desk.file(study, volume.stored_voxels, {}, ".nrrd")
-        await thread(service.note, person_of(request), "fetch study", study=study)
+        await thread(service.fetched, person_of(request), study)
         return _attached(data, f"{study}{ending}")
 
     @routes.put(
@@ -162,14 +170,14 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
         label = form.images.get("label")
         if label is None:
             raise UploadError("There is no labelmap in the request; send it as the part label.")
-        study = await thread(service.find_study, image)
+        study = await thread(desk.find, person_of(request), image)
         comment = f"MONAI Label tag {tag}" if tag else ""
         saved = await thread(_save, service, person_of(request), study, label, form.params, comment)
         return {"image": study, "label": study, "tag": tag or "final", "saved": saved}
 
     @routes.get("/datastore/label", summary="The newest labels as NRRD", response_class=Response, responses=fails(404))
     async def get_label(request: Request, label: Annotated[str, Query(max_length=200)], tag: str = "final") -> Response:
-        study = await thread(service.find_study, label)
+        study = await thread(desk.find, person_of(request), label)
         return _attached(await thread(service.exported, person_of(request), study, ".nrrd", []), f"{study}.nrrd")
 
 
@@ -180,22 +188,27 @@ def _label_info(labels: dict) -> dict:
 
 
 def _save(service, person, study: str, label, params: dict, comment: str) -> list[str]:
-    """Save each named value of a labelmap, when they differ from what is there."""
+    """Save each named value of a labelmap that holds something, when it differs from what is there.
+
+    An empty one says nothing: clients name all structures that they know, drawn or not.
+    """
     _check_grid(label, service.studies.geometry(study))
     named = params.get("label_info")
     if not isinstance(named, list) or not all(isinstance(one, dict) and one.get("name") for one in named):
         raise UploadError('params must say what the labelmap holds: {"label_info": [{"name": "spleen", "idx": 1}]}.')
     values = [one.get("idx", number) for number, one in enumerate(named, 1)]
-    for value, one in zip(values, named, strict=True):  # all before any is saved
+    keys = [key_of(str(one["name"])) for one in named]  # all before any is saved
+    for value, one in zip(values, named, strict=True):
         if type(value) is not int or value < 1:
             raise UploadError(f"The idx {value!r} of {str(one['name'])[:80]!r} is no structure; 1 is the first.")
     saved, latest = [], service.store.latest(study) if service.store.has(study) else {}
-    for value, one in zip(values, named, strict=True):
+    latest = {key_of(name): version for name, version in latest.items()}
+    for value, key, one in zip(values, keys, named, strict=True):
         mask = label.voxels == value
         if not mask.any():
             continue
-        patch, name = MaskPatch.of_mask(mask), str(one["name"])
-        if name in latest and latest[name].mask == patch.version:
+        patch, name, before = MaskPatch.of_mask(mask), str(one["name"]), latest.get(key)
+        if before is not None and before.mask == patch.version and before.state in DONE:
             continue
         version = service.backend.put_mask(study, patch)
         service.save(person, study, name, {"mask": version, "comment": comment, "state": "submitted"})

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 import sys
 import threading
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ class Address:
     Raises
     ------
     AccessError
-        For an address that others can reach without a token file, or half a pair of TLS files.
+        For an address that others can reach without a token file, or for TLS files that are not a pair.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +49,20 @@ class Address:
             )
         if (self.certificate is None) != (self.key is None):
             raise AccessError("--tls-cert and --tls-key belong together; give both.")
+        if self.certificate is not None:
+            self._check_pair()
+
+    def _check_pair(self) -> None:
+        for path in (self.certificate, self.key):
+            if not path.is_file():
+                raise AccessError(f"There is no file {path}; --tls-cert and --tls-key name PEM files.")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+        except (ssl.SSLError, OSError) as error:
+            raise AccessError(
+                f"{self.certificate} and {self.key} are no certificate and its key in PEM ({error.strerror or error}); "
+                "check both files."
+            ) from error
 
     @property
     def scheme(self) -> str:
@@ -88,7 +103,7 @@ def serve(
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
-    logging.getLogger("aiassist").setLevel(logging.INFO)
+    _log_to_stderr()
     port = listener.getsockname()[1]
     host = f"[{address.host}]" if ":" in address.host else address.host
     ready = {"ready": True, "url": f"{address.scheme}://{host}:{port}"}
@@ -110,6 +125,16 @@ async def _run(server: uvicorn.Server, listener: socket.socket, ready: dict, col
         if cold is not None:
             cold.warm_up()
     await running
+
+
+def _log_to_stderr() -> None:
+    """Warnings and errors go where a journal finds them; the rest is kept in memory, see ``/logs/``."""
+    ours = logging.getLogger("aiassist")
+    ours.setLevel(logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    ours.addHandler(handler)
 
 
 def _listen(address: Address, wait: float) -> socket.socket:

@@ -17,7 +17,7 @@ from aiassist.engine import Job, LocalBackend
 from aiassist.engine.backend import Answer, Request
 from aiassist.engine.job import Result
 from aiassist.engine.studies import Studies
-from aiassist.errors import ContourError, SeriesError, StoreError, UnknownStudyError
+from aiassist.errors import ContourError, NotStoredError, SeriesError, StoreError, UnknownStudyError
 from aiassist.files import sync
 from aiassist.groundtruth.export import export
 from aiassist.groundtruth.index import State
@@ -149,17 +149,25 @@ class Service:
             return name_or_id
         try:
             return self.store.study(name_or_id).id
+        except NotStoredError:
+            raise UnknownStudyError(f"There is no image {name_or_id[:80]!r} here; send it first.") from None
         except StoreError:
-            raise UnknownStudyError(f"There is no one image {name_or_id[:80]!r} here; send it first.") from None
+            raise UnknownStudyError(
+                f"Several images here are called {name_or_id[:80]!r}; give the id of one."
+            ) from None
 
     def fetch_voxels(self, person: Person, study: str, start: int, size: int) -> bytes:
         """A piece of a study's voxels; the first piece that somebody fetches is noted."""
         piece = bytes(voxels_as_bytes(self.studies.volume(study))[start : start + size])
         if start == 0 or (person.name, study) not in self._fetching:
-            self.note(person, "fetch study", study=study)
+            self.fetched(person, study)
             self._fetching.add((person.name, study))
-            self._taken.take(person.name, study)
         return piece
+
+    def fetched(self, person: Person, study: str) -> None:
+        """Note that somebody fetched a study, and works on it from now on."""
+        self.note(person, "fetch study", study=study)
+        self._taken.take(person.name, study)
 
     def worklist(self, person: Person) -> list[dict]:
         """The studies of the ground truth, see `GroundTruthStore.worklist`; ``with`` names who else works on one."""

@@ -88,9 +88,10 @@ class Spool:
         return self._uploads[study]
 
     def _begun_as(self, study: str, data: Mapping) -> bool:
+        """Whether what arrived belongs to these voxels: the id forgives digits of an affine that JSON holds."""
         try:
-            return self._said(study) == data
-        except UnknownStudyError:  # its header was lost with the power
+            return _identity(self._said(study)) == _identity(data)
+        except (UnknownStudyError, UploadError, KeyError, ValueError):  # its header was lost with the power
             return False
 
     def upload(self, study: str) -> Upload:
@@ -245,3 +246,9 @@ class Spool:
         if not STUDY_ID.fullmatch(study):
             raise UnknownStudyError(f"{study[:40]!r} is no study's id; ids have 32 hexadecimal digits.")
         return self.folder / f"{study}.{kind}"
+
+
+def _identity(data: Mapping) -> tuple:
+    """What a study's id is made of, but for the voxels."""
+    dtype = np.dtype(data["dtype"])
+    return dtype, study_digest(geometry_from(data), dtype).digest()
