@@ -8,6 +8,7 @@ from pathlib import Path
 
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -62,6 +63,13 @@ class AIAssist(ScriptedLoadableModule):
             slicer.app.connect("aboutToQuit()", self._logic.close)
         return self._logic
 
+    def forget_logic(self):
+        """Close the logic; whoever asks for one next gets another."""
+        if self._logic is not None:
+            slicer.app.disconnect("aboutToQuit()", self._logic.close)
+            self._logic.close()
+            self._logic = None
+
 
 class AIAssistWidget(ScriptedLoadableModuleWidget):
     """The panel."""
@@ -100,7 +108,7 @@ class AIAssistWidget(ScriptedLoadableModuleWidget):
         """The module is unloaded."""
         if self.panel is not None:
             self.panel.cleanup()
-            self.logic.close()
+            slicer.modules.AIAssistInstance.forget_logic()  # a module that is loaded again begins with one of its own
 
 
 class AIAssistLogic(ScriptedLoadableModuleLogic):
@@ -126,6 +134,14 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
         self.packages = Packages(self.settings.packages, Path(__file__).parent / "Resources" / "requirements.txt")
         self.packages.use()
         self.assistant = Assistant(self.settings.remembered_home())
+        removed = slicer.vtkMRMLScene.NodeRemovedEvent
+        self._observed = slicer.mrmlScene.AddObserver(removed, self._node_removed)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_removed(self, _scene, _event, node):
+        """Let the voxels of a volume go, whether the panel was ever opened or not."""
+        if node is not None and node.IsA("vtkMRMLScalarVolumeNode"):
+            self.assistant.forget(node.GetID())
 
     def move(self, where, url=None):
         """Use another home: "computer", "server" or "slicer". `AIAssistError` when it cannot be used; the old stays.
@@ -205,6 +221,7 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
         """Stop the backend, if this Slicer started it, and wait until it has ended."""
         from AIAssistLib.child_qt import wait_for_ends
 
+        slicer.mrmlScene.RemoveObserver(self._observed)
         self.assistant.close()
         wait_for_ends()
 

@@ -62,8 +62,9 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     def begin(self, target: Target):
         """See `AIAssistEffect.begin`."""
-        if self.session is None:
-            self.session = PointsSession(slicer.mrmlScene, self.logic.assistant, self._changed)
+        assistant = self.logic.assistant
+        if self.session is None or self.session.assistant is not assistant:  # the module was reloaded
+            self.session = PointsSession(slicer.mrmlScene, assistant, self._changed)
         self.session.begin(target)
         self.session.set_adding(self.ui.addCheck.checked)
 
@@ -87,6 +88,9 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         if event_id == vtk.vtkCommand.LeftButtonReleaseEvent:
             swallow, self._swallow_release = self._swallow_release, False
             return swallow
+        if event_id == vtk.vtkCommand.MiddleButtonPressEvent:  # would move all marks, where panning was meant
+            node, position = self.slice_node(view_widget), interactor.GetEventPosition()
+            return self._mark_at(node, position, REACH * self.pixels(view_widget))
         plain = not (interactor.GetShiftKey() or interactor.GetAltKey())
         if event_id not in PRESSES or not plain:
             return False

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aiassist.engine.backend import Annotation
 from aiassist.errors import ConnectionLostError
+from aiassist.imaging import Volume
 from aiassist.segmenters.base import ModelCard
 from AIAssistLib.studies import Studies, opened
 from AIAssistLib.talks import Carrier, Conversation, Outcome, Talk
@@ -45,7 +46,7 @@ class Assistant:
 
     def __init__(self, home: Home, changed: Callable[[], None] = lambda: None):
         self.home = home
-        self.studies = Studies()
+        self.studies = Studies(self._let_go)
         self.changed = changed
         #: Called when the home was changed.
         self.moved: Callable[[], None] = lambda: None
@@ -91,8 +92,14 @@ class Assistant:
     def forget(self, node_id: str) -> None:
         """A volume node was removed: let its voxels go, here and in the home's memory."""
         volume = self.studies.forget(node_id)
-        if volume is not None and "study_id" in volume.__dict__:
-            self.start(self.conversations.close_study(volume.study_id), _ignore, _ignore)
+        if volume is not None:
+            self._let_go(volume)
+
+    def _let_go(self, volume: Volume) -> None:
+        """A node holds this study no more; another, as a clone, may."""
+        study = vars(volume).get("study_id")
+        if study is not None and not self.studies.holds(study):
+            self.start(self.conversations.close_study(study), _ignore, _ignore)
 
     def look(self, done: Callable[[], None], failed: Callable[[Exception], None]) -> Talk:
         """Ask which models there are; they are in `cards` then."""

@@ -39,7 +39,8 @@ class AutoSegment:
         self._changed = changed
         self._talk: Talk | None = None
         self._look: Talk | None = None
-        self._job = ""
+        self._job = self._running = ""
+        self._is_sending = False
         self._unwatch: Callable[[], None] = _nothing
         #: What to tell the person, whether it is an error, and the share of the work that is done.
         self.text, self.failed, self.fraction = "", False, 0.0
@@ -72,7 +73,8 @@ class AutoSegment:
             nothing = _("{model} found nothing in this image.").format(model=card.name)
             self._say(found if added else nothing, 1.0)
 
-        self._say(_("Running {model}").format(model=card.name), 0.0)
+        self._running, self._is_sending = _("Running {model}").format(model=card.name), False
+        self._say(self._running, 0.0)
         self._talk = self._assistant.start(talk(), done, self._fail)
         self._watch()
 
@@ -93,8 +95,9 @@ class AutoSegment:
         def seen(where: dict) -> None:
             if self.running:
                 place = where.get("position")
-                text = _("Number {place} in the queue").format(place=place) if place else self.text
-                self._say(text, float(where.get("fraction") or 0))
+                text = _("Number {place} in the queue").format(place=place) if place else self._running
+                if not self._is_sending:
+                    self._say(text, float(where.get("fraction") or 0))
                 self._unwatch = self._assistant.home.carrier.after(LOOK, self._watch)
 
         def unseen(_error) -> None:  # not known yet, or just finished
@@ -103,6 +106,7 @@ class AutoSegment:
         self._look = self._assistant.start(self._assistant.conversations.progress(self._job), seen, unseen)
 
     def _sending(self, share: float) -> None:
+        self._is_sending = share < 1
         self._say(_("Sending the image: {share}").format(share=f"{share:.0%}"), 0.0)
 
     def _fail(self, error: Exception) -> None:

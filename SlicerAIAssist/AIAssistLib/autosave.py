@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
+import time
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from aiassist.files import whole_file
 from aiassist.imaging import MaskPatch
 from AIAssistLib.segments import read_mask
 from AIAssistLib.tags import stamp_of, tags_of
+
+#: Seconds that Slicer may wait while segments are looked at for changes.
+PATIENCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,21 @@ class Autosave:
         self._seen: dict[tuple[str, str, str], tuple[int, str]] = {}
         self._files: dict[tuple[str, str, str], Path] = {}
 
-    def keep_one(self, study: str, segmentation_node, volume_node, first: str = "") -> str | None:
+    def keep_one(
+        self,
+        study: str,
+        segmentation_node,
+        volume_node,
+        first: str = "",
+        is_saved: Callable[[str], bool] = lambda version: False,
+    ) -> str | None:
         """Write one segment that changed since it was written, `first` before all; its name, or None when none did.
 
-        One at a time, since Slicer waits meanwhile. `OSError` when it cannot be written; it is tried again then.
+        One at a time, since Slicer waits meanwhile: the name is empty when looking alone took `PATIENCE`, and there is
+        more to look at. Masks whose version `is_saved` as ground truth are not kept. `OSError` when one cannot be
+        written; it is tried again then.
         """
+        began = time.monotonic()
         segmentation = segmentation_node.GetSegmentation()
         numbers = range(segmentation.GetNumberOfSegments())
         ids = [segmentation.GetNthSegmentID(number) for number in numbers]
@@ -69,13 +84,25 @@ class Autosave:
             seen_stamp, seen_version = self._seen.get(key, (0, MaskPatch.empty().version))
             if seen_stamp == stamp:
                 continue
+            if time.monotonic() - began > PATIENCE:
+                return ""
             mask = read_mask(segmentation_node, segment_id, volume_node)
-            if mask.version != seen_version:
+            is_new = mask.version != seen_version
+            if is_new and is_saved(mask.version):
+                self._drop(key)
+                is_new = False
+            elif is_new:
                 self._write(key, segment, mask)
             self._seen[key] = (stamp, mask.version)
-            if mask.version != seen_version:
+            if is_new:
                 return segment.GetName()
         return None
+
+    def _drop(self, key: tuple[str, str, str]) -> None:
+        """What was kept of a segment is older than what it holds now, which is safe."""
+        file = self._files.get(key)
+        if file is not None:
+            file.unlink(missing_ok=True)
 
     def _write(self, key: tuple[str, str, str], segment, mask: MaskPatch) -> None:
         home = self._folder / key[0] / self._run
@@ -108,8 +135,10 @@ class Autosave:
             if file.parent.parent.name == study and version in versions:
                 file.unlink(missing_ok=True)
 
-    def forget_earlier(self, study: str) -> None:
-        """What earlier runs kept of a study is in segments again, or not wanted."""
-        for run in (self._folder / study).glob("*"):
-            if run.name != self._run:
-                shutil.rmtree(run, ignore_errors=True)
+    def forget(self, found: list[Found]) -> None:
+        """These are in segments again, or not wanted; an older mask of a name that an earlier run kept is next."""
+        for one in found:
+            for file in (one.file, one.file.with_suffix(".json")):
+                file.unlink(missing_ok=True)
+            with suppress(OSError):  # it holds more
+                one.file.parent.rmdir()

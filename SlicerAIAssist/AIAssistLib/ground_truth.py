@@ -79,6 +79,10 @@ class GroundTruth:
         #: Versions of masks that are known to be saved, each after its study.
         self._kept: set[tuple[str, str]] = set()
 
+    def is_kept(self, study: str, version: str) -> bool:
+        """Whether a mask of this version is known to be saved of a study."""
+        return (study, version) in self._kept
+
     def unsaved(self, volume_node, segmentation_node) -> list[str]:
         """Names of the segments whose masks are no version that was saved or listed since Slicer started."""
         segmentation, found = segmentation_node.GetSegmentation(), []
@@ -189,6 +193,7 @@ class GroundTruth:
             mask = yield from conversations.saved(version["study"], version["structure"], version["number"])
             self._check_still_there(volume, volume_node, segmentation_node)
             save_state(segmentation_node)
+            self._kept.add((volume.study_id, mask.version))
             _put(version, mask, volume, volume_node, segmentation_node)
 
         return talk()

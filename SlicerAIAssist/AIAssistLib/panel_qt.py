@@ -77,7 +77,6 @@ class Panel:
                 (scene.StartCloseEvent, self._scene_closes),
                 (scene.EndCloseEvent, self._scene_closed),
                 (scene.EndImportEvent, self._scene_loaded),
-                (scene.NodeRemovedEvent, self._node_removed),
             )
         ]
         self._entered = False
@@ -183,11 +182,6 @@ class Panel:
     def _scene_loaded(self, *_event) -> None:
         if not self._entered:  # an effect that was active when the scene was saved must not take clicks now
             self.editor.setActiveEffectByName("")
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _node_removed(self, _scene, _event, node) -> None:
-        if node is not None and node.IsA("vtkMRMLScalarVolumeNode"):
-            self.logic.assistant.forget(node.GetID())
 
     def models_seen(self) -> None:
         """The backend's models are known."""

@@ -12,7 +12,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from aiassist.engine.backend import AnnotateRequest
-from aiassist.errors import AIAssistError, Cancelled, PromptError
+from aiassist.errors import AIAssistError, Cancelled, PromptError, UnknownMaskError
 from aiassist.imaging import MaskPatch
 from AIAssistLib.answers import Answer, Answers, Outcome, change, same, told
 from AIAssistLib.drafts import Draft, draft_of, keep_draft
@@ -45,7 +45,8 @@ class PointsSession:
         self.target: Target | None = None
         #: What to tell the person, and whether it is an error.
         self.text, self.failed = "", False
-        self._scene, self._assistant, self._changed = scene, assistant, changed
+        self.assistant = assistant
+        self._scene, self._changed = scene, changed
         self._answers = Answers()
         self._stamp = 0
         self._talk: Talk | None = None
@@ -69,7 +70,7 @@ class PointsSession:
         adjusted. Raises when the volume is unusable.
         """
         self.end()
-        volume, mask = self._assistant.studies.of(target.volume_node), target.mask()
+        volume, mask = self.assistant.studies.of(target.volume_node), target.mask()
         draft = draft_of(target.segmentation_node, target.segment_id, volume)
         accepted = prompts_of(target.segment, volume) if not mask.region.is_empty else None
         self._start(target, mask, draft or (Draft.of(accepted) if accepted is not None else Draft()))
@@ -87,7 +88,7 @@ class PointsSession:
         self._answers.begin_with(None if anew else self._held)
         self._observe()
         self._say("")
-        self._preparing = self._assistant.prepare(target.volume_node)  # while the person looks for the organ
+        self._preparing = self.assistant.prepare(target.volume_node)  # while the person looks for the organ
 
     def end(self) -> None:
         """Stop: marks and preview go, and come back with `begin`; the segment stays as it is."""
@@ -116,7 +117,7 @@ class PointsSession:
         """Marks that are not accepted yet are saved with the scene."""
         target, marks = self._require(), tuple(self.marks.places())
         draft = Draft(marks, self.marks.ends, self._answers.held) if marks else None
-        volume = self._assistant.studies.of(target.volume_node)
+        volume = self.assistant.studies.of(target.volume_node)
         keep_draft(target.segmentation_node, target.segment_id, draft, volume)
         self._drafted = draft is not None
 
@@ -166,7 +167,7 @@ class PointsSession:
             self._say("")
 
     def _check_inside(self, world) -> None:
-        volume = self._assistant.studies.of(self._require().volume_node)
+        volume = self.assistant.studies.of(self._require().volume_node)
         ijk = transform(world_to_ijk(self.target.volume_node), world)
         if not volume.geometry.contains(ijk).all():
             raise PromptError("That place lies beyond the image; click on the image.")
@@ -227,7 +228,7 @@ class PointsSession:
             self._fail(error)
 
     @vtk.calldata_type(vtk.VTK_INT)
-    def _mark_moves(self, _node, _event, number: int) -> None:
+    def _mark_moves(self, _node, _event, number: int = 0) -> None:  # without a number all moved
         if not self._ours:
             self._moved = True
             self._forget(number, self.marks.roles())
@@ -292,7 +293,7 @@ class PointsSession:
             self._fail(error)
             return
         self._say(_("Asking the model"))
-        self._talk = self._assistant.start(talk, self._answered, self._fail)
+        self._talk = self.assistant.start(talk, self._answered, self._fail)
 
     def cancel(self) -> None:
         """Drop what is being computed."""
@@ -315,8 +316,8 @@ class PointsSession:
 
     def _conversation(self, began: float):
         target, clicks = self._require(), self._clicks()
-        volume = self._assistant.studies.of(target.volume_node)
-        conversations = self._assistant.conversations
+        volume = self.assistant.studies.of(target.volume_node)
+        conversations = self.assistant.conversations
         if conversations is not self._asked_of[0] or volume is not self._asked_of[1]:
             self._answers.unknown()
             self._asked_of = (conversations, volume)
@@ -334,9 +335,15 @@ class PointsSession:
                 prompts=prompts,
                 base=base.version if base is not None else None,
                 structure=target.segment_id,
-                model=self._assistant.model,
+                model=self.assistant.model,
             )
-            annotation = yield from conversations.annotate(request, uuid.uuid4().hex)
+            try:
+                annotation = yield from conversations.annotate(request, uuid.uuid4().hex)
+            except UnknownMaskError:
+                if base is None:
+                    raise
+                again = replace(request, base=None, prompts=replace(prompts, prior=base.mask))
+                annotation = yield from conversations.annotate(again, uuid.uuid4().hex)
             whole = annotation.patch.over(base.mask if base is not None else None)
             model = f"{annotation.model} {annotation.model_version}"
             changed = change(annotation.patch, base.mask) if base is not None else None
@@ -350,19 +357,19 @@ class PointsSession:
 
     def _answered(self, outcome: Outcome) -> None:
         again, self._again = self._again, False
-        if self._assistant.studies.of(self._require().volume_node) is not outcome.volume:
+        if self.assistant.studies.of(self._require().volume_node) is not outcome.volume:
             self._answers.begin_with(None)  # the image changed meanwhile
             self.ask()
             return
         self._answers.add(outcome.answer)
         self._show(outcome.answer)
-        self._assistant.answered(outcome.annotation, outcome.seconds)
+        self.assistant.answered(outcome.annotation, outcome.seconds)
         if again:
             self.ask()
 
     def _show(self, answer: Answer) -> None:
         target = self._require()
-        self._shown, self._shown_of = answer, self._assistant.studies.of(target.volume_node)
+        self._shown, self._shown_of = answer, self.assistant.studies.of(target.volume_node)
         if answer.prompts is None:  # what the segment holds: nothing to accept
             self._show_nothing()
             return
@@ -407,7 +414,7 @@ class PointsSession:
             raise PromptError("The model is still answering; accept its answer when it is there.")
         if self.preview.mask is None:
             raise PromptError("There is no preview to accept; mark the structure first.")
-        volume = self._assistant.studies.of(target.volume_node)
+        volume = self.assistant.studies.of(target.volume_node)
         if stamp_of(segment) != self._stamp or volume is not self._shown_of:
             what = "segment" if volume is self._shown_of else "image"
             self.ask()

@@ -64,12 +64,19 @@ class Recovery(Section):
             self._look_at(study)
             if "study_id" not in vars(study):
                 return False
-            name = self.autosave.keep_one(study.study_id, segmentation, volume, editor.currentSegmentID())
+            name = self._keep_one(study.study_id)
         except (AIAssistError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             self.tell(_("Unsaved work cannot be kept: {why}").format(why=why), failed=True)
             return False
         return name is not None
+
+    def _keep_one(self, study: str) -> str | None:
+        editor, saving = self.panel.editor, self.panel.saving
+        volume, segmentation, current = editor.sourceVolumeNode(), editor.segmentationNode(), editor.currentSegmentID()
+        return self.autosave.keep_one(
+            study, segmentation, volume, current, lambda version: saving.is_kept(study, version)
+        )
 
     def look(self) -> None:
         """Offer what an earlier Slicer did not save of this image."""
@@ -133,7 +140,7 @@ class Recovery(Section):
             segment_id = self._empty_segment(one.name) or new_segment(segmentation, describe_structure(one.name))
             write_plainly(one.mask, volume, segmentation, segment_id)
             replace_tags(segmentation.GetSegmentation().GetSegment(segment_id), one.tags)
-        while self.keep():  # before the old files go
+        while self._keep_one(study) is not None:  # before the old files go, which stay if it fails
             pass
         self.discard()
 
@@ -145,6 +152,7 @@ class Recovery(Section):
         return segment_id if is_free else ""
 
     def discard(self) -> None:
-        """What earlier runs kept of this image is not wanted any more."""
-        self.autosave.forget_earlier(self._found[0])
-        self._offer("", [])
+        """What is offered is not wanted any more; what was kept of it before is offered next."""
+        study, found = self._found
+        self.autosave.forget(found)
+        self._hashed(study)

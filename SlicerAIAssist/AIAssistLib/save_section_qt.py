@@ -187,6 +187,10 @@ class SaveSection(Section):
 
     # Going on
 
+    def is_kept(self, study: str, version: str) -> bool:
+        """Whether a mask of this version is known to be saved of a study."""
+        return self._truth.is_kept(study, version)
+
     def unsaved(self, volume, segmentation) -> list[str]:
         """Names of the segments that are not saved as ground truth as they are."""
         return self._truth.unsaved(volume, segmentation)

@@ -10,10 +10,17 @@ from AIAssistLib.talks import Conversation
 
 
 class Studies:
-    """Remembers the study of each volume node until its voxels or geometry change."""
+    """Remembers the study of each volume node until its voxels or geometry change.
 
-    def __init__(self):
+    Parameters
+    ----------
+    replaced : callable
+        Called with the study that a node held before.
+    """
+
+    def __init__(self, replaced: Callable[[Volume], None] = lambda volume: None):
         self._known: dict[str, tuple[tuple, Volume]] = {}
+        self._replaced = replaced
 
     def of(self, volume_node) -> Volume:
         """The study of a volume node; `ImageError` when it holds none."""
@@ -22,8 +29,15 @@ class Studies:
         stamp = (image.GetMTime() if image is not None else 0, grid)
         known = self._known.get(volume_node.GetID())
         if known is None or known[0] != stamp:
-            known = self._known[volume_node.GetID()] = (stamp, study_of(volume_node))
+            before, known = known, (stamp, study_of(volume_node))
+            self._known[volume_node.GetID()] = known
+            if before is not None:
+                self._replaced(before[1])
         return known[1]
+
+    def holds(self, study: str) -> bool:
+        """Whether a volume node is known to hold this study."""
+        return any(vars(volume).get("study_id") == study for _stamp, volume in self._known.values())
 
     def forget(self, node_id: str) -> Volume | None:
         """Forget the study of a volume node that is removed, and return it."""

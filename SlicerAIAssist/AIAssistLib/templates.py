@@ -60,10 +60,11 @@ def _why(error: Exception) -> str:
 
 def _structure(entry, window) -> Structure:
     entry = {"name": entry} if isinstance(entry, str) else entry
-    low_high = entry.get("window", window)
-    return Structure(
-        describe_structure(entry["name"]), tuple(float(x) for x in low_high) if low_high is not None else None
-    )
+    window = entry.get("window", window)
+    if window is not None:
+        low, high = window
+        window = float(low), float(high)
+    return Structure(describe_structure(entry["name"]), window)
 
 
 def read_templates(folder: Path) -> tuple[list[Template], list[str]]:

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import slicer
+import vtk
 
 from aiassist.imaging import MaskPatch
 from AIAssistLib.geometry import ijk_to_world
@@ -55,6 +56,33 @@ def test_clicks_correct_and_taking_one_back_brings_back_what_was_before(points, 
     assert points.session.preview.mask.version == first.version
     assert not shown_change(points, case).any()
     assert re.fullmatch(r"[\d.]+ ml", points.ui.statusLabel.text)
+
+
+def test_panning_that_begins_on_a_mark_moves_no_marks(points, slice_views, case):
+    """Slicer moves all points of a list by a drag with the middle button."""
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    marks, view = points.session.marks, slice_views["Red"]
+    before, (x, y) = marks.places(), view.xy(case.ends("spleen")[0])
+    view.event("MouseMoveEvent", (x, y))
+    view.event("MiddleButtonPressEvent", (x, y))
+    for step in range(1, 6):
+        view.event("MouseMoveEvent", (x + 12 * step, y + 6 * step))
+    view.event("MiddleButtonReleaseEvent", (x + 60, y + 30))
+    assert str(marks.places()) == str(before)
+
+
+def test_marks_that_are_moved_all_at_once_are_asked_with(points, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    marks, moved = points.session.marks.node, vtk.vtkPoints()
+    for n in range(6):
+        moved.InsertNextPoint(np.add(marks.GetNthControlPointPositionWorld(n), (3.0, 0, 0)))
+    marks.SetControlPointPositionsWorld(moved)
+    marks.InvokeEvent(marks.PointEndInteractionEvent)
+    answered(points)
+    points.ui.acceptButton.click()
+    assert mask_of(case, case.liver).any()
 
 
 def shown_change(points, case) -> np.ndarray:

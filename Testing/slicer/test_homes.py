@@ -272,6 +272,33 @@ def test_tokens_and_consent_belong_to_an_address_however_it_is_written(applicati
     qt.QSettings().remove("AIAssist")
 
 
+def test_volumes_go_from_memory_also_where_the_panel_was_never_opened(module, case):
+    logic = module.logic
+    study = logic.assistant.studies.of(case.node).study_id
+    clone = slicer.util.addVolumeFromArray(case.volume.voxels, name="clone")
+    clone.CopyOrientation(case.node)
+    assert logic.assistant.studies.of(clone).study_id == study
+    slicer.mrmlScene.RemoveNode(clone)
+    assert logic.assistant.studies.holds(study)
+    slicer.util.arrayFromVolume(case.node)[:] += 1
+    slicer.util.arrayFromVolumeModified(case.node)
+    assert logic.assistant.studies.of(case.node).study_id != study
+    assert not logic.assistant.studies.holds(study)
+    slicer.mrmlScene.RemoveNode(case.node)
+    assert logic.assistant.studies._known == {}
+
+
+def test_a_module_that_is_loaded_again_has_a_backend_of_its_own(module):
+    """The first one's was stopped for good."""
+    again = object.__new__(sys.modules["AIAssist"].AIAssist)
+    again._logic = None
+    first = again.logic
+    again.forget_logic()
+    assert again.logic is not first and again.logic.assistant.home is not first.assistant.home
+    again.forget_logic()
+    assert slicer.modules.AIAssistInstance.logic is module.logic
+
+
 def test_the_extension_starts_no_python_threads(points, slice_views, case):
     before = set(threading.enumerate())
     click_ends(slice_views, case.ends("spleen"))

@@ -109,6 +109,11 @@ def test_measurements_are_right_can_be_jumped_to_and_saved(panel, slice_views, c
     rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
     assert (rows[0]["image"], rows[0]["name"]) == ("torso", "lesion_1")
     assert float(rows[0]["middle_s"]) == pytest.approx(middle[2])
+    ball[50:54, 40:44, 70:80] = True
+    write_plainly(MaskPatch.of_mask(ball), case.node, case.segmentation, segment)  # corrected after it was measured
+    panel.ui.csvButton.click()
+    rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
+    assert float(rows[0]["millilitres"]) == pytest.approx(ball.sum() * 27 / 1000)
 
 
 def test_measurements_of_another_image_or_a_removed_segment_are_not_used(panel, case):
@@ -564,6 +569,7 @@ def test_templates_of_ones_own_and_damaged_ones(tmp_path):
         "a.json": ("[1, 2]", "its parts are of another kind"),
         "b.json": ('{"name": "Hip",\n"structures" []}', "line 2, column 14: Expecting ':' delimiter"),
         "c.json": ('{"name": "Hip"}', "'structures' is missing"),
+        "d.json": ('{"name": "Hip", "window": [400], "structures": ["femur"]}', "its parts are of another kind"),
     }
     for name, (text, _why) in bad.items():
         (tmp_path / name).write_text(text)

@@ -1,0 +1,78 @@
+"""What is kept of unsaved work, and what of it is offered later."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiassist.imaging import MaskPatch
+from AIAssistLib import autosave
+from AIAssistLib.autosave import Autosave
+from AIAssistLib.segments import read_mask, write_plainly
+from helpers import add_segment
+
+STUDY = "study"
+
+
+@pytest.fixture
+def kept(tmp_path) -> Autosave:
+    return Autosave(tmp_path)
+
+
+def draw(case, segment: str, name: str) -> str:
+    """Let a segment hold a structure; returns the version of the mask."""
+    write_plainly(MaskPatch.of_mask(case.mask(name)), case.node, case.segmentation, segment)
+    return read_mask(case.segmentation, segment, case.node).version
+
+
+def keep(kept: Autosave, case, saved=()) -> list[str]:
+    """The names that were kept, one after the other."""
+    names = []
+    while (name := kept.keep_one(STUDY, case.segmentation, case.node, is_saved=lambda v: v in saved)) is not None:
+        names.append(name)
+    return names
+
+
+def test_what_was_corrected_and_saved_between_two_looks_is_not_offered(kept, case):
+    segment = add_segment(case, "spleen", case.mask("liver"))
+    assert keep(kept, case) == ["spleen"]
+    version = draw(case, segment, "spleen")
+    kept.saved(STUDY, {version})
+    assert keep(kept, case, {version}) == []
+    kept.begin_run()
+    assert kept.found(STUDY) == []
+
+
+def test_versions_that_are_loaded_hide_no_unsaved_work(kept, case):
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    assert keep(kept, case) == ["spleen"]
+    kept.begin_run()
+    loaded = draw(case, segment, "liver")
+    assert keep(kept, case, {loaded}) == []
+    kept.begin_run()
+    (offered,) = kept.found(STUDY)
+    assert offered.mask.mask.sum() == case.mask("spleen").sum()
+
+
+def test_what_was_not_offered_is_not_deleted_with_what_was(kept, case):
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    keep(kept, case)
+    kept.begin_run()
+    draw(case, segment, "liver")
+    keep(kept, case)
+    kept.begin_run()
+    for name in ("liver", "spleen"):
+        (offered,) = kept.found(STUDY)
+        assert offered.mask.mask.sum() == case.mask(name).sum()
+        kept.forget([offered])
+    assert kept.found(STUDY) == [] and not list((kept._folder / STUDY).iterdir())
+
+
+def test_many_segments_are_looked_at_in_several_turns(kept, case, monkeypatch):
+    """Segments that share a layer all seem changed when one is."""
+    names = [f"structure {n}" for n in range(6)]
+    for name in names:
+        add_segment(case, name, case.mask("spleen"))
+    monkeypatch.setattr(autosave, "PATIENCE", -1.0)
+    assert kept.keep_one(STUDY, case.segmentation, case.node) == ""
+    monkeypatch.setattr(autosave, "PATIENCE", 60.0)
+    assert sorted(keep(kept, case)) == names
