@@ -37,7 +37,7 @@ def test_same_seed_gives_the_same_example_and_another_seed_another():
 def test_every_family_and_every_kind_of_prompt_occurs():
     families, kinds = (Counter(getattr(e, name) for e in examples()) for name in ("family", "kind"))
     assert set(families) == {maker.__name__ for maker in FAMILIES}
-    assert set(kinds) >= {"points", "few points", "box"}
+    assert kinds["points"] > 20 and len(kinds) > 4
     assert set(kinds) <= set(STARTS)
 
 

@@ -44,6 +44,7 @@ def nearness(grey: np.ndarray, inside: np.ndarray, marks: Marks, sides: np.ndarr
     ways = _cost(_halved(grey), _halved(inside.astype(np.float32)) > 0)
     seeds = np.unique(np.clip(np.rint(points), 0, size - 1).astype(int), axis=0)
     box = None if marks.box is None else box_mask([(corner - 0.5) / 2 for corner in marks.box], size) > 0
+    box = box if box is not None and box.any() else None  # one that is thinner than these cells says nothing
     near, far = _distance(ways, seeds, sides), _distance(ways, _rim(box, size), sides)
     if box is not None:
         far = np.where(box, far, 0)
@@ -65,7 +66,7 @@ def _cost(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def _rim(box: np.ndarray | None, size: int) -> np.ndarray:
     """The cells (n, 3) around the prompts' box, or those on the faces of the cube."""
-    if box is None or not box.any():
+    if box is None:
         return np.argwhere(np.pad(np.zeros((size - 2,) * 3, bool), 1, constant_values=True))
     around = np.argwhere(ndimage.binary_dilation(box) & ~box)
     return around if len(around) else _rim(None, size)

@@ -26,7 +26,7 @@ STARTS = {"points": 0.76, "few points": 0.06, "box": 0.06, "line": 0.03, "click"
 
 @dataclass
 class Example:
-    """``channels`` (14, c, c, c), ``truth`` share (c, c, c), ``valid`` bool (c, c, c), ``kind`` of prompts."""
+    """``channels`` (17, c, c, c), ``truth`` share (c, c, c), ``valid`` bool (c, c, c), ``kind`` of prompts."""
 
     channels: torch.Tensor
     truth: torch.Tensor

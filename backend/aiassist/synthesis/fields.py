@@ -91,10 +91,12 @@ def blob(points: torch.Tensor, power: float) -> torch.Tensor:
 
 
 def curve(draw: Draw, length: float, wiggle: float, knots: int = 20) -> torch.Tensor:
-    """Points (knots, 3) of a smooth random curve through the middle of the world."""
+    """Points (knots, 3) of a smooth random curve through the middle of the world; two in five along an axis, about."""
     steps = torch.cumsum(draw.normal(knots, 3), 0)
     steps = F.avg_pool1d(F.pad(steps.T.unsqueeze(0), (4, 4), mode="replicate"), 9, 1)[0].T
     direction = F.normalize(draw.normal(3), dim=0)
+    if draw.chance(0.4):
+        direction = F.normalize(torch.eye(3, device=draw.device)[draw.integer(0, 2)] + 0.12 * direction, dim=0)
     line = torch.linspace(-1, 1, knots, device=draw.device).unsqueeze(1) * direction * length
     bend = steps - steps.mean(0)
     return line + wiggle * bend / bend.abs().max().clamp_min(1e-6)

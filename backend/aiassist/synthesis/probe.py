@@ -33,7 +33,7 @@ def probe(trainer: Trainer, structures: list[Structure], clicks: int = 1, seed: 
         ``probe/dice`` and ``probe/dice N clicks``.
     """
     settings = trainer.settings
-    net = PromptableNet(Shape(settings.widths, settings.blocks, settings.fine))
+    net = PromptableNet(Shape(settings.widths, settings.blocks, settings.fine, settings.inputs))
     net.load_state_dict(trainer.ema)
     device = str(trainer.device)
     card = ModelCard("probe", str(trainer.step), "promptable", "The run's present average.", devices=("cpu",))

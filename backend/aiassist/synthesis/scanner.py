@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from aiassist.evaluation.annotator import largest_component
 from aiassist.synthesis.fields import Draw, grid_points, smooth_noise
 from aiassist.synthesis.scene import Scene
 
 #: Resolution at which a scene is first looked at, to find its target.
 LOOK = 40
+#: The largest piece of a target is at least this share of it.
+WHOLE = 0.9
 #: Most voxels of a scan.
 MAX_VOXELS = 500_000
 
@@ -32,7 +35,7 @@ class Scan:
 
 
 def scan(draw: Draw) -> Scan | None:
-    """Draw a scene and scan it; None when the target came out too small or too large."""
+    """Draw a scene and scan it; None when the target came out too small, too large, or in pieces."""
     scene = Scene(draw)
     whole = torch.full((3,), 1.0, device=draw.device)
     look = grid_points(-whole, whole, (LOOK,) * 3)
@@ -42,13 +45,15 @@ def scan(draw: Draw) -> Scan | None:
     low, high = _box(found)
     low, high, cut = _field_of_view(draw, low, high)
     shape, spacing = _voxel_grid(draw, low, high)
-    fine = (shape[0] * draw.integer(1, 2) if shape[0] < 48 else shape[0], *shape[1:])
+    thin = draw.choice((1, 3)) if shape[0] < 48 else 1  # odd, or ties would fall on one side of the half
+    fine = (shape[0] * thin, *shape[1:])
     labels = scene.labels(grid_points(low, high, fine))
     share = scene.is_target(labels).float()
     grey = _tissue_greys(draw, scene, labels)
     grey, share = (_thick(x, shape) for x in (grey, share))
-    truth = share > 0.5
-    if int(truth.sum()) < 25:
+    inside = share > 0.5
+    truth = torch.from_numpy(largest_component(inside.cpu().numpy())).to(inside.device)
+    if int(truth.sum()) < max(25, WHOLE * int(inside.sum())):
         return None
     return Scan(_record(draw, grey), truth, spacing, cut, scene.target.shape.family)
 
@@ -78,11 +83,11 @@ def _field_of_view(draw: Draw, low, high):
 
 
 def _voxel_grid(draw: Draw, low, high):
-    """Voxels along each axis and their size: 5 to 110 across, slices up to eight times thicker."""
-    across = draw.log_uniform(14, 110)
+    """Voxels along each axis and their size: 24 to 120 across, slices up to eight times thicker."""
+    across = draw.log_uniform(24, 120)
     extent = (high - low).cpu()
     voxel = float(extent.max()) / across
-    thick = draw.log_uniform(1.0, 8.0) if draw.chance(0.5) else 1.0
+    thick = draw.log_uniform(1.0, 8.0) if draw.chance(0.35) else 1.0
     sizes = [voxel, voxel, voxel]
     sizes[draw.choice((0, 0, 0, 1, 2))] *= thick
     shape = [max(5, round(float(extent[a]) / sizes[a])) for a in range(3)]
@@ -102,18 +107,21 @@ def _tissue_greys(draw: Draw, scene: Scene, labels: torch.Tensor) -> torch.Tenso
 
     The target's level is 0 and the usual contrast is 1. Three tissues in ten come within a fraction of
     that; now and then one lies ten times off, as air and bone do. One target in four is the brightest or the darkest
-    of all, as bones and vessels with contrast are.
+    of all, as bones and vessels with contrast are. In a soft scene most tissues are alike, but for the first: fat.
     """
     levels = torch.empty(scene.count)
     below = draw.choice((0.5, 0.0, 1.0), (0.76, 0.12, 0.12))  # share of tissues darker than the target
     for number in range(scene.count):
-        kind = draw.choice(("usual", "close", "far"), (0.55, 0.33, 0.12))
-        size = {"usual": draw.uniform(0.4, 2.0), "close": draw.uniform(0.1, 0.4), "far": draw.log_uniform(3, 20)}[kind]
+        is_soft = scene.is_soft and number > 0
+        kind = draw.choice(("usual", "close", "far"), (0.15, 0.75, 0.1) if is_soft else (0.55, 0.33, 0.12))
+        close = draw.uniform(0.0 if is_soft else 0.1, 0.4)
+        size = {"usual": draw.uniform(0.4, 2.0), "close": close, "far": draw.log_uniform(3, 20)}[kind]
         levels[number] = -size if draw.chance(below) else size
     targets = scene.target_labels
     levels[targets[0]] = 0.0
+    mixed = (0.15, 0.2, 0.25, 0.4) if scene.target.shape.family == "coil" else (0.3, 0.3, 0.3, 0.1)  # gas in bowel
     for other in targets[1:]:
-        levels[other] = draw.uniform(-1, 1) * draw.choice((0.0, 0.2, 1.0, 8.0), (0.3, 0.3, 0.3, 0.1))
+        levels[other] = draw.uniform(-1, 1) * draw.choice((0.0, 0.2, 1.0, 8.0), mixed)
     if draw.chance(0.5):
         levels[scene.air] = levels.min() - draw.log_uniform(1, 10)
     strength = torch.tensor([draw.choice((0.0, 0.1, 0.3)) * draw.uniform(0, 1) for _ in range(scene.count)])
@@ -130,17 +138,19 @@ def _tissue_greys(draw: Draw, scene: Scene, labels: torch.Tensor) -> torch.Tenso
 def _record(draw: Draw, grey: torch.Tensor) -> torch.Tensor:
     """Blur, bias field, noise, a monotone remapping, and an arbitrary scale and offset."""
     grey = _blur(grey, [draw.uniform(0.0, 1.0) for _ in range(3)])
-    shape = grey.shape
+    shape, zero = grey.shape, draw.uniform(-4, -1)  # what the scanner calls nothing lies below the target
     if draw.chance(0.4):
         points = grid_points(torch.full((3,), -1.0), torch.full((3,), 1.0), shape).to(grey.device)
         bias = smooth_noise(draw, points, 3)[0]
-        grey = grey + draw.uniform(0, 0.6) * bias if draw.chance(0.5) else grey * torch.exp(0.2 * bias)
+        adds = draw.chance(0.5)
+        grey = grey + draw.uniform(0, 0.6) * bias if adds else (grey - zero) * torch.exp(0.2 * bias) + zero
     noise = draw.normal(*shape)
     if draw.chance(0.3):
         noise = _blur(noise, [draw.uniform(0.3, 0.9)] * 3) * 1.8
     grey = grey + draw.choice((0.03, 0.1, 0.25, 0.5)) * draw.uniform(0.3, 1.2) * noise
     if draw.chance(0.3):
-        grey = torch.sign(grey) * grey.abs().pow(draw.uniform(0.7, 1.4))
+        bright = (grey - zero) / -zero
+        grey = torch.sign(bright) * bright.abs().pow(draw.uniform(0.7, 1.4)) * -zero + zero
     if draw.chance(0.15):
         floor = draw.uniform(-3, -0.8)
         grey = (grey - floor).abs() + floor

@@ -94,24 +94,52 @@ def bent(draw: Draw) -> Shape:
 
 
 def tube(draw: Draw) -> Shape:
-    """A vessel, cord, rib or gut loop, sometimes with a wall, branching, or beside others of its kind."""
+    """A vessel, cord, rib or gut loop, sometimes with a wall, branching, or beside others of its kind or a muscle."""
     centre = draw.vector(-0.2, 0.2)
-    curves = [curve(draw, draw.uniform(0.4, 0.9), draw.uniform(0.05, 0.6)) for _ in range(draw.choice((1, 1, 1, 2, 3)))]
+    curves = _tree(draw, draw.choice((1, 1, 1, 2, 3)))
     radius = draw.log_uniform(0.025, 0.2)
     taper = draw.uniform(0, 0.6)
     wall = draw.uniform(0.6, 0.9) if draw.chance(0.3) else 0.0
     rough = _rough(draw, 0.2 * radius * draw.uniform(0, 1), 8)
     beside = [_beside(draw, curves[0], radius) for _ in range(draw.choice((0, 0, 1, 2)))]
+    muscle = _muscle(draw, curves[0], radius) if draw.chance(0.4) else None
 
     def parts(points):
         moved = points - centre.view(3, 1, 1, 1)
         own = _relative(moved, curves, radius, taper) + rough(points) / radius
         inside = (own <= 1).long() + (own <= wall).long()
         other = _relative(moved, beside, radius, 0.0) if beside else torch.full_like(own, torch.inf)
-        return torch.where((inside == 0) & (other <= 1), 3, inside)
+        found = torch.where((inside == 0) & (other <= 1), 3, inside)
+        if muscle is None:
+            return found
+        belly, half, fat = muscle
+        away = _relative(moved, [belly], 1.0, 0.0) - half
+        found = torch.where((found == 0) & (away <= 0), 4, found)
+        return torch.where((found == 0) & (torch.minimum(away, (own - 1) * radius) <= fat), 5, found)
 
     target = (1, 2) if draw.chance(0.7) or not wall else (2,)
-    return Shape("tube", parts, target, 3, ((3, 1),) if draw.chance(0.6) else ())
+    alike = ((3, target[0]),) if draw.chance(0.6) else ()
+    return Shape("tube", parts, target, 5, (*alike, (4, target[0])))
+
+
+def _tree(draw: Draw, count: int) -> list[torch.Tensor]:
+    """Curves: a trunk, and branches that leave it forwards."""
+    trunk = curve(draw, draw.uniform(0.4, 0.9), draw.log_uniform(0.03, 0.6))
+    found = [trunk]
+    for _ in range(count - 1):
+        at = draw.integer(4, len(trunk) - 5)
+        branch = curve(draw, draw.uniform(0.15, 0.45), draw.uniform(0.05, 0.3))
+        branch = branch - branch[0]
+        found.append(trunk[at] + branch * torch.sign(branch[-1] @ (trunk[at + 1] - trunk[at - 1])))
+    return found
+
+
+def _muscle(draw: Draw, knots: torch.Tensor, radius: float):
+    """A thick belly that touches a curve's tube, or nearly; its half width, and that of the fat around both."""
+    half = min(0.5, radius * draw.log_uniform(2, 6))
+    aside = torch.nn.functional.normalize(draw.normal(3), dim=0) * (half + radius * draw.uniform(0.9, 1.5))
+    belly = (knots + aside + curve(draw, 0.0, draw.uniform(0.5, 2) * radius))[::2]
+    return belly, half, radius * draw.uniform(1.0, 2.5) if draw.chance(0.7) else 0.0
 
 
 def _beside(draw: Draw, knots: torch.Tensor, radius: float) -> torch.Tensor:
@@ -177,11 +205,13 @@ def shelled(draw: Draw) -> Shape:
 def repeated(draw: Draw) -> Shape:
     """A body with an arch and processes, repeated along an axis with touching copies: vertebrae.
 
-    The target is one copy. Where one copy ends and the next begins follows a wavy surface, as facets do.
+    The target is one copy, or several grown together, as a sacrum's are. Where one copy ends and the next begins
+    follows a wavy surface, as facets do.
     """
     rotation = draw.rotation() if draw.chance(0.5) else torch.eye(3, device=draw.device)
-    period = draw.uniform(0.4, 0.7)
-    gap = draw.uniform(0.0, 0.12)
+    span = draw.choice((1, 2, 4), (0.7, 0.15, 0.15))
+    period = draw.uniform(0.4, 0.7) / max(1, 0.6 * span)
+    gap = draw.choice((0.0, draw.uniform(0.0, 0.12), draw.uniform(0.15, 0.35))) if span == 1 else 0.0
     body = period * draw.uniform(0.4, 0.76), period * draw.uniform(0.4, 0.76)
     canal = draw.uniform(0.3, 0.5) * body[0]
     thick = draw.uniform(0.05, 0.1)
@@ -210,7 +240,7 @@ def repeated(draw: Draw) -> Shape:
         nearest = torch.stack(solids).amin(0)
         inside = nearest <= 1
         hollow = inside & ((solids[0] <= core) | (nearest <= 0.5 * core))
-        near = torch.where(cell == 0, 0, 2)
+        near = torch.where((cell >= 0) & (cell < span), 0, 2)
         return torch.where(inside, 1 + hollow.long() + near, 0)
 
     return Shape("repeated", parts, (1, 2), 4, ((3, 1), (4, 2)) if draw.chance(0.8) else ())

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -23,8 +24,9 @@ from torch.utils.data import DataLoader, Dataset
 from aiassist.errors import AIAssistError
 from aiassist.files import whole_file
 from aiassist.segmenters.network import PromptableNet, Shape
-from aiassist.segmenters.network_input import CHANNELS, CLICKS, FORMER, SIZES, show_prior
+from aiassist.segmenters.network_input import CHANNELS, CLICKS, FORMER, SIZES, WIDE, show_prior
 from aiassist.segmenters.registry import load_network_folder
+from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.corrections import corrections
 from aiassist.synthesis.example import example
@@ -359,10 +361,11 @@ class Trainer:
         self.net.eval()
         with half_precision(self.device):
             logits = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
-        answers = (logits[:, 0] > 0) & valid[:, 0]
-        for n, answer in enumerate(answers):
+        logits, inside = logits[:, 0].float().cpu().numpy(), valid[:, 0].cpu().numpy()
+        for n in range(len(channels)):
             seen = channels[n].cpu().numpy()
-            show_prior(seen, answer.float().cpu().numpy())
+            answer = (Borders(seen[WIDE], inside[n]).settle(logits[n]) > 0) & inside[n]  # as inference shows it
+            show_prior(seen, answer.astype(np.float32))
             channels[n] = torch.from_numpy(seen)
 
 
