@@ -88,21 +88,15 @@ class Autosave:
                 return ""
             mask = read_mask(segmentation_node, segment_id, volume_node)
             is_new = mask.version != seen_version
-            if is_new and is_saved(mask.version):
-                self._drop(key)
-                is_new = False
-            elif is_new:
+            is_safe = mask.region.is_empty or is_saved(mask.version)
+            if is_new and not is_safe:
                 self._write(key, segment, mask)
+            elif is_new and key in self._files:
+                _remove(self._files[key])  # older than what the segment holds now
             self._seen[key] = (stamp, mask.version)
-            if is_new:
+            if is_new and not is_safe:
                 return segment.GetName()
         return None
-
-    def _drop(self, key: tuple[str, str, str]) -> None:
-        """What was kept of a segment is older than what it holds now, which is safe."""
-        file = self._files.get(key)
-        if file is not None:
-            file.unlink(missing_ok=True)
 
     def _write(self, key: tuple[str, str, str], segment, mask: MaskPatch) -> None:
         home = self._folder / key[0] / self._run
@@ -130,15 +124,21 @@ class Autosave:
         return list(newest.values())
 
     def saved(self, study: str, versions: set[str]) -> None:
-        """Masks of these versions are ground truth now: what this Slicer kept of them may go."""
+        """Masks of these versions are ground truth now: what this Slicer and earlier ones kept of them may go."""
         for file, version in self._written.items():
             if file.parent.parent.name == study and version in versions:
-                file.unlink(missing_ok=True)
+                _remove(file)
+        self.forget([one for one in self.found(study) if one.mask.version in versions])
 
     def forget(self, found: list[Found]) -> None:
         """These are in segments again, or not wanted; an older mask of a name that an earlier run kept is next."""
         for one in found:
-            for file in (one.file, one.file.with_suffix(".json")):
-                file.unlink(missing_ok=True)
-            with suppress(OSError):  # it holds more
-                one.file.parent.rmdir()
+            _remove(one.file)
+
+
+def _remove(file: Path) -> None:
+    """Remove a mask, what was kept beside it, and the run's folder when that was all."""
+    for one in (file, file.with_suffix(".json")):
+        one.unlink(missing_ok=True)
+    with suppress(OSError):  # it holds more
+        file.parent.rmdir()

@@ -96,7 +96,8 @@ class BackendProcess(Child):
 
     def over(self, code: int) -> None:
         """See `Child.over`."""
-        why = next((line for line in reversed(self._tail) if line.strip()), f"exit status {code}")
+        said = (line for line in reversed(self._tail) if line.strip() and " WARNING " not in line)
+        why = next(said, f"exit status {code}")
         self._ended(f"The backend on this computer stopped: {why}")
 
     def unstarted(self, why: str) -> None:

@@ -13,7 +13,6 @@ from aiassist.imaging import describe_structure
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.structures import new_segment
-from AIAssistLib.tags import stamps_of
 from AIAssistLib.templates import Structure, Template, read_templates
 
 
@@ -33,7 +32,6 @@ class StructuresSection(Section):
         self.ui.csvButton.connect("clicked()", self._save_csv)
         self.ui.lesionTable.connect("cellDoubleClicked(int,int)", self._jump)
         self._rows = []
-        self._stamps: dict[str, int] = {}
         #: Name of the image that was measured.
         self._measured = ""
 
@@ -143,7 +141,6 @@ class StructuresSection(Section):
 
         volume, segmentation = self.nodes()
         self._show_rows(measure(segmentation, volume), volume.GetName())
-        self._stamps = stamps_of(segmentation)
 
     def image_changed(self) -> None:
         """Another image or segmentation is in the panel: what was measured is not its own."""
@@ -168,10 +165,12 @@ class StructuresSection(Section):
         slicer.modules.markups.logic().JumpSlicesToLocation(*row.middle, True)
 
     def _save_csv(self) -> None:
+        self.attempt(self._write_csv)
+
+    def _write_csv(self) -> None:
         from AIAssistLib.lesions import write_csv
 
-        if self._stamps != stamps_of(self.panel.editor.segmentationNode()):  # a segment was corrected meanwhile
-            self.attempt(self._measure)
+        self._measure()  # anew: a segment may have been corrected or renamed since
         path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save the table"), "lesions.csv", "CSV (*.csv)")
         if path:
-            self.attempt(write_csv, self._rows, Path(path), self._measured)
+            write_csv(self._rows, Path(path), self._measured)

@@ -285,3 +285,10 @@ def test_ten_thousand_requests_by_its_own_description_bring_no_internal_error_an
         generated = int(re.search(r"(\d[\d,]*) generated", done.stdout).group(1).replace(",", ""))
         assert generated >= 10_000
         assert server.ask("GET", "/api/health").status_code == 200
+
+
+def test_what_uvicorn_says_stands_in_the_log_too(server):
+    with server.connection() as line:
+        line.sendall(b"this is not HTTP\r\n\r\n")
+        line.recv(1000)
+    assert "WARNING Invalid HTTP request received." in server.ask("GET", "/logs/?lines=2000").text

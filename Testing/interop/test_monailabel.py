@@ -107,13 +107,19 @@ def test_a_name_means_the_image_that_the_person_sent_last_by_it(client, tmp_path
     assert noise(1).study_id == known
 
 
-def test_an_image_named_like_the_id_of_another_does_not_hide_it(client, tmp_path):
+def test_no_image_takes_the_id_of_another_for_its_name(client, server, tmp_path):
     first = upload(client, tmp_path / "a.nii.gz", noise(4), "first")
-    assert upload(client, tmp_path / "b.nii.gz", noise(5), first) != first
-    label, mask = tmp_path / "label.nii.gz", noise(4).voxels > 50
-    write_volume(label, Volume(mask.astype(np.uint8), noise(4).geometry))
-    client.save_label(first, str(label), "final", {"label_info": [{"name": "spot", "idx": 1}]})
-    assert np.array_equal(read_volume(client.download_label(first, "final")).voxels > 0, mask)
+    with pytest.raises(MONAILabelClientException) as error:
+        upload(client, tmp_path / "b.nii.gz", noise(5), first)
+    assert "is another image's id; rename the image" in error.value.msg
+    assert upload(client, tmp_path / "a.nii.gz", noise(4), first) == first
+    server.ask("PUT", f"/datastore/?image={noise(9).study_id}", files={"file": (tmp_path / "b.nii.gz").open("rb")})
+    assert upload(client, tmp_path / "c.nii.gz", noise(9), "ninth") == noise(9).study_id  # of that name was another
+    label, mask = tmp_path / "label.nii.gz", noise(9).voxels > 50
+    write_volume(label, Volume(mask.astype(np.uint8), noise(9).geometry))
+    client.save_label(noise(9).study_id, str(label), "final", {"label_info": [{"name": "spot", "idx": 1}]})
+    assert len(server.ask("GET", f"/api/truth/{noise(9).study_id}").json()["versions"]) == 1
+    assert server.ask("GET", f"/api/truth/{noise(9).study_id}/export?format=nrrd").status_code == 200
 
 
 def test_submitting_what_somebody_left_as_a_draft_submits_it(client, server, tmp_path):

@@ -42,6 +42,14 @@ def test_what_was_corrected_and_saved_between_two_looks_is_not_offered(kept, cas
     assert kept.found(STUDY) == []
 
 
+def test_what_an_earlier_run_kept_goes_when_it_is_saved(kept, case):
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    keep(kept, case)
+    kept.begin_run()
+    kept.saved(STUDY, {read_mask(case.segmentation, segment, case.node).version})
+    assert kept.found(STUDY) == [] and not list((kept._folder / STUDY).iterdir())
+
+
 def test_versions_that_are_loaded_hide_no_unsaved_work(kept, case):
     segment = add_segment(case, "spleen", case.mask("spleen"))
     assert keep(kept, case) == ["spleen"]

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 
 from aiassist.engine import AnnotateRequest, SegmentRequest
 from aiassist.engine.backend import Request as Asked
-from aiassist.errors import PromptError, UnknownStudyError
+from aiassist.errors import PromptError, UnknownStudyError, UploadError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
@@ -22,6 +22,7 @@ from aiassist.server.exchange import fails, finished, person_of
 from aiassist.server.forms import Form, form_of, form_with, image_bytes
 from aiassist.server.service import Service
 from aiassist.server.sessions import Session, SessionExpired, Sessions
+from aiassist.server.spool import STUDY_ID
 from aiassist.server.tokens import Person
 
 #: Most points of one kind in a request.
@@ -42,7 +43,12 @@ class Desk:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def keep(self, person: Person, volume: Volume, name: str) -> str:
-        """Add an image that somebody sent to the ground truth's studies; returns its id."""
+        """Add an image that somebody sent to the ground truth's studies; returns its id.
+
+        `UploadError` when its name is the id of another image here.
+        """
+        if STUDY_ID.fullmatch(name) and name != volume.study_id and self.service.has_study(name):
+            raise UploadError(f"The name {name} is another image's id; rename the image, then send it.")
         study = self.service.keep_study(person, volume, name)
         with self._lock:
             self._sent[person.name, name] = study
@@ -56,6 +62,8 @@ class Desk:
 
         MONAI Label's plugin in Slicer names an image after its node and asks by that name, whatever id it was told.
         """
+        if STUDY_ID.fullmatch(name_or_id) and self.service.has_study(name_or_id):
+            return name_or_id
         with self._lock:
             sent = self._sent.get((person.name, name_or_id))
         return sent if sent and self.service.has_study(sent) else self.service.find_study(name_or_id)

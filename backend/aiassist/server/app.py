@@ -53,8 +53,11 @@ THREADS = 16
 def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> FastAPI:
     """The application of a service."""
 
+    kept, keeper = _keep_log()
+
     @asynccontextmanager
     async def life(_app):
+        logging.getLogger("uvicorn.error").addHandler(keeper)  # not before: uvicorn's own set-up removes it
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="aiassist"))
         yield
         await asyncio.to_thread(service.close)
@@ -71,7 +74,6 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
     app.include_router(aiaa_routes(desk))
     _tell_errors(app)
     _describe_access(app)
-    kept = _keep_log()
 
     @app.get("/docs", include_in_schema=False)
     async def page() -> Response:
@@ -151,8 +153,8 @@ def _tell_errors(app: FastAPI) -> None:
         return JSONResponse({"error": "DeviceMemoryError", "message": message}, 507)
 
 
-def _keep_log() -> deque[str]:
-    """The latest lines of the log, of this package and of uvicorn."""
+def _keep_log() -> tuple[deque[str], logging.Handler]:
+    """The latest lines of this package's log, and what keeps those of others."""
     lines: deque[str] = deque(maxlen=LINES)
 
     class Keep(logging.Handler):
@@ -161,6 +163,5 @@ def _keep_log() -> deque[str]:
 
     handler = Keep()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for name in ("aiassist", "uvicorn.error"):
-        logging.getLogger(name).addHandler(handler)
-    return lines
+    logging.getLogger("aiassist").addHandler(handler)
+    return lines, handler
