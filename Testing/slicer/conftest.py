@@ -96,6 +96,7 @@ def module(application, scene, homes):
     homes.use(widget.logic.assistant, "computer")
     shutil.rmtree(widget.logic.settings.folder / "unsaved", ignore_errors=True)  # of the tests before
     widget.panel.recovery.autosave = Autosave(widget.logic.settings.folder / "unsaved")
+    widget.panel.saving._truth._kept.clear()
     widget.enter()
     yield widget
     widget.exit()
