@@ -90,7 +90,7 @@ class GroundTruth:
         for number in range(segmentation.GetNumberOfSegments()):
             segment = segmentation.GetNthSegment(number)
             mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
-            if tag_of(segment, HELD) if mask.region.is_empty else (study, mask.version) not in self._kept:
+            if tag_of(segment, HELD) if mask.region.is_empty else not self.is_kept(study, mask.version):
                 found.append(segment.GetName())
         return found
 

@@ -21,7 +21,7 @@ from aiassist.imaging.volume import Volume
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif")
-#: Who reads a file is said by its ending. ITK would go by the content, and take what begins as a picture and goes
+#: Who reads a file is said by its ending. ITK would go by the content, and take what begins as a picture and ends
 #: as HDF5 for the latter, whose voxels may lie in any other file of this computer.
 _READERS = {
     ".png": "PNGImageIO",

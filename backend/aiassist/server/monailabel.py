@@ -76,12 +76,8 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
         study = service.take_first(person_of(request), free)
         if study is None:
             return {}
-        return {
-            "id": study,
-            "name": f"{study}.nrrd",
-            "path": "",
-            "strategy": strategy[:100],
-        }  # Slicer's file in its cache
+        file_name = f"{study}.nrrd"  # in the cache of MONAI Label's plugin in Slicer, which fetches no known name again
+        return {"id": study, "name": file_name, "path": "", "strategy": strategy[:100]}
 
     _datastore_routes(routes, desk)
     _infer_routes(routes, desk)
