@@ -14,7 +14,7 @@ from aiassist.errors import PatchError
 from aiassist.files import whole_file
 from aiassist.imaging import MaskPatch
 from AIAssistLib.segments import read_mask
-from AIAssistLib.tags import stamp_of, tags_of
+from AIAssistLib.tags import forget_maker, stamp_of, tags_of
 
 #: Seconds that Slicer may wait while segments are looked at for changes.
 PATIENCE = 0.1
@@ -89,6 +89,8 @@ class Autosave:
             mask = read_mask(segmentation_node, segment_id, volume_node)
             is_new = mask.version != seen_version
             is_safe = mask.region.is_empty or is_saved(mask.version)
+            if mask.region.is_empty:
+                forget_maker(segment)
             if is_new and not is_safe:
                 self._write(key, segment, mask)
             elif is_new and key in self._files:

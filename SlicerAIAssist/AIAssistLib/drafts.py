@@ -40,13 +40,20 @@ def draft_of(segmentation_node, segment_id: str, volume: Volume) -> Draft | None
     """The draft of a segment on this volume; None when there is none or it is damaged."""
     try:
         draft = _read(segmentation_node, segment_id)
-        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-        if segment is None or (draft["grid"], draft["owner"]) != (grid_of(volume), tag_of(segment, OWNER)):
+        if draft is None or draft["grid"] != grid_of(volume):
             return None
         marks = tuple((str(role), [float(x), float(y), float(z)]) for role, (x, y, z) in draft["marks"])
         return Draft(marks, int(draft["ends"]), None if draft["held"] is None else int(draft["held"]))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def names_with_drafts(segmentation_node) -> list[str]:
+    """Names of the segments that have marks which are not accepted."""
+    segmentation = segmentation_node.GetSegmentation()
+    numbers = range(segmentation.GetNumberOfSegments())
+    marked = [n for n in numbers if _read(segmentation_node, segmentation.GetNthSegmentID(n)) is not None]
+    return [segmentation.GetNthSegment(number).GetName() for number in marked]
 
 
 def keep_draft(segmentation_node, segment_id: str, draft: Draft | None, volume: Volume) -> None:
@@ -69,5 +76,12 @@ def _owner(segment) -> str:
     return tag_of(segment, OWNER)
 
 
-def _read(segmentation_node, segment_id: str) -> dict:
-    return json.loads(segmentation_node.GetAttribute(DRAFT + segment_id) or "")
+def _read(segmentation_node, segment_id: str) -> dict | None:
+    """The draft of a segment on whatever volume; None when there is none, or it is of one that was deleted."""
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    try:
+        draft = json.loads(segmentation_node.GetAttribute(DRAFT + segment_id) or "null")
+    except ValueError:
+        return None
+    is_own = isinstance(draft, dict) and segment is not None and draft.get("owner") == tag_of(segment, OWNER)
+    return draft if is_own else None

@@ -13,13 +13,13 @@ from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.structures import new_segment, segment_of_structure
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import (
-    HELD,
     MODEL,
     held,
+    held_of,
     name_key,
+    note_held,
     prompts_of,
     replace_tags,
-    set_tag,
     tag_of,
     tags_of_version,
 )
@@ -28,11 +28,13 @@ from AIAssistLib.talks import Conversation
 
 @dataclass(frozen=True)
 class Drawn:
-    """A segment as it was when somebody pressed Save: what it is called, and its mask."""
+    """A segment as it was when somebody pressed Save: what it is called, its mask, and what it held; see `held_of`."""
 
     segment: object
+    segment_id: str
     name: str
     mask: MaskPatch
+    held: str
 
     @property
     def is_empty(self) -> bool:
@@ -76,22 +78,27 @@ class GroundTruth:
     def __init__(self, assistant):
         self._assistant = assistant
         self._began = time.monotonic()
-        #: Versions of masks that are known to be saved, each after its study.
-        self._kept: set[tuple[str, str]] = set()
+        #: Versions of masks that the home is known to keep, each after its study and the key of its structure.
+        self._kept: set[tuple[str, str, str]] = set()
 
     def is_kept(self, study: str, version: str) -> bool:
         """Whether a mask of this version is known to be saved of a study."""
-        return (study, version) in self._kept
+        return any(study == of and version == kept for of, _name, kept in self._kept)
+
+    def home_changed(self) -> None:
+        """Nothing is known of what another home keeps."""
+        self._kept.clear()
 
     def unsaved(self, volume_node, segmentation_node) -> list[str]:
-        """Names of the segments whose masks are no version that was saved or listed since Slicer started."""
+        """Names of the segments whose masks are no version of that name that was saved or listed in this home."""
         segmentation, found = segmentation_node.GetSegmentation(), []
         study = vars(self._assistant.studies.of(volume_node)).get("study_id", "")  # unknown where nothing was saved
         for number in range(segmentation.GetNumberOfSegments()):
-            segment = segmentation.GetNthSegment(number)
-            mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
-            if tag_of(segment, HELD) if mask.region.is_empty else not self.is_kept(study, mask.version):
-                found.append(segment.GetName())
+            name, segment_id = segmentation.GetNthSegment(number).GetName(), segmentation.GetNthSegmentID(number)
+            mask = read_mask(segmentation_node, segment_id, volume_node)
+            is_kept = (study, name_key(name), mask.version) in self._kept
+            if held_of(segmentation_node, segment_id) if mask.region.is_empty else not is_kept:
+                found.append(name)
         return found
 
     def restart_clock(self) -> None:
@@ -123,7 +130,7 @@ class GroundTruth:
             wanted = [one for one in drawn if not one.is_empty or _was_emptied(one, study, newest)]
             for one in drawn:
                 if one not in wanted:  # what it held is empty, or of another image or name
-                    set_tag(one.segment, HELD, "")
+                    note_held(segmentation_node, one.segment_id, "")
             if not wanted:
                 raise StoreError("All segments are empty; annotate something before you save.")
             unchanged = [one for one in wanted if _is_saved(one, newest, state)]
@@ -143,9 +150,9 @@ class GroundTruth:
                     **_made_by(one, volume),
                 )
                 numbers[one.name] = version["number"]
-                self._note(one, study)
+                self._note(one, study, segmentation_node)
             for one in unchanged:
-                self._note(one, study)
+                self._note(one, study, segmentation_node)
             self.restart_clock()
             return Saved(
                 study,
@@ -158,10 +165,10 @@ class GroundTruth:
 
         return talk()
 
-    def _note(self, one: Drawn, study: str) -> None:
+    def _note(self, one: Drawn, study: str, segmentation_node) -> None:
         """A segment's mask is the newest version of its structure."""
-        self._kept.add((study, one.mask.version))
-        set_tag(one.segment, HELD, "" if one.is_empty else held(study, one.name))
+        self._kept.add((study, name_key(one.name), one.mask.version))
+        note_held(segmentation_node, one.segment_id, "" if one.is_empty else held(study, one.name))
 
     # Versions
 
@@ -172,7 +179,7 @@ class GroundTruth:
         def talk():
             yield from volume.hashing()
             versions = yield from conversations.truth(volume.study_id)
-            self._kept |= {(volume.study_id, version["mask"]) for version in versions}
+            self._kept |= {(volume.study_id, name_key(one["structure"]), one["mask"]) for one in versions}
             return sorted(versions, key=lambda v: v["made"], reverse=True)
 
         return talk()
@@ -190,10 +197,10 @@ class GroundTruth:
             yield from volume.hashing()
             if volume.study_id != version["study"]:
                 raise StoreError("That version is another image's; look at this image's history.")
-            mask = yield from conversations.saved(version["study"], version["structure"], version["number"])
+            mask = yield from _saved(conversations, version)
             self._check_still_there(volume, volume_node, segmentation_node)
             save_state(segmentation_node)
-            self._kept.add((volume.study_id, mask.version))
+            self._kept.add((volume.study_id, name_key(version["structure"]), mask.version))
             _put(version, mask, volume, volume_node, segmentation_node)
 
         return talk()
@@ -213,7 +220,7 @@ class GroundTruth:
                 raise StoreError("No labels are saved of this image yet.")
             masks = []
             for one in wanted:
-                masks.append((yield from conversations.saved(one["study"], one["structure"], one["number"])))
+                masks.append((yield from _saved(conversations, one)))
             self._check_still_there(volume, volume_node, segmentation_node)
             unsaved = {name_key(name) for name in self.unsaved(volume_node, segmentation_node)}
             save_state(segmentation_node)
@@ -238,12 +245,12 @@ def _drawn_in(segmentation_node, volume_node) -> list[Drawn]:
     """The segments that hold something or held a version; `StoreError` when there is none, or two of a name."""
     segmentation, full, empty = segmentation_node.GetSegmentation(), {}, {}
     for number in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(number)
-        mask = read_mask(segmentation_node, segmentation.GetNthSegmentID(number), volume_node)
-        one = Drawn(segment, segment.GetName(), mask)
+        segment, segment_id = segmentation.GetNthSegment(number), segmentation.GetNthSegmentID(number)
+        mask = read_mask(segmentation_node, segment_id, volume_node)
+        one = Drawn(segment, segment_id, segment.GetName(), mask, held_of(segmentation_node, segment_id))
         key = name_key(one.name)
         if one.is_empty:
-            if tag_of(segment, HELD):
+            if one.held:
                 empty[key] = one
         elif key in full:
             raise StoreError(f"Two segments are called {one.name!r}; rename one of them, then save.")
@@ -274,7 +281,7 @@ def _is_saved(one: Drawn, newest: dict[str, dict], state: str) -> bool:
 def _was_emptied(one: Drawn, study: str, newest: dict[str, dict]) -> bool:
     """Whether an empty segment says that its structure is not there, rather than that nobody drew it yet."""
     version = newest.get(name_key(one.name))
-    return tag_of(one.segment, HELD) == held(study, one.name) and version is not None and version["voxels"] > 0
+    return one.held == held(study, one.name) and version is not None and version["voxels"] > 0
 
 
 def _made_by(one: Drawn, volume: Volume) -> dict[str, object]:
@@ -288,6 +295,15 @@ def _made_by(one: Drawn, volume: Volume) -> dict[str, object]:
         "model": model or None,
         "model_version": model_version or None,
     }
+
+
+def _saved(conversations, version: dict) -> Conversation[MaskPatch]:
+    """The mask of a version; `StoreError` when this home keeps another one under its number."""
+    structure, number = version["structure"], version["number"]
+    mask = yield from conversations.saved(version["study"], structure, number)
+    if mask.version != version["mask"]:
+        raise StoreError(f"Version {number} of {structure!r} is another one here; look at the history again.")
+    return mask
 
 
 def _put(version: dict, mask: MaskPatch, volume: Volume, volume_node, segmentation_node) -> None:

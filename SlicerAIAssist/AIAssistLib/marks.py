@@ -79,6 +79,8 @@ class Marks:
         display.SetSaveWithScene(False)
         display.SetSliceProjection(True)  # an extreme point shows faintly on the other slices too
         display.SetSliceProjectionOpacity(0.35)
+        if self._volume_node is not None and self._volume_node.GetScene() is not None:
+            node.SetAndObserveTransformNodeID(self._volume_node.GetTransformNodeID())
         return node
 
     def follow(self, volume_node) -> None:

@@ -31,7 +31,7 @@ class NextSection(Section):
         ui = self.ui
         ui.imagesCombo.addItems([_("of a folder"), _("of the server, or kept on this computer")])
         ui.imagesCombo.connect("currentIndexChanged(int)", self._source_chosen)
-        ui.nextButton.connect("clicked()", self.next)
+        ui.nextButton.connect("clicked()", lambda: self.next())
         ui.firstButton.connect("clicked()", self.first)
         ui.lookButton.connect("clicked()", self.look)
         ui.cancelNextButton.connect("clicked()", self.cancel)
@@ -55,9 +55,9 @@ class NextSection(Section):
         if self._is_of_backend:
             self.look()
 
-    def next(self) -> None:
-        """Load the next image."""
-        self.attempt(self._next_study if self._is_of_backend else self._next_file)
+    def next(self, said: str = "") -> None:
+        """Load the next image; what was `said` of the one before stays to be read."""
+        self.attempt(self._next_study if self._is_of_backend else self._next_file, said)
 
     # The images of a folder
 
@@ -65,16 +65,17 @@ class NextSection(Section):
         """Load the first image of the folder."""
         self.attempt(lambda: self._look_for(None, self._file()))
 
-    def _next_file(self) -> None:
+    def _next_file(self, said: str = "") -> None:
         """Go on after the image that is shown, or where the folder was left; past one that is damaged."""
         here, (shown, damaged), folder = self._file(), self._damaged, self._folder()
         if damaged is not None and shown == here and damaged.is_relative_to(folder):
-            self._look_for(damaged, here)
+            self._look_for(damaged, here, said=said)
         elif here is not None and here.is_relative_to(folder):
-            self._look_for(here, here)
+            self._look_for(here, here, said=said)
         else:
             left, is_saved = self.logic.settings.place(folder)
-            said = _("You go on where you left this folder; First image begins anew.") if left is not None else ""
+            if left is not None:
+                said = f"{said} {_('You go on where you left this folder; First image begins anew.')}".strip()
             self._look_for(left, here, not is_saved, said)
 
     def _folder(self) -> Path:
@@ -89,12 +90,18 @@ class NextSection(Section):
 
         def found(following: Found | None) -> None:
             if following is None:
-                self.tell(_("That was the last image of the folder."))
-            elif self.panel.may_leave():
+                self.tell(f"{_('That was the last image of the folder.')} {said}".strip())
+            elif self._may_leave():
                 self._load(following, here, folder, said)
 
         self.tell(_("Looking for the next image"))
         self._begin(after(folder, since, again), found)
+
+    def _may_leave(self) -> bool:
+        if self.panel.may_leave():
+            return True
+        self.tell(_("This image stays."))
+        return False
 
     def note_saved(self, volume) -> None:
         """The labels of an image are saved: it is not the one to go on with next time."""
@@ -150,9 +157,9 @@ class NextSection(Section):
         if talk.active:  # else another one may be under way by now
             self._fetching = talk
 
-    def _arrived(self, volume, agreed: dict[str, int]) -> bool:
+    def _arrived(self, volume, agreed: list) -> bool:
         """Show an image that came, unless somebody drew meanwhile and wants to keep that; whether it is shown."""
-        if self.panel.work() != agreed and not self.panel.may_leave():
+        if self.panel.work() != agreed and not self._may_leave():
             remove_with_display(volume)
             return False
         show(volume)
@@ -180,33 +187,33 @@ class NextSection(Section):
         """The models run elsewhere: what was listed is not there."""
         self._seen([])
 
-    def _next_study(self) -> None:
-        current = self._study()
+    def _next_study(self, said: str = "") -> None:
+        current, conversations = self._study(), self.assistant.conversations
 
         def seen(listed: list[Study]) -> None:
             self._seen(listed)
             if to_do_after(listed, current) is None:
-                self._say_nothing_to_do()
-            elif self.panel.may_leave():
+                self._say_nothing_to_do(said)
+            elif self._may_leave():
                 agreed = self.panel.work()
-                self.talk(self.assistant.conversations.next_study(current), lambda study: given(study, agreed))
+                self._begin(conversations.next_study(current), lambda study: given(study, agreed))
 
-        def given(study: str | None, agreed: dict[str, int]) -> None:
+        def given(study: str | None, agreed: list) -> None:
             following = next((one for one in self._studies if one.id == study), None)
             if following is not None:
-                self.attempt(self._fetch, following, agreed)
+                self.attempt(self._fetch, following, agreed, said)
             else:  # a colleague was faster
-                self._say_nothing_to_do()
+                self._say_nothing_to_do(said)
 
-        self.talk(studies(self.assistant.conversations), seen)
+        self._begin(studies(conversations), seen)
 
-    def _say_nothing_to_do(self) -> None:
+    def _say_nothing_to_do(self, said: str) -> None:
         listed = self._studies
         others = sum(bool(study.colleague) and not study.is_done for study in listed)
         text = _("No other image is to do here; kept: {count}.")
         if others:
             text = _("No other image is to do here; kept: {count}, with colleagues: {others}.")
-        self.tell(text.format(count=len(listed), others=others))
+        self.tell(f"{text.format(count=len(listed), others=others)} {said}".strip())
 
     def _study(self) -> str | None:
         """Id of the study that is shown, as far as it is known."""
@@ -214,21 +221,26 @@ class NextSection(Section):
         if volume is None:
             return None
         node, study = self._fetched
-        return study if node == volume.GetID() else vars(self.assistant.studies.of(volume)).get("study_id")
+        if node == volume.GetID():
+            return study
+        try:
+            return vars(self.assistant.studies.of(volume)).get("study_id")
+        except ImageError:  # in colour, say: nothing that is annotated
+            return None
 
     def _open_row(self, row: int) -> None:
-        if self._is_fetching or self.panel.may_leave():
+        if self._is_fetching or self._may_leave():
             self.attempt(self._fetch, self._studies[row], self.panel.work())
 
-    def _fetch(self, study: Study, agreed: dict[str, int]) -> None:
+    def _fetch(self, study: Study, agreed: list, said: str = "") -> None:
         def done(volume) -> None:
             if not self._arrived(volume, agreed):
                 return
             self._fetched = (volume.GetID(), study.id)
             self.panel.saving.refresh()
-            self.tell("")
+            self.tell(said)
             if study.structures:
-                self.panel.saving.tell_labels(study.name)
+                self.panel.saving.tell_labels(study.name, said)
 
         self._begin(fetched(self.assistant.conversations, study, self._show_progress), done)
         if self._is_fetching:
@@ -242,12 +254,16 @@ class NextSection(Section):
             self.tell(_("Cancelled; this image stays."))
 
     def _show_progress(self, share: float | None) -> None:
-        running = share is not None
+        self._is_waiting = running = share is not None
         self.ui.nextProgress.setVisible(running)
         self.ui.nextProgress.setValue(round(100 * share) if running else 0)
         self.ui.cancelNextButton.setVisible(running)
+        self.show_buttons()
+
+    def show_buttons(self) -> None:
+        """Nobody goes on while an image is on its way, or while one is being saved."""
         for button in (self.ui.nextButton, self.ui.firstButton, self.ui.saveNextButton):
-            button.setEnabled(not running and self.ui.saveButton.enabled)  # as long as nothing is being saved
+            button.setEnabled(self.ui.saveButton.enabled and not self._is_waiting)
 
 
 def _state(study: Study) -> str:

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from AIAssistLib.auto_section_qt import AutoSection
 from AIAssistLib.backend_section_qt import BackendSection
 from AIAssistLib.console import new_segmentation
+from AIAssistLib.drafts import names_with_drafts
 from AIAssistLib.export_section_qt import ExportSection
 from AIAssistLib.icons_qt import show_icons
 from AIAssistLib.next_section_qt import NextSection
@@ -69,7 +70,7 @@ class Panel:
         self.recovery = Recovery(self)
         self.backend = BackendSection(self)
         logic.assistant.changed = self.backend.show_status
-        logic.assistant.moved = self.images.home_changed
+        logic.assistant.moved = self._home_changed
         scene = slicer.vtkMRMLScene
         self._observed = [
             slicer.mrmlScene.AddObserver(event, function)
@@ -123,6 +124,10 @@ class Panel:
             node.SetOverwriteMode(node.OverwriteNone)  # finished segments stay as they are
             node = slicer.mrmlScene.AddNode(node)
         return node
+
+    def _home_changed(self) -> None:
+        self.images.home_changed()
+        self.saving.home_changed()
 
     # Coming and going
 
@@ -202,7 +207,8 @@ class Panel:
         self.editor.setActiveEffectByName("")
         self.recovery.leave()
         self.auto.cancel()
-        before, self._opened = self._still_there(), (volume, new_segmentation(volume))
+        before = self._still_there() if self._is_image_there() else []  # segments whose image is gone stay
+        self._opened = (volume, new_segmentation(volume))
         self.editor.setSegmentationNode(self._opened[1])
         self.editor.setSourceVolumeNode(volume)
         for node in before:
@@ -213,17 +219,15 @@ class Panel:
         """Whether what Next opened may go: its segments are saved as ground truth, or the person says so."""
         if len(self._still_there()) < 2:
             return True
-        volume = self._opened[0]
-        marking = self._marking()
+        volume, marks = self._opened[0], _("{name}: marks that are not accepted")
         names = [name for segmentation in self._drawn_in() for name in self.saving.unsaved(volume, segmentation)]
-        if marking is not None and marking.is_wanted and self.editor.sourceVolumeNode() is volume:
-            names.append(_("a preview"))
+        names += [marks.format(name=name) for node in self._drawn_in() for name in names_with_drafts(node)]
         question = _("{image} has work that is not saved as ground truth ({names}); remove it and go on?")
         return not names or ask(question.format(names=", ".join(names), image=volume.GetName()))
 
-    def work(self) -> dict[str, int]:
-        """Changes when somebody draws in what Next opened, or on its image in another segmentation."""
-        return {key: stamp for node in self._drawn_in() for key, stamp in stamps_of(node).items()}
+    def work(self) -> list:
+        """Changes when somebody draws or marks in what Next opened, or on its image in another segmentation."""
+        return [(stamps_of(node), names_with_drafts(node)) for node in self._drawn_in()]
 
     def _drawn_in(self) -> list:
         """The segmentation that Next made, and the one in the panel if it is another on the same image."""
@@ -233,6 +237,9 @@ class Panel:
         shown = self.editor.segmentationNode()
         other = shown is not None and shown is not own and self.editor.sourceVolumeNode() is volume
         return [own, shown] if other else [own]
+
+    def _is_image_there(self) -> bool:
+        return bool(self._opened) and self._opened[0].GetScene() is not None
 
     def _still_there(self) -> list:
         return [node for node in self._opened if node.GetScene() is not None]

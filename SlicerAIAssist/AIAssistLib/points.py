@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -21,7 +22,7 @@ from AIAssistLib.marks import ENOUGH, EXTREME, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
 from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.studies import opened
-from AIAssistLib.tags import MODEL, PROMPTS, keep_prompts, prompts_of, stamp_of
+from AIAssistLib.tags import MODEL, PROMPTS, forget_maker, keep_prompts, prompts_of
 from AIAssistLib.talks import Talk, sentence
 
 
@@ -48,7 +49,7 @@ class PointsSession:
         self.assistant = assistant
         self._scene, self._changed = scene, changed
         self._answers = Answers()
-        self._stamp = 0
+        self._state = (0, np.eye(4))
         self._talk: Talk | None = None
         self._preparing: Talk | None = None
         self._again = False
@@ -72,14 +73,16 @@ class PointsSession:
         self.end()
         volume, mask = self.assistant.studies.of(target.volume_node), target.mask()
         draft = draft_of(target.segmentation_node, target.segment_id, volume)
-        accepted = prompts_of(target.segment, volume) if not mask.region.is_empty else None
+        if mask.region.is_empty:
+            forget_maker(target.segment)
+        accepted = prompts_of(target.segment, volume)
         self._start(target, mask, draft or (Draft.of(accepted) if accepted is not None else Draft()))
         self._drafted = draft is not None
         if self._drafted and self._can_ask():
             self.ask()
 
     def _start(self, target: Target, mask: MaskPatch, draft: Draft) -> None:
-        self.target, self._stamp = target, stamp_of(target.segment)
+        self.target, self._state = target, target.state()
         self.marks.follow(target.volume_node)
         with _Ours(self):
             self.marks.show(draft.marks, draft.ends)
@@ -146,7 +149,7 @@ class PointsSession:
     def catch_up(self) -> None:
         """When a segment without new marks was changed meanwhile, as by undo: begin with what it holds now."""
         target = self._require()
-        if not self._drafted and not self.busy and stamp_of(target.segment) != self._stamp:
+        if not self._drafted and not self.busy and not target.is_as(self._state):
             self.begin(target)
 
     def add(self, role: str, world) -> None:
@@ -306,10 +309,9 @@ class PointsSession:
             self._preparing = None
 
     def _look_again(self) -> None:
-        """When somebody changed the segment, as undo does, clicks correct what it holds now."""
-        stamp = stamp_of(self.target.segment)
-        if stamp != self._stamp:
-            mask, self._stamp = self.target.mask(), stamp
+        """When somebody changed the segment, as undo does, or moved it, clicks correct what it holds now."""
+        if not self.target.is_as(self._state):
+            mask, self._state = self.target.mask(), self.target.state()
             obeyed = self._held.clicks if self._held is not None else 0
             self._held = None if mask.region.is_empty else Answer(obeyed, mask)
             self._answers.begin_with(self._held)
@@ -415,7 +417,7 @@ class PointsSession:
         if self.preview.mask is None:
             raise PromptError("There is no preview to accept; mark the structure first.")
         volume = self.assistant.studies.of(target.volume_node)
-        if stamp_of(segment) != self._stamp or volume is not self._shown_of:
+        if not target.is_as(self._state) or volume is not self._shown_of:
             what = "segment" if volume is self._shown_of else "image"
             self.ask()
             raise PromptError(f"The {what} was changed meanwhile, so the model is asked again; accept its new answer.")
@@ -429,7 +431,7 @@ class PointsSession:
         try:
             writer.write(target.volume_node, target.segmentation_node, target.segment_id, before, after)
         finally:
-            self._stamp = stamp_of(segment)
+            self._state = target.state()
         if adds:  # no points made all of it
             segment.RemoveTag(PROMPTS)
         else:

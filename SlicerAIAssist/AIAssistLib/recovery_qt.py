@@ -7,7 +7,7 @@ import weakref
 import qt
 from slicer.i18n import tr as _
 
-from aiassist.errors import AIAssistError, StudyError
+from aiassist.errors import AIAssistError, ImageError, StudyError
 from aiassist.imaging import Volume, describe_structure
 from AIAssistLib.autosave import Autosave, Found
 from AIAssistLib.section_qt import Section
@@ -65,6 +65,8 @@ class Recovery(Section):
             if "study_id" not in vars(study):
                 return False
             name = self._keep_one(study.study_id)
+        except ImageError:  # in colour, say: said when somebody wants to annotate it
+            return False
         except (AIAssistError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             self.tell(_("Unsaved work cannot be kept: {why}").format(why=why), failed=True)

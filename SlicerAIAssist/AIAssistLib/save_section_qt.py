@@ -80,7 +80,7 @@ class SaveSection(Section):
                 self.refresh()
             self.tell(_told(outcome))
             if and_next and same:
-                self.panel.images.next()
+                self.panel.images.next(_without(outcome))
             elif and_next:
                 self.tell(_("Saved; but you went on drawing meanwhile, so this image stays."))
 
@@ -92,8 +92,8 @@ class SaveSection(Section):
 
     def _allow(self, allowed: bool) -> None:
         """One save at a time: what it is about must not change under it."""
-        for button in (self.ui.saveButton, self.ui.saveNextButton, self.ui.nextButton, self.ui.firstButton):
-            button.setEnabled(allowed)
+        self.ui.saveButton.setEnabled(allowed)
+        self.panel.images.show_buttons()
         self._chosen()
 
     def _sending(self, share: float) -> None:
@@ -195,9 +195,15 @@ class SaveSection(Section):
         """Names of the segments that are not saved as ground truth as they are."""
         return self._truth.unsaved(volume, segmentation)
 
-    def begin_anew(self) -> None:
-        """Another image is shown."""
+    def home_changed(self) -> None:
+        """The models run elsewhere: versions that were listed or saved are not there."""
         self._fill([])
+        self._truth.home_changed()
+
+    def begin_anew(self) -> None:
+        """Another image is shown: what was said of the last is none of its business."""
+        self._fill([])
+        self.ui.commentEdit.setText("")
         self._truth.restart_clock()
 
 
@@ -215,9 +221,12 @@ def _told(outcome: Saved) -> str:
     parts = [_("Saved: {versions}").format(versions=versions)]
     if outcome.numbers and outcome.unchanged:
         parts.append(_("({count} unchanged)").format(count=len(outcome.unchanged)))
-    if outcome.without:
-        parts.append(_("(without DICOM headers: {why})").format(why=outcome.without))
-    return " ".join(parts)
+    return " ".join([*parts, _without(outcome)]).strip()
+
+
+def _without(outcome: Saved) -> str:
+    """Why the image's DICOM headers were not saved, if they should have been."""
+    return _("(without DICOM headers: {why})").format(why=outcome.without) if outcome.without else ""
 
 
 def _listed(numbers: dict[str, int], remarks: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ from vtk.util import numpy_support
 from aiassist.errors import ImageError, StudyError
 from aiassist.imaging import MaskPatch, Region
 from AIAssistLib.geometry import array_of, ijk_to_world, matrix_of, to_world
+from AIAssistLib.tags import stamp_of
 
 
 def segment_of(segmentation_node, segment_id: str):
@@ -40,6 +41,15 @@ class Target:
     def segment(self):
         """The segment; `StudyError` when it was deleted."""
         return segment_of(self.segmentation_node, self.segment_id)
+
+    def state(self) -> tuple[int, np.ndarray]:
+        """When its voxels changed, and where they lie: 4x4, from the volume's voxels to the segmentation's place."""
+        return stamp_of(self.segment), ijk_to_segmentation(self.volume_node, self.segmentation_node)
+
+    def is_as(self, state: tuple[int, np.ndarray]) -> bool:
+        """Whether the mask is that of an earlier `state`: nobody drew since, and neither image nor segments moved."""
+        stamp, place = self.state()
+        return stamp == state[0] and np.allclose(place, state[1], atol=1e-4)
 
     def mask(self) -> MaskPatch:
         """The mask that the segment holds, on the volume's grid."""

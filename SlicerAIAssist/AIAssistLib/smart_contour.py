@@ -82,16 +82,17 @@ class SmartContour:
         return True
 
     def _current(self) -> ContourSession:
-        """The session of the segment as it is now; a new one when somebody else changed it."""
+        """The session of image and segment as they are now; a new one when somebody else changed them."""
         if self.target is None:
             raise ContourError("No segment is chosen; choose one first.")
         target = self.target
         segment = target.segment
-        if self.session is None or self._stamp != stamp_of(segment):
+        volume = self._studies.of(target.volume_node)
+        if self.session is None or self._stamp != stamp_of(segment) or self.session.volume is not volume:
             mask = target.mask()
             if mask.region.is_empty:
                 raise ContourError(f"{segment.GetName()!r} is empty; mark it with AI Points or paint it first.")
-            self.session = ContourSession(self._studies.of(target.volume_node), mask)
+            self.session = ContourSession(volume, mask)
             self._stamp = stamp_of(segment)
         return self.session
 

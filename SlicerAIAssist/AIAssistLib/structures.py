@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain, count
 
-import slicer
-
 from aiassist.imaging import Code, Label
 from aiassist.imaging.labels import terminology_entry
-from AIAssistLib.tags import name_key, tag_of
+from AIAssistLib.tags import name_key, note_held, tag_of
 
 
 def new_segment(segmentation_node, label: Label) -> str:
@@ -17,14 +15,13 @@ def new_segment(segmentation_node, label: Label) -> str:
 
     The second one of a name is numbered, as in "lesion 2": ground truth keeps one of each name.
     """
-    name = _free_name(segmentation_node, label.name)
-    segment = slicer.vtkSegment()
-    segment.SetName(name)
-    segment.SetColor(*[c / 255 for c in label.colour])
+    name, segmentation = _free_name(segmentation_node, label.name), segmentation_node.GetSegmentation()
+    # A segment added in another way has a grid of its own, to which Slicer resamples all others when it saves them.
+    wanted = segmentation.GenerateUniqueSegmentID(name)
+    segment_id = segmentation.AddEmptySegment(wanted, name, [c / 255 for c in label.colour])
+    segment = segmentation.GetSegment(segment_id)
     segment.SetTag(segment.GetTerminologyEntryTagName(), terminology_entry(label))
-    segmentation = segmentation_node.GetSegmentation()
-    segment_id = segmentation.GenerateUniqueSegmentID(name)
-    segmentation.AddSegment(segment, segment_id)
+    note_held(segmentation_node, segment_id, "")  # Slicer uses the IDs of deleted segments again
     return segment_id
 
 

@@ -17,6 +17,9 @@ from aiassist.prompts import Prompts
 PROMPTS, MODEL, GRID = "AIAssist.Prompts", "AIAssist.Model", "AIAssist.Grid"
 #: Segment tag: of which study and structure the segment held a saved version.
 HELD = "AIAssist.Held"
+#: Attribute of the segmentation node, followed by a segment's ID: the same of what was saved, which Undo, that gives
+#: segments the tags back that they had, does not take away.
+SAVED = "AIAssist.Saved."
 #: What goes with a mask wherever it is kept.
 KEPT = (PROMPTS, MODEL, GRID, HELD)
 
@@ -50,7 +53,7 @@ def set_tag(segment, name: str, text: str) -> None:
     """Set a tag of a segment, or take it away when the text is empty."""
     if text:
         segment.SetTag(name, text)
-    else:
+    elif tag_of(segment, name):
         segment.RemoveTag(name)
 
 
@@ -75,6 +78,26 @@ def tags_of_version(version: Mapping, volume: Volume) -> dict[str, str]:
 def held(study: str, structure: str) -> str:
     """The text of the tag `HELD`."""
     return f"{study} {name_key(structure)}"
+
+
+def held_of(segmentation_node, segment_id: str) -> str:
+    """Of which study and structure a segment held a saved version; empty when it held none."""
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    return tag_of(segment, HELD) or segmentation_node.GetAttribute(SAVED + segment_id) or ""
+
+
+def note_held(segmentation_node, segment_id: str, text: str) -> None:
+    """A segment, if it is still there, holds a version that was saved, or with an empty text none."""
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    if segment is not None:
+        set_tag(segment, HELD, text)
+        segmentation_node.SetAttribute(SAVED + segment_id, text or None)
+
+
+def forget_maker(segment) -> None:
+    """Nothing is left of what was made by these points and this model."""
+    for name in (PROMPTS, MODEL, GRID):
+        set_tag(segment, name, "")
 
 
 def name_key(name: str) -> str:

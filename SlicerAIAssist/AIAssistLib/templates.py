@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiassist.errors import AIAssistError
 from aiassist.imaging import Label, describe_structure
+from AIAssistLib.tags import name_key
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Template:
 
     def after(self, names: list[str]) -> Structure | None:
         """The first structure that is not among `names`; None when all are."""
-        known = {name.casefold() for name in names}
-        return next((s for s in self.structures if s.label.name.casefold() not in known), None)
+        known = {name_key(name) for name in names}
+        return next((s for s in self.structures if name_key(s.label.name) not in known), None)
 
 
 def read_template(path: Path) -> Template:

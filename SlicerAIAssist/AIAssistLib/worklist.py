@@ -56,11 +56,11 @@ def _following(found: list[Found], current: Path | None, again: bool) -> Found |
 
 
 def _folders(folder: Path, here: Path | None) -> Iterator[Path]:
-    """A folder and those in it by name, from `here` on."""
-    if here is None or folder.parts >= here.parts:
+    """A folder and those in it by name, from `here` on; on Windows case does not count, as paths are compared there."""
+    if here is None or folder >= here:
         yield folder
     for inner in sorted(Path(entry.path) for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)):
-        if here is None or here.is_relative_to(inner) or inner.parts >= here.parts:
+        if here is None or here.is_relative_to(inner) or inner >= here:
             yield from _folders(inner, here)
 
 

@@ -486,3 +486,20 @@ def test_finished_segments_keep_their_voxels_by_default_also_after_closing_a_sce
     assert panel.editor.mrmlSegmentEditorNode().GetOverwriteMode() == slicer.vtkMRMLSegmentEditorNode.OverwriteNone
     slicer.mrmlScene.Clear(0)
     assert panel.editor.mrmlSegmentEditorNode().GetOverwriteMode() == slicer.vtkMRMLSegmentEditorNode.OverwriteNone
+
+
+def test_clicks_correct_a_segment_where_it_lies_after_it_was_moved(points, panel, slice_views, case):
+    segment = add_segment(case, "filled", case.mask("spleen"))
+    panel.editor.setCurrentSegmentID(segment)
+    move = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "move")
+    shift = np.eye(4)
+    shift[2, 3] = -45
+    move.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(shift))
+    case.segmentation.SetAndObserveTransformNodeID(move.GetID())
+    moved = read_mask(case.segmentation, segment, case.node).to_mask(case.labels.shape)
+    points.ui.clickButton.click()
+    slice_views["Red"].click(slice_views["Red"].xy(case.middle("gallbladder")))
+    answered(points)
+    points.ui.acceptButton.click()
+    now = read_mask(case.segmentation, segment, case.node).to_mask(case.labels.shape)
+    assert dice(now, moved) > 0.8 > 0.3 > dice(moved, case.mask("spleen"))

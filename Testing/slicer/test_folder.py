@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -13,6 +14,7 @@ from dicom_series import write_series
 
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import MaskPatch, read_volume
+from AIAssistLib import worklist
 from AIAssistLib.geometry import study_of
 from AIAssistLib.structures import segment_named
 from AIAssistLib.worklist import after
@@ -245,3 +247,16 @@ def test_an_image_of_a_folder_that_has_labels_says_so(panel, homes, folder):
     panel.ui.latestButton.click()
     wait(lambda: "Loaded: " in panel.ui.saveLabel.text)
     assert segment_named(panel.editor.segmentationNode(), "cyst")
+
+
+@pytest.mark.parametrize(("here", "left"), [("alpha", ["Beta", "Gamma"]), ("Beta", ["Gamma"]), ("Gamma", [])])
+def test_folders_come_by_name_whatever_the_case_where_case_does_not_count(here, left, monkeypatch):
+    root = PureWindowsPath(r"C:\scans")
+    inner = {root: ["Beta", "alpha", "Gamma"]}
+
+    def entries(folder):
+        return [SimpleNamespace(path=str(folder / n), is_dir=lambda **_: True) for n in inner.get(folder, [])]
+
+    monkeypatch.setattr(worklist, "Path", PureWindowsPath)
+    monkeypatch.setattr(worklist, "_entries", entries)
+    assert [folder.name for folder in worklist._folders(root, root / here)] == [here, *left]

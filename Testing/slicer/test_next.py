@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import qt
 import slicer
+import vtk
 from server_helpers import Server as RunningServer
 
 from aiassist.groundtruth import GroundTruthStore, State
@@ -189,7 +190,9 @@ def test_a_preview_is_work_too_and_a_version_brought_back_is_none(
     click_ends(slice_views, case.ends("spleen"))
     answered(points)
     assert not panel.may_leave()
-    assert asked == ["torso has work that is not saved as ground truth (a preview); remove it and go on?"]
+    assert asked == [
+        "torso has work that is not saved as ground truth (spleen: marks that are not accepted); remove it and go on?"
+    ]
 
 
 def test_getting_an_image_shows_how_far_it_is_and_can_be_cancelled(panel, server, monkeypatch):
@@ -290,3 +293,98 @@ def test_the_order_begins_anew_after_the_last_and_leaves_out_what_is_done():
     assert to_do_after(listed[:2], "a") is None and to_do_after([], None) is None
     with_ann = [*listed[:2], Study("c", "c", 0, False, "ann")]
     assert to_do_after(with_ann, "a") is None and to_do_after(with_ann, None).id == "a"
+
+
+@pytest.fixture
+def questions(monkeypatch) -> list[str]:
+    """What the person is asked, and answers with No."""
+    asked: list[str] = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) and False)
+    return asked
+
+
+def a_cyst(case) -> np.ndarray:
+    """A mask on the image "oblique"."""
+    mask = np.zeros((40, *case.labels.shape[1:]), bool)
+    mask[10:20, 10:20, 10:20] = True
+    return mask
+
+
+def test_marks_that_are_not_accepted_are_asked_about_whatever_effect_is_active(
+    panel, server, points, slice_views, case, questions
+):
+    go_on(panel, "oblique")
+    of_node(panel, go_on(panel, "torso"), case)
+    panel.editor.setCurrentSegmentID(add_segment(case, "spleen"))
+    panel.points()
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    panel.contour()
+    panel.images._open_row(0)
+    assert ["spleen: marks that are not accepted" in question for question in questions] == [True]
+    assert panel.ui.saveLabel.text == "This image stays."
+    assert case.segmentation.GetScene() is not None
+
+
+def test_marks_that_were_put_while_the_next_image_travelled_are_asked_about(
+    panel, server, points, slice_views, case, questions
+):
+    go_on(panel, "oblique")
+    of_node(panel, go_on(panel, "torso"), case)
+    panel.editor.setCurrentSegmentID(add_segment(case, "spleen"))
+    panel.points()
+    panel.images._open_row(0)
+    assert questions == []
+    click_ends(slice_views, case.ends("spleen"))
+    wait(lambda: panel.ui.nextButton.enabled)
+    assert len(questions) == 1
+    assert (case.node.GetScene() is not None, panel.editor.sourceVolumeNode()) == (True, case.node)
+
+
+def test_segments_whose_image_was_deleted_stay(panel, server, case, questions):
+    node = of_node(panel, go_on(panel, "oblique"), case).node
+    add_segment(case, "cyst", a_cyst(case))
+    slicer.mrmlScene.RemoveNode(node)
+    panel.ui.nextButton.click()
+    wait(lambda: panel.editor.sourceVolumeNode() is not None and panel.ui.nextButton.enabled)
+    assert case.segmentation.GetScene() is not None
+
+
+def test_a_comment_stays_with_its_image(panel, server, case):
+    of_node(panel, go_on(panel, "oblique"), case)
+    add_segment(case, "cyst", a_cyst(case))
+    panel.ui.saveButton.click()
+    wait(lambda: panel.ui.saveButton.enabled)
+    panel.ui.commentEdit.setText("biopsy proven")
+    panel.ui.saveNextButton.click()
+    arrived(panel, "torso")
+    assert panel.ui.commentEdit.text == ""
+
+
+def test_next_waits_for_what_is_under_way(panel, server, case):
+    panel.ui.nextButton.click()
+    assert not panel.ui.nextButton.enabled
+    node = arrived(panel, "oblique")
+    of_node(panel, node, case)
+    add_segment(case, "cyst", a_cyst(case))
+    panel.ui.saveButton.click()
+    wait(lambda: panel.ui.saveButton.enabled)
+    panel.images._open_row(2)
+    add_segment(case, "cyst")
+    panel.ui.saveButton.click()
+    wait(lambda: panel.ui.saveButton.enabled)
+    assert not (panel.images._is_fetching and panel.ui.nextButton.enabled)
+    arrived(panel, "torso")
+
+
+def test_an_image_in_colour_is_gone_past(panel, server, case):
+    photo = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
+    image = vtk.vtkImageData()
+    image.SetDimensions(4, 4, 4)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+    photo.SetAndObserveImageData(image)
+    panel.editor.setSourceVolumeNode(photo)
+    panel.ui.saveLabel.setText("Saved: cyst (version 1)")
+    assert panel.recovery.keep() is False
+    assert panel.ui.saveLabel.text == "Saved: cyst (version 1)"
+    go_on(panel, "oblique")

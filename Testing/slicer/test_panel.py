@@ -563,7 +563,7 @@ def test_templates_of_ones_own_and_damaged_ones(tmp_path):
     assert refused == []
     assert [s.label.name for s in template.structures] == ["femur", "tibia"]
     assert template.structures[0].window == (0.0, 800.0)
-    assert template.after(["Femur"]).label.name == "tibia"
+    assert template.after(["Femur "]).label.name == "tibia"
     assert template.after(["femur", "tibia"]) is None
     bad = {
         "a.json": ("[1, 2]", "its parts are of another kind"),

@@ -10,13 +10,14 @@ from scipy.spatial.distance import pdist
 from vtk.util import numpy_support
 
 from aiassist.errors import ImageError
-from aiassist.imaging import MaskPatch, Region
+from aiassist.imaging import MaskPatch, Region, describe_structure
 from AIAssistLib.console import new_segmentation
+from AIAssistLib.export import export
 from AIAssistLib.geometry import ijk_to_world, slice_axis, slice_index, study_of, world_to_ijk
 from AIAssistLib.lesions import longest_diameter
 from AIAssistLib.marks import EXTREME, Marks
 from AIAssistLib.segments import SegmentWriter, read_mask, write_plainly
-from AIAssistLib.structures import segment_named
+from AIAssistLib.structures import new_segment, segment_named
 
 SHAPE = (12, 20, 30)
 
@@ -241,3 +242,38 @@ def test_the_longest_diameter_is_that_of_all_pairs_also_on_one_slice(turned):
     assert longest_diameter(points) == pytest.approx(pdist(points).max())
     assert longest_diameter(np.array([[0.0, 0, 0], [1, 2, 2], [2, 4, 4]])) == pytest.approx(6)
     assert longest_diameter(points[:1]) == 0
+
+
+@pytest.mark.parametrize("save", ["export", "scene"])
+def test_an_empty_first_segment_does_not_resample_the_others_when_they_are_saved(volume, tmp_path, save):
+    segmentation = new_segmentation(volume)
+    new_segment(segmentation, describe_structure("liver"))
+    drawn = new_segment(segmentation, describe_structure("spleen"))
+    write_plainly(MaskPatch.of_mask(some_mask()), volume, segmentation, drawn)
+    if save == "export":
+        export(segmentation, volume, tmp_path / "labels.seg.nrrd")
+    else:
+        assert slicer.app.applicationLogic().SaveSceneToSlicerDataBundleDirectory(str(tmp_path), None)
+    assert np.array_equal(read_mask(segmentation, drawn, volume).to_mask(SHAPE), some_mask())
+
+
+def test_a_new_segmentation_under_a_transform_has_the_volumes_grid(volume):
+    volume.SetAndObserveTransformNodeID(linear("registration", 30, (5, -7, 11)).GetID())
+    segmentation = new_segmentation(volume)
+    segment = new_segment(segmentation, describe_structure("spleen"))
+    editor = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+    editor.SetSourceVolumeIntensityMask(True)
+    editor.SetSourceVolumeIntensityMaskRange(50, 1000)
+    wanted = some_mask() & (slicer.util.arrayFromVolume(volume) >= 50)
+    SegmentWriter(editor).write(volume, segmentation, segment, MaskPatch.empty(), MaskPatch.of_mask(some_mask()))
+    assert np.array_equal(read_mask(segmentation, segment, volume).to_mask(SHAPE), wanted)
+
+
+def test_a_marks_node_made_anew_moves_with_the_volume(volume):
+    marks = Marks(slicer.mrmlScene)
+    volume.SetAndObserveTransformNodeID(linear("registration", 30, (5, -7, 11)).GetID())
+    marks.follow(volume)
+    slicer.mrmlScene.RemoveNode(marks.node)
+    place = ijk_to_world(volume) @ [7, 6, 5, 1]
+    marks.add(EXTREME, place[:3])
+    assert marks.places()[0][1] == pytest.approx([7, 6, 5])

@@ -217,3 +217,11 @@ def test_a_pull_that_masking_forbids_is_said_and_the_outline_is_where_it_was(
     editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
     pull(contour, view, case, ijk)
     assert contour.ui.statusLabel.text == "" and (mask_of(case, segment) != before).any()
+
+
+def test_after_the_image_changed_vertices_settle_on_its_borders(contour, spoiled, case):
+    old = contour.contour._current().volume
+    slicer.util.updateVolumeFromArray(case.node, np.ascontiguousarray(case.volume.voxels[:, ::-1]))
+    new = contour.contour._current().volume
+    assert not np.array_equal(new.voxels, old.voxels)
+    assert np.array_equal(new.voxels, slicer.util.arrayFromVolume(case.node))

@@ -240,3 +240,60 @@ def test_a_mask_that_is_saved_of_one_image_is_unsaved_work_on_another(panel, cas
 
 def test_without_saved_labels_loading_them_says_so(panel, case, study):
     assert press(panel, panel.ui.latestButton) == "No labels are saved of this image yet."
+
+
+def test_a_segment_that_was_renamed_after_saving_is_not_saved(panel, case, study, store):
+    segment = add_segment(case, "kidney_left", case.mask("spleen"))
+    save(panel)
+    assert panel.saving.unsaved(case.node, case.segmentation) == []
+    segment_of(case, segment).SetName("kidney_right")
+    assert panel.saving.unsaved(case.node, case.segmentation) == ["kidney_right"]
+
+
+def test_undo_of_what_was_saved_is_not_saved_and_can_be_saved_as_empty(panel, case, study, store):
+    segment = add_segment(case, "cyst")
+    panel.editor.saveStateForUndo()
+    change(case, segment, case.mask("gallbladder"))
+    save(panel)
+    panel.editor.undo()
+    assert not mask_of(case, segment).any()
+    assert panel.saving.unsaved(case.node, case.segmentation) == ["cyst"]
+    assert save(panel) == "Saved: cyst (version 2, now empty)"
+    assert panel.saving.unsaved(case.node, case.segmentation) == []
+    assert [voxels for _number, _author, voxels in numbers(store, study)["cyst"]] == [case.mask("gallbladder").sum(), 0]
+
+
+def test_a_new_segment_with_the_name_and_id_of_a_deleted_one_takes_nothing_back(panel, case, study, store):
+    segment = add_segment(case, "cyst", case.mask("gallbladder"))
+    save(panel)
+    case.segmentation.GetSegmentation().RemoveSegment(segment)
+    assert add_segment(case, "cyst") == segment
+    assert save(panel).startswith("All segments are empty")
+
+
+def test_a_segment_that_was_emptied_forgets_which_model_made_it(case, tmp_path):
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    keep_prompts(segment_of(case, segment), Prompts(positive=[(1, 2, 3)]), study_of(case.node))
+    segment_of(case, segment).SetTag(MODEL, "network 5")
+    change(case, segment, np.zeros(case.labels.shape, bool))
+    Autosave(tmp_path).keep_one("study", case.segmentation, case.node)
+    assert tags_of(segment_of(case, segment)) == {}
+
+
+def test_versions_of_another_home_are_neither_shown_nor_brought_back_nor_known_as_saved(panel, case, study, homes):
+    with GroundTruthStore(homes.folder / "server") as there:
+        there.add_study(study_of(case.node), "torso")
+        other = MaskPatch.of_mask(case.mask("liver"))
+        there.add(study, "spleen", other, author="bob", state=State.REJECTED)
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    save(panel)
+    wait(lambda: panel.ui.historyTable.rowCount == 1)
+    here = panel.saving._versions[0]
+    panel.logic.assistant.move(homes.get("server"))
+    assert panel.ui.historyTable.rowCount == 0
+    assert panel.saving.unsaved(case.node, case.segmentation) == ["spleen"]
+    assert press(panel, panel.ui.latestButton) == "Left alone, since their work is not saved: spleen."
+    panel.saving._fill([here])  # as one who had asked before
+    panel.ui.historyTable.selectRow(0)
+    assert press(panel, panel.ui.restoreButton).startswith("Version 1 of 'spleen' is another one here")
+    assert np.array_equal(mask_of(case, segment), case.mask("spleen"))

@@ -187,9 +187,6 @@ class qMRMLSegmentEditorWidget(slicer.qMRMLWidget):
 
     def setSourceVolumeNode(self, node):
         self._logic.SetSourceVolumeNode(node)
-        segmentation = self.segmentationNode()
-        if node is not None and segmentation is not None:
-            segmentation.SetReferenceImageGeometryParameterFromVolumeNode(node)
         self._update_look()
 
     def sourceVolumeNode(self):
