@@ -11,11 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from skimage.measure import find_contours
 
-from aiassist.contour import ContourSession, Plane, Ring, delete_vertex, insert_vertex, pull_vertex, rasterise, trace
+from aiassist.contour import (
+    ContourSession,
+    Plane,
+    Ring,
+    delete_vertex,
+    insert_vertex,
+    paint,
+    pull_vertex,
+    rasterise,
+    trace,
+)
 from aiassist.contour.ring import crossings, is_simple, segment_lengths, segments, signed_area
 from aiassist.contour.snap import Pull, drag, follow
-from aiassist.contour.trace import count_outlines
+from aiassist.contour.trace import count_outlines, outline_length
 from aiassist.errors import ContourError
 from aiassist.evaluation.metrics import dice
 from aiassist.imaging import Geometry, MaskPatch, Volume, finite
@@ -125,6 +136,16 @@ def test_outlines_are_counted_as_they_are_traced(seed):
     assert np.array_equal(rasterise(rings, mask.shape), mask)
     first_pixels = [np.argwhere(rasterise([ring], mask.shape))[0] for ring in rings]
     assert [ring.hole for ring in rings] == [not mask[tuple(pixel)] for pixel in first_pixels]
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_traced_outlines_are_as_long_as_counted_and_painting_them_is_rasterising_them(seed):
+    mask = blobs(seed)
+    rings = trace(mask)
+    padded = np.pad(mask, 1).astype(float)
+    assert outline_length(mask) == sum(len(outline) - 1 for outline in find_contours(padded, 0.5))
+    assert np.array_equal(paint(rings, mask.shape), rasterise(rings, mask.shape))
 
 
 def test_tracing_is_deterministic():
@@ -499,6 +520,139 @@ def test_propagation_says_which_slices_changed_and_can_be_undone(axis):
     assert changed - {index} <= set(edit.slices)
     made.undo()
     assert {int(n) for n in np.unique(np.argwhere(made.result().to_mask(mask.shape))[:, axis])} <= {index}
+
+
+def on(mask: np.ndarray, spacing=(1.0, 1.0, 1.0)) -> ContourSession:
+    """A session on an image that is bright where the mask is."""
+    grey = np.random.default_rng(0).normal(mask * 100.0, 5)
+    return ContourSession(Volume(grey, Geometry.from_spacing(mask.shape, spacing)), MaskPatch.of_mask(mask))
+
+
+def move(made: ContourSession, near, to):
+    """Pull the vertex nearest to a place to another."""
+    made.press(near)
+    made.drag(to)
+    return made.release()
+
+
+def now(made: ContourSession) -> np.ndarray:
+    """The mask as the session made it."""
+    return made.result().over(made._before).to_mask(made.volume.shape)
+
+
+def test_an_outline_pulled_over_a_stray_island_takes_it_in():
+    mask = disc(15, (40, 30))[np.newaxis].copy()
+    mask[0, 40, 47] = True
+    made = on(mask)
+    made.open(0, 0)
+    move(made, [45.5, 40], [55, 40])
+    assert now(made)[0, 40, 40:54].all()
+
+
+def test_an_outline_pulled_over_a_hole_leaves_nothing_of_it():
+    mask = disc(25)[np.newaxis].copy()
+    mask[0, 40, 60] = False
+    made = on(mask)
+    made.open(0, 0)
+    move(made, [65.5, 40], [54, 40])
+    assert not now(made)[0, 40, 55:].any()
+
+
+def ball() -> ContourSession:
+    k, j, i = np.indices((40, 60, 60))
+    return on((k - 20) ** 2 + (j - 30) ** 2 + (i - 30) ** 2 < 15**2)
+
+
+def test_a_move_is_carried_on_while_another_slice_is_open_which_shows_it():
+    plain, made = ball(), ball()
+    for one in (plain, made):
+        one.open(0, 20)
+        move(one, [45, 30], [49, 30])
+    made.open(1, 30)
+    before = made.rings
+    assert made.propagate(3).slices == plain.propagate(3).slices != ()
+    assert np.array_equal(now(made), now(plain))
+    assert made.rings is not before and np.array_equal(rasterise(made.rings, (40, 60)), now(made)[:, 30])
+    made.undo()
+    assert len(np.unique(np.argwhere(made.result().to_mask((40, 60, 60)))[:, 0])) == 1
+
+
+def test_a_slice_keeps_its_vertices_while_others_are_looked_at_and_until_it_is_changed():
+    made = ball()
+    made.open(0, 20)
+    place = move(made, [45, 30], [49, 30]).place
+    assert made.insert([20, 18]) is not None
+    rings = made.rings
+    made.open(1, 10)
+    assert made.open(0, 20) is rings
+    move(made, [44, 36], [47, 38])
+    assert holds(made, place)
+    made.open(1, 30)
+    move(made, [49, 20], [54, 20])  # crosses the slice
+    assert np.array_equal(rasterise(made.open(0, 20), (60, 60)), now(made)[20])
+    made.undo()
+    made.undo()
+    assert made.open(0, 20) is rings
+
+
+def test_what_was_put_on_a_neighbour_stays_when_a_move_is_carried_there():
+    made = ball()
+    made.open(0, 21)
+    place = move(made, [43, 36], [46, 38]).place
+    made.open(0, 20)
+    move(made, [45, 29], [49, 28])
+    assert 21 in made.propagate(1).slices
+    made.open(0, 21)
+    assert holds(made, place)
+
+
+def test_only_slices_of_which_pixels_changed_are_named():
+    made = on(np.repeat(disc(20)[np.newaxis], 11, 0))
+    made.open(0, 5)
+    small = move(made, [60, 40], made.rings[0].points[made.nearest([60, 40])[1]] + [0.1, 0])
+    taken, added = small.difference()
+    assert small.slices == () and taken.region.is_empty and added.region.is_empty
+    assert made.insert([40, 20]).slices == ()
+    assert made.undo() is not None and made.undo() is small
+    move(made, [60, 40], [63, 40])
+    before = now(made)
+    edit = made.propagate(4)
+    changed = np.flatnonzero((now(made) != before).any(axis=(1, 2))).tolist()
+    assert sorted(edit.slices) == changed and len(edit.changes) > len(changed) > 2
+
+
+def test_on_fine_pixels_a_move_is_not_carried_to_another_structure():
+    mask = np.repeat((disc(15, (60, 40), (120, 160)) | disc(15, (60, 120), (120, 160)))[np.newaxis], 9, 0)
+    mask[6:, :, :80] = False  # the left one ends
+    made = on(mask, (0.05, 0.05, 0.05))
+    made.open(0, 5)
+    move(made, [54.5, 60], [60.5, 60])
+    assert made.propagate(3).slices == (4, 3, 2)
+
+
+def test_on_fine_pixels_a_move_is_carried_along_a_straight_border_of_few_vertices():
+    mask = np.zeros((5, 200, 200), bool)
+    mask[:, 30:170, 30:170] = True
+    mask[3, 30:170, 30:171] = True
+    made = on(mask, (0.05, 0.05, 0.05))
+    made.open(0, 2)
+    made.insert([170, 117])
+    move(made, [169.5, 117], [174, 117])
+    assert {change.plane.index for change in made.propagate(1).changes} == {1, 3}
+
+
+def test_a_slice_with_an_endless_outline_is_refused_at_once():
+    mask = np.zeros((2, 300, 300), bool)
+    mask[0, 2:-2, 2] = mask[0, 2:-2:2, 2:-2] = True
+    mask[1, 20:60, 20:60] = True
+    made = on(mask)
+    began = time.process_time()
+    with pytest.raises(ContourError, match=r"Slice 0 of the segment has outlines 8\d,\d{3} pixels long, too long"):
+        made.open(0, 0)
+    assert time.process_time() - began < 0.2
+    made.open(0, 1)
+    pull_out(made)
+    assert made.propagate(1) is None
 
 
 def test_propagation_needs_a_move():

@@ -56,6 +56,18 @@ def test_snap_command_corrects_a_slice_and_its_neighbours(tmp_path, capsys):
     assert picture.stat().st_size > 10_000
 
 
+def test_snap_command_names_no_slice_where_no_pixel_changed(tmp_path, capsys):
+    mask, k, out = torso()[1] == STRUCTURES["spleen"], 85, tmp_path / "out.nii.gz"
+    row, column = np.argwhere(mask[k])[np.argmin(np.argwhere(mask[k])[:, 1])]
+    place = f"{column},{row},{k}"
+    files = [sample("image.nii.gz"), sample("label.nii.gz"), "--value", 1, "-o", out]
+    status, said, _ = run_cli(
+        capsys, "contour", "snap", *files, "--from", place, "--to", f"{column - 0.4},{row},{k}", "--radius", 1
+    )
+    assert status == 0 and "axial slices changed: none." in said
+    assert np.array_equal(read_labelmap(out).voxels > 0, mask)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from scipy import ndimage
 
 from aiassist import cli
 from aiassist.engine import LocalBackend
 from aiassist.errors import MissingExtraError
-from aiassist.evaluation import annotator, metrics
+from aiassist.evaluation import annotator, metrics, pictures, report, run
+from aiassist.evaluation.baselines import comparable
 from aiassist.evaluation.cases import default_tolerance, find_structures
 from aiassist.evaluation.measure import Plan, Result, Trail, measure
 from aiassist.evaluation.report import groups
@@ -94,6 +97,31 @@ def test_sloppy_clicks_mostly_fall_into_the_error():
     hits = np.mean([(truth & ~found)[tuple(c.point[::-1].astype(int))] for c in clicks])
     assert all(c.positive for c in clicks)
     assert 0.9 <= hits < 1.0
+
+
+@pytest.mark.parametrize("side", [4, 12, 30])
+def test_one_sloppy_click_in_ten_misses_an_error_of_whatever_size(side):
+    truth = box_mask((50, 50, 50), (5, 5, 5), (5 + side,) * 3)
+    rng, found = np.random.default_rng(0), box_mask((50, 50, 50), (5, 5, 5), (6, 5 + side, 5 + side))
+    clicks = [annotator.sloppy_click(truth, found, rng) for _ in range(500)]
+    inside = np.array([(truth & ~found)[tuple(c.point[::-1].astype(int))] for c in clicks])
+    assert 0.07 < np.mean(~inside) < 0.13
+    gaps = ndimage.distance_transform_cdt(~(truth & ~found), metric="taxicab")
+    assert all(gaps[tuple(c.point[::-1].astype(int))] <= 3 and c.positive for c in clicks)
+
+
+def test_a_sloppy_click_that_cannot_miss_hits():
+    truth = np.ones((5, 5, 5), bool)
+    clicks = [annotator.sloppy_click(truth, ~truth, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(truth[tuple(c.point.astype(int))] for c in clicks)
+
+
+def test_a_sloppy_click_never_lands_in_another_error():
+    truth = box_mask((20, 20, 20), (5, 5, 5), (15, 15, 10))
+    found = box_mask((20, 20, 20), (5, 5, 11), (15, 15, 15))
+    rng = np.random.default_rng(0)
+    places = [tuple(annotator.sloppy_click(truth, found, rng).point[::-1].astype(int)) for _ in range(500)]
+    assert not any(found[place] for place in places) and not all(truth[place] for place in places)
 
 
 def test_spoiled_prior_lacks_and_adds_something(organs):
@@ -185,6 +213,24 @@ def test_same_seed_measures_the_same_in_one_process_and_in_several(organs):
     assert [[t.dice for t in r.oracle] for r in alone] == [[t.dice for t in r.oracle] for r in spread]
 
 
+def test_one_process_measures_with_one_thread_as_several_do_and_leaves_threads_as_they_were(organs, monkeypatch):
+    seen = []
+
+    def noted(structure, plan, backend):
+        seen.append(sitk.ProcessObject.GetGlobalDefaultNumberOfThreads())
+        return measure(structure, plan, backend)
+
+    monkeypatch.setattr(run, "measure", noted)
+    monkeypatch.setattr(run, "comparable", lambda threads=0: seen.append(threads) or comparable(threads))
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(2)
+    try:
+        evaluate(organs[:1], Plan(("ellipsoid",), clicks=0, draws=1, other_starts=False))
+        assert seen == [1, 1] and sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == 2
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
 def test_jitter_changes_the_points_and_little_else(organs):
     plan = Plan(("geodesic",), clicks=0, draws=2, other_starts=False)
     exact, shaken = evaluate(organs[:1], plan, 1), evaluate(organs[:1], replace(plan, jitter=True), 1)
@@ -240,6 +286,55 @@ def test_command_prints_tables_and_writes_json_and_pictures(tmp_path, capsys):
     assert numbers["models"]["network"]["all"]["oracle"]["dice"]["0"] > 0.9
     assert numbers["structures"][0]["voxels"] == 10 * 11 * 12
     assert len(list(pictures.glob("network-*.png"))) == 2
+
+
+#: Arguments that measure little.
+QUICK = ["--model", "ellipsoid", "--clicks", "0", "--draws", "1", "--workers", "1", "--points-only"]
+
+
+def test_labels_of_one_name_get_pictures_of_their_own(tmp_path, monkeypatch, capsys):
+    make_case(tmp_path / "cases" / "one", [(1, (2, 2, 2), (10, 10, 10)), (2, (12, 12, 12), (22, 20, 18))])
+    names = json.dumps({"labels": {"1": "kidney", "2": "kidney"}})
+    (tmp_path / "cases" / "one" / "meta.json").write_text(names, encoding="utf8")
+    drawn = {}
+    monkeypatch.setattr(pictures, "picture_of_structure", lambda path, s, *_: drawn.update({path.stem: s.value}))
+    out = tmp_path / "numbers.json"
+    arguments = ["evaluate", str(tmp_path / "cases"), *QUICK, "--pictures", str(tmp_path / "p"), "--json", str(out)]
+    assert cli.main(arguments) == 0
+    capsys.readouterr()
+    dice = {s["value"]: s["oracle"][0]["dice"][0] for s in json.loads(out.read_text(encoding="utf8"))["structures"]}
+    assert set(dice) == {1, 2}
+    worst = min(dice, key=dice.get)
+    assert drawn["ellipsoid-worst-1"] == drawn["ellipsoid-best-2"] == worst
+    assert drawn["ellipsoid-best-1"] == drawn["ellipsoid-worst-2"] == 3 - worst
+
+
+def test_a_model_named_twice_is_measured_once(tmp_path, capsys):
+    make_case(tmp_path / "one", [(1, (5, 5, 5), (15, 16, 17))])
+    out = tmp_path / "numbers.json"
+    assert cli.main(["evaluate", str(tmp_path / "one"), *QUICK, "--model", "ellipsoid", "--json", str(out)]) == 0
+    capsys.readouterr()
+    numbers = json.loads(out.read_text(encoding="utf8"))
+    assert numbers["plan"]["models"] == ["ellipsoid"] and len(numbers["structures"]) == 1
+
+
+def test_what_was_measured_is_written_before_it_is_shown(tmp_path, monkeypatch):
+    make_case(tmp_path / "one", [(1, (5, 5, 5), (15, 16, 17))])
+    out = tmp_path / "numbers.json"
+    monkeypatch.setattr(report, "print_report", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["evaluate", str(tmp_path / "one"), *QUICK, "--json", str(out)])
+    assert len(json.loads(out.read_text(encoding="utf8"))["structures"]) == 1
+
+
+def test_a_file_in_place_of_the_folder_of_pictures_is_refused_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys
+):
+    make_case(tmp_path / "one", [(1, (5, 5, 5), (15, 16, 17))])
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(run, "evaluate", lambda *_: pytest.fail("something was measured"))
+    assert cli.main(["evaluate", str(tmp_path / "one"), *QUICK, "--pictures", str(tmp_path / "file")]) == 2
+    assert f"{tmp_path / 'file'} is a file; give --pictures a folder." in capsys.readouterr().err
 
 
 def test_a_random_walker_can_be_measured_beside_ours(tmp_path, capsys):

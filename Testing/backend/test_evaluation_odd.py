@@ -134,13 +134,68 @@ def test_the_manifest_of_another_program_does_not_count(case, text):
         ([ENTRY, {k: v for k, v in ENTRY.items() if k != "nsd_mm"}], r"Entry 2 of .*manifest.json lacks 'nsd_mm'"),
         ([ENTRY, 5], r"Entry 2 of .*manifest.json lacks 'case'"),
         ([{**ENTRY, "value": 7}], r"label.nii.gz does not hold the value 7 of 'lesion'"),
-        ([{**ENTRY, "value": "1"}], r"label.nii.gz does not hold the value '1' of 'lesion'"),
+        ([{**ENTRY, "value": "1"}], r"Entry 1 of .*manifest.json has \"1\" for 'value'; give a whole number"),
+        ([{**ENTRY, "value": True}], r"has true for 'value'; give a whole number"),
+        (
+            [ENTRY, {**ENTRY, "nsd_mm": None}],
+            r"Entry 2 of .*manifest.json has null for 'nsd_mm'; give a length above 0",
+        ),
+        ([{**ENTRY, "nsd_mm": 0}], r"has 0 for 'nsd_mm'"),
+        ([{**ENTRY, "nsd_mm": float("nan")}], r"has NaN for 'nsd_mm'"),
+        ([{**ENTRY, "stratum": None}], r"has null for 'stratum'; give a text"),
+        ([{**ENTRY, "case": 1}], r"has 1 for 'case'; give a text"),
+        ([{**ENTRY, "per_component": "no"}], r"has \"no\" for 'per_component'; give true or false"),
+        ([ENTRY, {**ENTRY, "case": "tow"}], r"manifest.json names the case 'tow', but beside it is no such folder"),
     ],
 )
 def test_a_faulty_manifest_is_refused_before_anything_is_measured(case, entries, said):
     (case.parent / "manifest.json").write_text(json.dumps(entries), encoding="utf8")
     with pytest.raises(ImageError, match=said):
         find_structures(case.parent)
+
+
+def test_a_manifest_beside_a_case_or_above_the_folder_may_name_cases_that_are_not_there(case):
+    entries = json.dumps([ENTRY, {**ENTRY, "case": "tow"}])
+    (case.parent.parent / "manifest.json").write_text(entries, encoding="utf8")
+    assert [s.name for s in find_structures(case.parent)] == ["lesion"]
+    (case.parent / "manifest.json").write_text(entries, encoding="utf8")
+    assert [s.name for s in find_structures(case)] == ["lesion"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "given"),
+    [
+        ("cases/one", "."),
+        ("cases", "."),
+        ("cases", "one"),
+        (".", "cases/one"),
+        ("cases/one", ".."),
+        ("cases/one", "../one"),
+    ],
+)
+@pytest.mark.parametrize("place", ["", "cases"])
+def test_the_manifest_counts_wherever_one_stands(case, monkeypatch, folder, given, place):
+    top = case.parent.parent
+    (top / place / "manifest.json").write_text(json.dumps([ENTRY]), encoding="utf8")
+    monkeypatch.chdir(top / folder)
+    assert [s.title for s in find_structures(given)] == ["one: lesion"]
+
+
+def test_a_folder_is_named_as_it_was_given(case, monkeypatch):
+    monkeypatch.chdir(case.parent)
+    with pytest.raises(FileNotFoundError, match=r"There is no folder nowhere;"):
+        find_structures("nowhere")
+    (case / "empty").mkdir()
+    with pytest.raises(ImageError, match=r"^one.empty holds no cases"):
+        find_structures("one/empty")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_case_that_is_a_link_goes_by_the_name_of_the_link(case, tmp_path):
+    stored = case.rename(tmp_path / "stored")
+    case.symlink_to(stored)
+    (case.parent / "manifest.json").write_text(json.dumps([ENTRY]), encoding="utf8")
+    assert [s.title for s in find_structures(case)] == ["one: lesion"]
 
 
 @pytest.mark.parametrize(

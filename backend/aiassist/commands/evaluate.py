@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aiassist.commands.shared import console, progress_bar
+from aiassist.commands.shared import check_no_input, console, progress_bar
 from aiassist.errors import AIAssistError
 
 
@@ -48,14 +48,16 @@ def run(options) -> None:
     from aiassist.files import check_writable, whole_file
     from aiassist.segmenters.registry import DEFAULT
 
-    models = tuple(options.model or [DEFAULT])
+    models = tuple(dict.fromkeys(options.model or [DEFAULT]))
     for model in models:
         comparable().get(model)
     _check_counts(options)
     need_surface_distance()
     if options.pictures:
         pyplot()  # says so now, not after all was measured
+        _make_folder(options.pictures)
     if options.json:
+        check_no_input(options.json, options.cases)
         check_writable(options.json)
     structures = [
         s
@@ -73,13 +75,22 @@ def run(options) -> None:
             options.workers,
             lambda done, total, title: bar.update(task, completed=done, description=title),
         )
-    print_report(console(), results, plan)
-    if options.json:
+    if options.json:  # first: it holds all that was measured
         with whole_file(options.json) as temporary:
             temporary.write_text(json.dumps(as_json(results, plan), indent=1), encoding="utf8")
+    print_report(console(), results, plan)
     if options.pictures:
         for path in write_pictures(options.pictures, results, structures, plan):
             console().print(str(path), highlight=False, soft_wrap=True)
+
+
+def _make_folder(path: Path) -> None:
+    from aiassist.files import check_writable
+
+    if path.exists() and not path.is_dir():
+        raise AIAssistError(f"{path} is a file; give --pictures a folder.")
+    path.mkdir(parents=True, exist_ok=True)
+    check_writable(path / "picture.png")
 
 
 def _check_counts(options) -> None:

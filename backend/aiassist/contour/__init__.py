@@ -7,7 +7,7 @@ vertex joins its first. This package needs numpy, scipy and scikit-image only.
 
 from aiassist.contour.edit import delete_vertex, insert_vertex, pull_vertex
 from aiassist.contour.plane import Plane
-from aiassist.contour.rasterise import rasterise
+from aiassist.contour.rasterise import paint, rasterise
 from aiassist.contour.ring import Ring
 from aiassist.contour.session import ContourSession, Edit
 from aiassist.contour.trace import trace
@@ -19,6 +19,7 @@ __all__ = [
     "Ring",
     "delete_vertex",
     "insert_vertex",
+    "paint",
     "pull_vertex",
     "rasterise",
     "trace",

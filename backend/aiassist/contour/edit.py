@@ -143,13 +143,13 @@ def insert_vertex(rings: Sequence[Ring], point, spacing) -> tuple[tuple[Ring, ..
     point, spacing = check_point(point), np.asarray(spacing, dtype=float)
     if not rings:
         raise ContourError("There is no outline to add a vertex to.")
-    found = [_nearest_place(ring.points * spacing, point * spacing) for ring in rings]
+    found = [nearest_place(ring.points * spacing, point * spacing) for ring in rings]
     ring = int(np.argmin([np.linalg.norm(place - point * spacing) for _, place in found]))
     vertex, place = found[ring]
     return _with(rings, ring, np.insert(rings[ring].points, vertex, place / spacing, axis=0)), ring, vertex
 
 
-def _nearest_place(outline: np.ndarray, point: np.ndarray) -> tuple[int, np.ndarray]:
+def nearest_place(outline: np.ndarray, point: np.ndarray) -> tuple[int, np.ndarray]:
     """Where an outline (n, 2) is nearest to a point, but not on a vertex, and the next vertex's number; all in mm."""
     parts = segments(outline)
     along = parts[:, 1] - parts[:, 0]

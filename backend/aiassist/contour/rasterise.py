@@ -12,8 +12,9 @@ from aiassist.contour.ring import Ring, following
 def rasterise(rings: Iterable[Ring], shape: tuple[int, int]) -> np.ndarray:
     """The mask (rows, columns) whose pixel centres lie inside an odd number of rings.
 
-    A hole thus empties the part around it. A centre exactly on an outline belongs to the part on its
-    right and below, so that parts that share an edge share no pixel.
+    A hole thus empties the part around it, whether it is marked as one or not; `paint` goes by the marks. A
+    centre exactly on an outline belongs to the part on its right and below, so that parts that share an edge
+    share no pixel.
     """
     mask = np.zeros(shape, bool)
     for ring in rings:
@@ -21,17 +22,36 @@ def rasterise(rings: Iterable[Ring], shape: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def paint(rings: Iterable[Ring], shape: tuple[int, int]) -> np.ndarray:
+    """The mask (rows, columns) that parts fill and holes empty, small rings over large ones.
+
+    Of traced rings it is what `rasterise` makes. When an outline was pulled over another part, or over a hole,
+    all of it is filled, or empty, where `rasterise` would turn what lies inside into its opposite.
+    """
+    mask = np.zeros(shape, bool)
+    for ring in sorted(rings, key=lambda ring: -ring.area):
+        box, inside = _inside(ring.points, shape)
+        mask[box][inside] = not ring.hole
+    return mask
+
+
 def toggle_inside(mask: np.ndarray, points: np.ndarray, corner: tuple[float, float] = (0.0, 0.0)) -> None:
     """Flip, in place, the pixels whose centres lie inside a closed polygon; `corner` is pixel (0, 0)'s (x, y)."""
-    x, y = (points - corner).T
-    rows, columns = mask.shape
+    box, inside = _inside(points - corner, mask.shape)
+    mask[box] ^= inside
+
+
+def _inside(points: np.ndarray, shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
+    """A box of rows and columns around a closed polygon, and which of its pixel centres lie inside."""
+    x, y = points.T
+    rows, columns = shape
     x_next, y_next = following(x), following(y)
     # Rows that an edge crosses, half open: a vertex on a row counts below it.
     first, last = (np.clip(np.ceil(end(y, y_next)), 0, rows).astype(int) for end in (np.minimum, np.maximum))
     count = last - first
     edge = np.repeat(np.arange(len(x)), count)
     if not len(edge):
-        return
+        return (slice(0), slice(0)), np.zeros((0, 0), bool)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     rise = y_next[edge] - y[edge]
     at = x[edge] + (row - y[edge]) * (x_next[edge] - x[edge]) / rise
@@ -40,4 +60,4 @@ def toggle_inside(mask: np.ndarray, points: np.ndarray, corner: tuple[float, flo
     left, right = start.min(), start.max()
     flips = np.bincount((row - top) * (right - left + 1) + start - left, minlength=(bottom - top) * (right - left + 1))
     odd = np.cumsum(flips.reshape(bottom - top, -1)[:, :-1], axis=1, dtype=np.int32) % 2
-    mask[top:bottom, left:right] ^= odd.astype(bool)
+    return (slice(top, bottom), slice(left, right)), odd.astype(bool)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiassist.contour.edit import delete_vertex, insert_vertex, pull_vertex
+from aiassist.contour.edit import delete_vertex, insert_vertex, nearest_place, pull_vertex
 from aiassist.contour.plane import Plane
-from aiassist.contour.rasterise import rasterise
+from aiassist.contour.rasterise import paint
 from aiassist.contour.ring import Ring, check_point
-from aiassist.contour.trace import DISTANCE, count_outlines, trace
+from aiassist.contour.trace import DISTANCE, count_outlines, outline_length, trace
 from aiassist.errors import ContourError
 from aiassist.imaging import MaskPatch, Region, Volume, finite
 
@@ -18,6 +18,10 @@ from aiassist.imaging import MaskPatch, Region, Volume, finite
 RADIUS = 20.0
 #: A slice with more outlines cannot be corrected by them: it is noise, and would take seconds to trace.
 MOST_OUTLINES = 300
+#: Nor one whose outlines are longer than this many pixels.
+LONGEST = 20_000
+#: Where a move is carried on, the border lies within this many pixels of where the moved vertex was.
+SAME_BORDER = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +35,7 @@ class SliceChange:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """What was done, in words, and the slices that it changed; can be undone and redone.
+    """What was done, in words, and the slices whose outlines it changed; can be undone and redone.
 
     ``place`` is where a move put its vertex, ``(x, y)`` in pixels.
     """
@@ -42,14 +46,14 @@ class Edit:
 
     @property
     def slices(self) -> tuple[int, ...]:
-        """Indices of the slices that changed."""
-        return tuple(change.plane.index for change in self.changes)
+        """Indices of the slices of which voxels changed; none where outlines moved by less."""
+        return tuple(change.plane.index for change in self.changes if (change.masks[0] != change.masks[1]).any())
 
     def difference(self) -> tuple[MaskPatch, MaskPatch]:
         """The voxels that the edit took away and those that it added, over the box around both."""
-        first = self.changes[0].plane
-        axis, start, slices = first.axis, min(self.slices), max(self.slices) + 1 - min(self.slices)
-        away, more = np.zeros((2, slices, *first.shape), bool)
+        first, indices = self.changes[0].plane, [change.plane.index for change in self.changes]
+        axis, start = first.axis, min(indices)
+        away, more = np.zeros((2, max(indices) + 1 - start, *first.shape), bool)
         for change in self.changes:
             before, after = change.masks
             away[change.plane.index - start] = before & ~after
@@ -84,22 +88,37 @@ class ContourSession:
         self._done: list[Edit] = []
         self._undone: list[Edit] = []
         self._drag: tuple[int, int, tuple[Ring, ...]] | None = None
+        # Of slices that were edited: the rings, and the mask slice that they belong to.
+        self._edited: dict[tuple[int, int], tuple[tuple[Ring, ...], np.ndarray]] = {}
         self.plane: Plane | None = None
         self.rings: tuple[Ring, ...] = ()
 
     def open(self, axis: int, index: int) -> tuple[Ring, ...]:
-        """Show a slice across array axis 0, 1 or 2 (k, j, i); its rings. A drag that was under way is dropped.
+        """Show a slice across array axis 0, 1 or 2 (k, j, i); its rings, as edits left them.
 
-        `ContourError` when there is no such slice, or more than `MOST_OUTLINES` on it: then none is open.
+        A drag that was under way is dropped. `ContourError` when there is no such slice, or more than
+        `MOST_OUTLINES` on it, or longer ones than `LONGEST`: then none is open.
         """
         plane = Plane(self.volume.geometry, axis, index)
         self.plane, self.rings, self._drag = None, (), None
-        self.rings = self._trace(plane)
+        self.rings = self._rings_on(plane)
         self.plane, self._grey = plane, finite(plane.of(self.volume.voxels))
         return self.rings
 
+    def _rings_on(self, plane: Plane) -> tuple[Ring, ...]:
+        """The rings that edits left, while the slice's mask is still theirs; traced otherwise."""
+        rings, mask = self._edited.get((plane.axis, plane.index), ((), None))
+        if mask is not None and np.array_equal(mask, plane.of(self._mask)):
+            return rings
+        return self._trace(plane)
+
     def _trace(self, plane: Plane) -> tuple[Ring, ...]:
         mask = plane.of(self._mask)
+        if (length := outline_length(mask)) > LONGEST:
+            raise ContourError(
+                f"Slice {plane.index} of the segment has outlines {length:,} pixels long, too long to correct; drop "
+                "small pieces with Islands, or fine teeth with Smoothing, first."
+            )
         if (count := count_outlines(mask)) > MOST_OUTLINES:
             raise ContourError(
                 f"Slice {plane.index} of the segment has {count:,} outlines, too many to correct; drop small pieces "
@@ -107,9 +126,9 @@ class ContourSession:
             )
         return tuple(trace(mask, plane.spacing, self.distance))
 
-    def _trace_if_few(self, plane: Plane) -> tuple[Ring, ...]:
+    def _rings_if_few(self, plane: Plane) -> tuple[Ring, ...]:
         try:
-            return self._trace(plane)
+            return self._rings_on(plane)
         except ContourError:
             return ()
 
@@ -143,14 +162,14 @@ class ContourSession:
         if self._drag is None:
             raise ContourError("No vertex is held; press on one first.")
         ring, vertex, start = self._drag
-        options = {"radius": radius, "strength": strength, "placed": self._placed()}
+        options = {"radius": radius, "strength": strength, "placed": self._placed(self.plane)}
         self.rings = pull_vertex(start, ring, vertex, point, self._grey, self.plane.spacing, **options)
         return self.rings
 
-    def _placed(self) -> list[np.ndarray]:
-        """Where moves put vertices of the open slice."""
+    def _placed(self, plane: Plane) -> list[np.ndarray]:
+        """Where moves put vertices of a slice."""
         moves = (edit for edit in self._done if edit.place is not None)
-        return [edit.place for edit in moves if edit.changes[0].plane == self.plane]
+        return [edit.place for edit in moves if edit.changes[0].plane == plane]
 
     def release(self) -> Edit | None:
         """Keep what the drag showed; None when nothing changed."""
@@ -188,9 +207,9 @@ class ContourSession:
         """A slice's change: only pixels that an outline passed over."""
         if before is after:
             return None
-        passed = rasterise(before, plane.shape) ^ rasterise(after, plane.shape)
+        was, now = paint(before, plane.shape), paint(after, plane.shape)
         old = plane.of(self._mask).copy()
-        new = np.where(passed, rasterise(after, plane.shape), old)
+        new = np.where(was ^ now, now, old)
         return SliceChange(plane, (tuple(before), tuple(after)), (old, new))
 
     def _do(self, edit: Edit) -> Edit:
@@ -203,9 +222,10 @@ class ContourSession:
         """Set the slices of an edit to how they were before (0) or after (1) it."""
         for change in edit.changes:
             change.plane.of(self._mask)[...] = change.masks[side]
-            if change.plane == self.plane:
-                self.rings = change.rings[side]
+            self._edited[change.plane.axis, change.plane.index] = change.rings[side], change.masks[side]
         self._drag = None
+        if self.plane is not None:
+            self.rings = self._rings_if_few(self.plane)
 
     def undo(self) -> Edit | None:
         """Take the latest edit back; None when there is none."""
@@ -221,29 +241,27 @@ class ContourSession:
         edit = source.pop()
         target.append(edit)
         self._show(edit, side)
-        open_changed = any(change.plane == self.plane for change in edit.changes)
-        if self.plane is not None and not open_changed:
-            self.rings = self._trace_if_few(self.plane)
         return edit
 
     def propagate(self, slices: int, radius: float = RADIUS, strength: float = 1.0) -> Edit | None:
-        """Carry the latest move of a vertex on the open slice to neighbours on both sides, fading with distance.
+        """Carry the latest move of a vertex to neighbours of its slice on both sides, fading with distance.
 
-        On each, the vertex nearest to where the moved one was is pulled the same way, by less the farther
-        the slice is, and settles with its neighbours on that slice's own border. A side ends at the first slice
-        without an outline there, or with too many.
+        The vertex that moved farthest is carried: the one that was held, or one beside it that settled
+        farther on. On each slice the vertex nearest to where that one was is pulled the same way, by less the
+        farther the slice is, and settles with its neighbours on that slice's own border. A side ends at the
+        first slice without an outline there, or with too many. Another slice may be open meanwhile.
 
         Returns
         -------
         Edit or None
-            Says which slices changed; None when none did. `ContourError` without a move to carry on, or while
-            a vertex is pulled.
+            Says which slices changed; None when there is none to carry on to. `ContourError` without a move to
+            carry on, or while a vertex is pulled.
         """
-        plane = self._released()
+        self._released()
         latest = self._done[-1] if self._done else None
-        if latest is None or latest.name != "move vertex" or latest.changes[0].plane != plane:
-            raise ContourError("There is no move of a vertex on this slice to carry on; move one first.")
-        place, step = _moved(latest.changes[0].rings)
+        if latest is None or latest.name != "move vertex":
+            raise ContourError("There is no move of a vertex to carry on; move one first.")
+        plane, (place, step) = latest.changes[0].plane, _moved(latest.changes[0].rings)
         changes = []
         for direction in (-1, 1):
             for away in range(1, slices + 1):
@@ -259,16 +277,18 @@ class ContourSession:
         return self._do(Edit("propagate", tuple(changes))) if changes else None
 
     def _carry(self, plane: Plane, place, step, radius: float, strength: float) -> SliceChange | None:
-        rings = self._trace_if_few(plane)
-        gaps = [np.linalg.norm((ring.points - place) * plane.spacing, axis=1) for ring in rings]
-        most = max(2 * self.distance, float(np.linalg.norm(step * plane.spacing)))
-        if not gaps or min(gap.min() for gap in gaps) > most:
+        rings, spacing = self._rings_if_few(plane), plane.spacing
+        borders = [nearest_place(ring.points * spacing, place * spacing)[1] for ring in rings]
+        gaps = [np.linalg.norm(border - place * spacing) for border in borders]
+        # On pixels as fine as those of micro-CT, twice the distance of vertices would lead to another structure.
+        near = min(2 * self.distance, SAME_BORDER * spacing.max())
+        if not gaps or min(gaps) > max(near, np.linalg.norm(step * spacing)):
             return None
-        ring = int(np.argmin([gap.min() for gap in gaps]))
-        vertex = int(np.argmin(gaps[ring]))
+        ring = int(np.argmin(gaps))
+        vertex = int(np.argmin(np.linalg.norm((rings[ring].points - place) * spacing, axis=1)))
         grey, target = finite(plane.of(self.volume.voxels)), rings[ring].points[vertex] + step
-        after = pull_vertex(rings, ring, vertex, target, grey, plane.spacing, radius, strength, pinned=False)
-        return self._change(plane, rings, after)
+        options = {"radius": radius, "strength": strength, "pinned": False, "placed": self._placed(plane)}
+        return self._change(plane, rings, pull_vertex(rings, ring, vertex, target, grey, spacing, **options))
 
     def _open(self) -> Plane:
         if self.plane is None:

@@ -10,8 +10,8 @@ from scipy import ndimage
 from aiassist.imaging import Geometry, MaskPatch, Region
 from aiassist.prompts import Prompts, Scribble, extreme_points
 
-#: One sloppy click in this many lands outside the error it was meant for.
-SLOPPY_MISS = 10
+#: One sloppy click in this many lands outside the error it was meant for, so many voxels beside it at most.
+SLOPPY_MISS, BESIDE = 10, 3
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ def oracle_click(truth: np.ndarray, mask: np.ndarray, spacing_kji) -> Click | No
 
 
 def sloppy_click(truth: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Click | None:
-    """A click anywhere in the largest error; one in `SLOPPY_MISS` lands up to 3 voxels beside it."""
+    """A click anywhere in the largest error; one in `SLOPPY_MISS` lands up to `BESIDE` voxels beside it.
+
+    It then says what the error asks for of a voxel that is right; where the error leaves no such voxel, it hits.
+    """
     errors = [(largest_component(truth & ~mask), True), (largest_component(mask & ~truth), False)]
     error, positive = max(errors, key=lambda e: int(e[0].sum()))
     inside = np.argwhere(error)
@@ -66,7 +69,10 @@ def sloppy_click(truth: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
         return None
     place = inside[rng.integers(len(inside))]
     if rng.integers(SLOPPY_MISS) == 0:
-        place = np.clip(place + rng.integers(-3, 4, size=3), 0, np.array(truth.shape) - 1)
+        region = Region.of_mask(error).grow(BESIDE, (1, 1, 1)).clip(error.shape)
+        near = ndimage.binary_dilation(error[region.slices], iterations=BESIDE)
+        beside = np.argwhere(near & (truth[region.slices] == mask[region.slices])) + region.start
+        place = beside[rng.integers(len(beside))] if len(beside) else place
     return Click(place[::-1].astype(float), positive)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,20 @@ MIN_VOXELS = 100
 MIN_SHARE = 0.9
 #: Components of many-lesion labels count from this many voxels.
 MIN_COMPONENT = 30
-#: What each entry of a manifest says.
-KEYS = ("case", "value", "name", "stratum", "nsd_mm", "split", "truth", "single", "per_component")
+_TEXT = ("a text", lambda found: isinstance(found, str))
+_FLAG = ("true or false", lambda found: isinstance(found, bool))
+#: What each entry of a manifest says: in words, and whether something is that.
+KEYS = {
+    "case": _TEXT,
+    "value": ("a whole number", lambda found: type(found) is int),
+    "name": _TEXT,
+    "stratum": _TEXT,
+    "nsd_mm": ("a length above 0", lambda found: type(found) in (int, float) and 0 < found < inf),
+    "split": _TEXT,
+    "truth": _TEXT,
+    "single": _FLAG,
+    "per_component": _FLAG,
+}
 
 
 @dataclass(frozen=True)
@@ -92,15 +105,17 @@ def find_structures(cases: str | Path) -> list[Structure]:
     Raises
     ------
     ImageError
-        When there is no case, or a manifest or ``meta.json`` is damaged, or names what the label does not hold.
+        When there is no case, or a manifest or ``meta.json`` is damaged, or names what the label does not hold, or a
+        manifest in the folder names a case that is not there.
     """
     cases = Path(cases)
     if not cases.exists():
         raise FileNotFoundError(f"There is no folder {cases}; name one with cases in it.")
-    folders = [cases] if _is_case(cases) else sorted(p for p in cases.iterdir() if _is_case(p))
+    place = cases.resolve() if ".." in cases.parts else cases.absolute()  # a link keeps its own name and neighbours
+    folders = [place] if _is_case(place) else sorted(p for p in place.iterdir() if _is_case(p))
     if not folders:
         raise ImageError(f"{cases} holds no cases: folders with image.nii.gz and label.nii.gz.")
-    manifest = _manifest(cases)
+    manifest = _manifest(place, folders)
     found = []
     for folder in folders:
         entries = [entry for entry in manifest if entry["case"] == folder.name]
@@ -112,14 +127,26 @@ def _is_case(folder: Path) -> bool:
     return (folder / "image.nii.gz").is_file() and (folder / "label.nii.gz").is_file()
 
 
-def _manifest(cases: Path) -> list[dict]:
+def _manifest(cases: Path, folders: list[Path]) -> list[dict]:
     for place in (cases, cases.parent, cases.parent.parent):
         path = place / "manifest.json"
         if path.is_file() and _names_cases(entries := _read_json(path)):
             for number, entry in enumerate(entries, 1):
                 _check_entry(path, number, entry)
+            if place == cases and folders != [cases]:
+                _check_present(path, entries, folders)
             return entries
     return []
+
+
+def _check_present(path: Path, entries: list[dict], folders: list[Path]) -> None:
+    present = {folder.name for folder in folders}
+    for entry in entries:
+        if entry["case"] not in present:
+            raise ImageError(
+                f"{path} names the case {entry['case']!r}, but beside it is no such folder with image.nii.gz and "
+                "label.nii.gz; add it, or leave it out of the manifest."
+            )
 
 
 def _read_json(path: Path):
@@ -137,6 +164,9 @@ def _check_entry(path: Path, number: int, entry) -> None:
     missing = [key for key in KEYS if not isinstance(entry, dict) or key not in entry]
     if missing:
         raise ImageError(f"Entry {number} of {path} lacks {missing[0]!r}; give each entry {', '.join(KEYS)}.")
+    for key, (what, fits) in KEYS.items():
+        if not fits(entry[key]):
+            raise ImageError(f"Entry {number} of {path} has {json.dumps(entry[key])} for {key!r}; give {what}.")
 
 
 def _from_manifest(folder: Path, entries: list[dict]) -> list[Structure]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from aiassist.engine import AnnotateRequest, LocalBackend
 from aiassist.evaluation.annotator import (
+    BESIDE,
     Click,
     jitter,
     oracle_click,
@@ -54,7 +55,7 @@ class Trail:
 
 @dataclass
 class Result:
-    """What one model did on one structure; lists are over draws."""
+    """What one model did on one structure, `value` in the label of its case; lists are over draws."""
 
     case: str
     name: str
@@ -70,6 +71,7 @@ class Result:
     starts: dict[str, list[float]] = field(default_factory=dict)
     milliseconds: list[float] = field(default_factory=list)
     pass_milliseconds: list[float] = field(default_factory=list)
+    value: int = 0
 
     @property
     def title(self) -> str:
@@ -100,6 +102,7 @@ class Bench:
             structure.truth,
             int(self.truth.sum()),
             model,
+            value=structure.value,
         )
 
     def run(self) -> Result:
@@ -140,7 +143,7 @@ class Bench:
         return trail
 
     def _next_click(self, mask: MaskPatch, oracle: bool, rng: np.random.Generator) -> Click | None:
-        region = self.truth_region.union(mask.region)
+        region = self.truth_region.union(mask.region).grow(BESIDE, (1, 1, 1)).clip(self.truth.shape)
         truth, found = self.truth[region.slices], mask.within(region)
         if oracle:
             click = oracle_click(truth, found, self.volume.geometry.spacing_kji)

@@ -133,7 +133,7 @@ def write_pictures(folder: Path, results: list[Result], structures, plan: Plan, 
     from aiassist.evaluation.pictures import picture_of_structure
 
     folder.mkdir(parents=True, exist_ok=True)
-    by_title = {s.title: s for s in structures}
+    measured = {(s.case, s.value, s.component): s for s in structures}
     written = []
     for model in plan.models:
         ranked = sorted((r for r in results if r.model == model), key=lambda r: r.mean_dice())
@@ -141,6 +141,6 @@ def write_pictures(folder: Path, results: list[Result], structures, plan: Plan, 
         chosen |= {f"best-{n + 1}": r for n, r in enumerate(reversed(ranked[-count:]))}
         for place, result in chosen.items():
             path = folder / f"{model}-{place}.png"
-            picture_of_structure(path, by_title[result.title], model, plan)
+            picture_of_structure(path, measured[result.case, result.value, result.component], model, plan)
             written.append(path)
     return written

@@ -39,7 +39,7 @@ def evaluate(
     structures : list of Structure
     plan : Plan
     workers : int, optional
-        Processes; one per core when absent. One means this process.
+        Processes, each with one thread; one per core when absent. One means this process.
     progress : callable
         Called with the number done, the total, and the title of the structure just done.
 
@@ -50,11 +50,7 @@ def evaluate(
     """
     workers = _count(workers, len(structures))
     if workers == 1:
-        _start_worker(threads=None)
-        found = {}
-        for number, structure in enumerate(structures):
-            found[number] = _measure(structure, plan)
-            progress(number + 1, len(structures), structure.title)
+        found = _in_this_process(structures, plan, progress)
     else:
         found = _in_parallel(structures, plan, workers, progress)
     return [result for number in sorted(found) for result in found[number]]
@@ -66,10 +62,23 @@ def _count(workers: int | None, structures: int) -> int:
     return min(workers, MOST_ON_WINDOWS) if sys.platform == "win32" else workers
 
 
+def _in_this_process(structures, plan, progress) -> dict[int, list[Result]]:
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    _start_worker()
+    found = {}
+    try:
+        for number, structure in enumerate(structures):
+            found[number] = _measure(structure, plan)
+            progress(number + 1, len(structures), structure.title)
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    return found
+
+
 def _in_parallel(structures, plan, workers, progress) -> dict[int, list[Result]]:
     context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     found = {}
-    with ProcessPoolExecutor(workers, context, _start_worker, (1,)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
         try:
             with _ctrl_c_held():
                 tasks = {pool.submit(_measure, s, plan): n for n, s in enumerate(structures)}
@@ -108,13 +117,13 @@ def _ctrl_c_held() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _start_worker(threads: int | None) -> None:
+def _start_worker() -> None:
+    """Measure in this process, with one thread, so that times are the same however many processes there are."""
     global _backend
     if multiprocessing.parent_process() is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Windows it is heard until here
-    if threads is not None:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    _backend = LocalBackend(comparable(threads or 0), threaded=False)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    _backend = LocalBackend(comparable(threads=1), threaded=False)
 
 
 def _measure(structure: Structure, plan: Plan) -> list[Result]:
