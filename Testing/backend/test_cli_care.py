@@ -1,6 +1,8 @@
 """The command line takes care of people's files, says what it changed, and stops when told to."""
 
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from dicom_series import write_series
 
 from aiassist import cli
-from aiassist.imaging import read_labelmap, read_volume
+from aiassist.commands.shared import check_no_input
+from aiassist.imaging import Geometry, Volume, read_labelmap, read_volume, write_volume
 
 SAMPLE = Path(__file__).parents[2] / "Resources" / "SampleData" / "ts_ct_torso"
 IMAGE, LABEL = str(SAMPLE / "image.nii.gz"), str(SAMPLE / "label.nii.gz")
@@ -42,9 +46,40 @@ def test_an_input_is_never_overwritten(tmp_path, capsys):
     assert image.read_bytes() == before
 
 
-def test_a_segmentation_ending_is_not_written_as_a_plain_mask(tmp_path, capsys):
+def test_a_file_in_a_folder_that_is_an_input_is_never_overwritten(tmp_path, capsys):
+    write_series(tmp_path / "series", np.zeros((2, 4, 5), np.int16), np.eye(4))
+    case = tmp_path / "cases" / "one"
+    shutil.copytree(SAMPLE, case)
+    slice_, label = tmp_path / "series" / "slice000.dcm", case / "label.nii.gz"
+    before = slice_.read_bytes(), label.read_bytes()
+    folder = str(tmp_path / "series")
+    for command in (
+        ["segment", folder, "-o", str(slice_), "--model", "lungs-ct"],
+        ["annotate", folder, "-o", f"{folder}/../series/old.nrrd", "--positive", "1,1,1"],
+        ["evaluate", str(tmp_path / "cases"), "--json", str(label)],
+    ):
+        (tmp_path / "series" / "old.nrrd").write_bytes(b"kept")
+        assert cli.main(command) == 2
+        error = capsys.readouterr().err
+        assert "would be lost" in error and error.count("\n") == 1
+    assert (slice_.read_bytes(), label.read_bytes()) == before
+
+
+def test_a_new_file_may_be_written_beside_an_input_and_into_a_folder_of_inputs(tmp_path):
+    for name in ("series", "beside"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "beside" / "old.nrrd").touch()
+    check_no_input(tmp_path / "series" / "new.nrrd", str(tmp_path / "series"))
+    check_no_input(tmp_path / "series" / ".." / "beside" / "old.nrrd", str(tmp_path / "series"))
+
+
+SNAP = ["contour", "snap", IMAGE, LABEL, "--value", "1", "--from", "1,1,90", "--to", "2,2,90"]
+
+
+@pytest.mark.parametrize("command", [["annotate", IMAGE, "--from-label", LABEL, "--value", "4"], SNAP])
+def test_a_segmentation_ending_is_not_written_as_a_plain_mask(tmp_path, capsys, command):
     out = tmp_path / "mask.seg.nrrd"
-    assert cli.main(["annotate", IMAGE, "-o", str(out), "--from-label", LABEL, "--value", "4"]) == 2
+    assert cli.main([*command, "-o", str(out)]) == 2
     assert "truth export" in capsys.readouterr().err and not out.exists()
 
 
@@ -69,6 +104,27 @@ def test_a_correction_says_what_it_changed(tmp_path, capsys):
 def test_what_is_said_of_labels_is_refused_without_labels(tmp_path, capsys, extra):
     assert cli.main(["truth", "add", "--studies", str(tmp_path / "s"), IMAGE, *extra]) == 2
     assert f"{extra[0]} says something of labels" in capsys.readouterr().err
+
+
+def test_a_mask_is_not_written_as_a_picture_that_loses_where_it_lies(tmp_path, capsys):
+    geometry = Geometry.from_spacing((1, 20, 30), (0.5, 0.5, 3.0), (7, 8, 9))
+    write_volume(tmp_path / "slice.nrrd", Volume(np.eye(20, 30, dtype=np.uint8)[np.newaxis], geometry))
+    command = ["annotate", str(tmp_path / "slice.nrrd"), "--positive", "9,9,0", "--model", "ellipsoid"]
+    assert cli.main([*command, "-o", str(tmp_path / "mask.png")]) == 2
+    assert "mask.png is a picture" in capsys.readouterr().err and not (tmp_path / "mask.png").exists()
+
+
+def test_what_a_terminal_cannot_show_is_printed_as_escapes(tmp_path, monkeypatch):
+    add = ["truth", "add", "--studies", str(tmp_path / "s"), IMAGE, "--study-name", "M\u00fcnster"]
+    for command, said in ((add, b"M\\xfcnster: kept"), (["models", "info", "M\u00fcnster"], b"'M\\xfcnster'")):
+        streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
+        for name, stream in streams.items():
+            monkeypatch.setattr(sys, name, stream)
+        cli.main(command)
+        monkeypatch.undo()
+        for stream in streams.values():
+            stream.flush()
+        assert said in streams["stdout"].buffer.getvalue() + streams["stderr"].buffer.getvalue()
 
 
 def test_evaluate_takes_no_seed_below_zero(tmp_path, capsys):

@@ -280,6 +280,17 @@ def test_dicom_seg_says_what_the_segments_are_and_how_they_were_made(series, tmp
     assert odd.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Tissue"
 
 
+def test_dicom_seg_tells_findings_from_anatomy(series, tmp_path):
+    for structure in ("kidney_right", "lesion", "unheard of"):
+        add_label(tmp_path, structure, KIDNEY)
+    categories = [s.SegmentedPropertyCategoryCodeSequence[0] for s in export_seg(tmp_path).SegmentSequence]
+    assert [(c.CodeValue, c.CodeMeaning) for c in categories] == [
+        ("123037004", "Anatomical Structure"),
+        ("49755003", "Morphologically Altered Structure"),
+        ("85756007", "Tissue"),
+    ]
+
+
 def test_dicom_seg_keeps_overlapping_segments_whole(series, tmp_path):
     assert (KIDNEY & LESION).any()
     add_label(tmp_path, "kidney_right", KIDNEY)

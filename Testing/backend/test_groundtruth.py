@@ -151,6 +151,15 @@ def test_a_label_without_an_author_is_refused(store, study, author):
     assert store.history(study) == []
 
 
+@pytest.mark.parametrize("said", [{"author": "a\udcff"}, {"author": "ann", "comment": "\ud800"}])
+def test_what_is_no_text_is_refused_and_leaves_nothing(store, study, said):
+    with pytest.raises(StoreError, match="holds characters that are no text"):
+        store.add(study, "spleen", random_patch(1), **said)
+    with pytest.raises(StoreError, match=r"study name '.*' holds characters that are no text"):
+        store.add_study(random_volume(1), "b\udcff")
+    assert store.history(study) == [] and len(store.studies()) == 1
+
+
 def test_a_mask_that_reaches_beyond_the_study_is_refused_and_leaves_nothing(store, study):
     with pytest.raises(ValueError, match="reaches beyond"):
         store.add(study, "spleen", random_patch(1, (10, 12, 14)), author="ann")

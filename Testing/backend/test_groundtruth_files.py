@@ -23,10 +23,10 @@ from groundtruth_helpers import (
 )
 from sqlalchemy.exc import OperationalError
 
-from aiassist.errors import AIAssistError, BusyError, RoomError, StoreError
+from aiassist.errors import AIAssistError, BusyError, ImageError, RoomError, StoreError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.groundtruth.store import INDEX, STALE
-from aiassist.imaging import Geometry, MaskPatch, read_volume
+from aiassist.imaging import Geometry, MaskPatch, read_volume, write_volume
 
 # The files
 
@@ -282,6 +282,55 @@ def test_stale_unfinished_files_are_swept_and_fresh_ones_are_not(store, study):
     with GroundTruthStore(store.folder) as again:
         assert check_whole(again) == 1
     assert [p.exists() for p in (stale, fresh, precious)] == [False, True, True]
+
+
+def test_what_cannot_be_swept_locks_nobody_out(store, study):
+    home = store.add(study, "spleen", random_patch(1), author="ann").path.parent
+    folder = home / ".unfinished-3-z.seg.nrrd"  # as is a file of somebody else's, it is not removed by unlinking
+    folder.mkdir()
+    os.utime(folder, (time.time() - STALE - 60,) * 2)
+    with GroundTruthStore(store.folder) as again:
+        assert check_whole(again) == 1
+
+
+def remove(image):
+    image.unlink()
+
+
+def remove_folder(image):
+    image.rename(image.parent.parent / "elsewhere")
+    image.parent.rmdir()
+
+
+def cut(image):
+    image.write_bytes(image.read_bytes()[:-100])
+
+
+def empty(image):
+    image.write_bytes(b"")
+
+
+def swap(image):
+    write_volume(image, random_volume(7))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check"), [(remove, False), (remove_folder, False), (empty, False), (cut, True), (swap, True)]
+)
+def test_an_image_that_was_lost_is_kept_anew_when_it_is_added_again(store, study, spoil, check):
+    spoil(store.folder / "studies" / study / "image.nrrd")
+    assert store.add_study(random_volume(), "torso", check).id == study
+    assert store.volume(study).study_id == study
+    assert store.add(study, "spleen", random_patch(1), author="ann").number == 1
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"NRRD0004\n", b"NRRD0004\ntype: short\nsizes: 3 x\n\n", b"NRRD0004\nsizes: 3 4\n\n"]
+)
+def test_the_grid_of_a_damaged_image_is_an_error_that_names_it(store, study, header):
+    (store.folder / "studies" / study / "image.nrrd").write_bytes(header)
+    with pytest.raises(ImageError, match=r"image\.nrrd"):
+        store.geometry(study)
 
 
 def test_a_store_opens_while_another_process_finishes_its_files(store, tmp_path):

@@ -10,7 +10,7 @@ from pydicom.sr._concepts_dict import concepts
 
 from aiassist.errors import AIAssistError
 from aiassist.imaging import Code, Label, describe_structure
-from aiassist.imaging.labels import LEFT, RIGHT
+from aiassist.imaging.labels import ALTERED, ANATOMY, LEFT, RIGHT, TISSUE, category_of, terminology_entry
 
 STRUCTURES = json.loads(files("aiassist.imaging").joinpath("terminology.json").read_text(encoding="utf8"))["structures"]
 #: SNOMED CT of the DICOM standard: code to its meanings.
@@ -28,6 +28,21 @@ def test_code_and_meaning_are_those_of_the_dicom_standard(entry):
 @pytest.mark.parametrize("side", [LEFT, RIGHT])
 def test_sides_are_those_of_the_dicom_standard(side):
     assert side.meaning.casefold() in SNOMED[side.value]
+
+
+@pytest.mark.parametrize(
+    ("name", "category"),
+    [
+        *((name, ALTERED) for name in ("Tumour", "cyst", "mass", "lung nodule", "lesion_2", "metastasis")),
+        *((name, ANATOMY) for name in ("spleen", "kidney_right", "lymph node")),
+        ("another cloud", TISSUE),
+    ],
+)
+def test_findings_are_altered_structures_and_the_rest_anatomy(name, category):
+    assert category.value in SNOMED
+    label = describe_structure(name)
+    assert category_of(label.code) == category
+    assert terminology_entry(label).split("~")[1] == f"SCT^{category.value}^{category.meaning}"
 
 
 def test_no_name_stands_twice_and_colours_are_bytes():

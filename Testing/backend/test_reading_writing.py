@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_series import write_series
 from hypothesis import HealthCheck, given, settings
+from pydicom.uid import EnhancedCTImageStorage, SegmentationStorage
 from strategies import NAMED_AFFINES, SHEARED, geometries
 from volume_helpers import FORMATS, SHAPE, named_volume, voxels_of
 
@@ -243,6 +244,31 @@ def test_a_picture_that_cannot_hold_the_volume_is_refused(tmp_path, ending, dtyp
     assert not list(tmp_path.iterdir())
 
 
+PLANE = voxels_of("uint8", (1, 6, 7))
+PLACED = {
+    "thick": Geometry.from_spacing(PLANE.shape, (0.5, 0.5, 3.0)),
+    "elsewhere": Geometry.from_spacing(PLANE.shape, (0.5, 0.5, 1.0), (5.0, 0.0, 0.0)),
+    "turned": Geometry.from_spacing(PLANE.shape, direction=np.diag([-1.0, -1.0, 1.0])),
+}
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("grid", PLACED)
+def test_a_picture_that_would_lose_the_grid_is_refused_where_that_matters(tmp_path, ending, grid):
+    with pytest.raises(ImageError, match=f"a{ending} is a picture, which cannot keep where the slice lies"):
+        write_volume(tmp_path / f"a{ending}", Volume(PLANE, PLACED[grid]), keep_grid=True)
+    assert not list(tmp_path.iterdir())
+    write_volume(tmp_path / f"a{ending}", Volume(PLANE, PLACED[grid]))
+    assert np.array_equal(read_volume(tmp_path / f"a{ending}").voxels, PLANE)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".nii.gz", ".mha"])
+def test_a_grid_that_the_file_can_hold_is_kept(tmp_path, ending):
+    geometry = Geometry.from_spacing(PLANE.shape, (0.7, 0.25, 1.0))
+    write_volume(tmp_path / f"a{ending}", Volume(PLANE, geometry), keep_grid=True)
+    assert read_volume(tmp_path / f"a{ending}").geometry.same_grid(geometry)
+
+
 # DICOM
 
 DICOM_NAMES = ["axial", "sagittal", "coronal", "oblique", "anisotropic"]
@@ -370,6 +396,51 @@ def test_a_thickness_that_is_no_number_is_refused(tmp_path, said):
         read_volume(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["one.dcm", "one.DCM", "IM0001", "one.ima"])
+def test_a_single_file_is_read_as_a_folder_that_holds_it(tmp_path, name):
+    write_series(tmp_path, voxels_of("int16", (1, 4, 5)), NAMED_AFFINES["oblique"], 2, -1024)
+    edit(tmp_path, lambda dataset: setattr(dataset, "SliceThickness", "4.5"), number=0)
+    file = next(tmp_path.iterdir()).rename(tmp_path / name)
+    alone, folder = read_volume(file), read_volume(tmp_path)
+    assert alone.study_id == folder.study_id and alone.dicom == folder.dicom
+    assert np.array_equal(alone.geometry.affine, folder.geometry.affine)
+    assert alone.geometry.spacing[2] == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"NumberOfFrames": 3}, "is a multi-frame DICOM file of 3 frames"),
+        ({"SOPClassUID": EnhancedCTImageStorage}, "is a multi-frame DICOM file of 1 frame"),
+        ({"SOPClassUID": SegmentationStorage}, "is a DICOM segmentation"),
+    ],
+)
+def test_a_single_file_that_is_no_slice_is_refused(tmp_path, change, said):
+    write_series(tmp_path, voxels_of("int16", (1, 4, 5)), NAMED_AFFINES["axial"])
+    file = next(tmp_path.iterdir())
+    edit(tmp_path, lambda dataset: dataset.update(change), number=0)
+    with pytest.raises(ImageError, match=rf"{file.name} {said}.*; save it as \.nii\.gz or \.nrrd"):
+        read_volume(file)
+
+
+def test_a_single_file_that_lies_nowhere_in_the_patient_is_a_picture(tmp_path):
+    stored = voxels_of("int16", (1, 4, 5))
+    write_series(tmp_path, stored, NAMED_AFFINES["axial"])
+    without("ImagePositionPatient", number=0)(tmp_path)
+    picture = read_volume(next(tmp_path.iterdir()))
+    assert np.array_equal(picture.voxels, stored) and picture.dicom is None
+
+
+def test_a_damaged_single_file_is_named(tmp_path):
+    write_series(tmp_path, voxels_of("int16", (1, 4, 5)), NAMED_AFFINES["axial"])
+    file = next(tmp_path.iterdir())
+    whole = file.read_bytes()
+    for share in (0.2, 0.5, 0.95):
+        file.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ImageError, match=file.name):
+            read_volume(file)
+
+
 def test_other_files_beside_the_series_do_not_matter(tmp_path):
     write_series(tmp_path, voxels_of("int16"), NAMED_AFFINES["axial"])
     (tmp_path / "README.txt").write_text("Scanner 3")
@@ -386,8 +457,8 @@ def edit(folder, change, number=1):
     dataset.save_as(path)
 
 
-def without(name):
-    return lambda folder: edit(folder, lambda dataset: delattr(dataset, name))
+def without(name, number=1):
+    return lambda folder: edit(folder, lambda dataset: delattr(dataset, name), number)
 
 
 def with_value(name, value):
@@ -407,6 +478,7 @@ SPOILERS = {
         "2 DICOM series",
     ),
     "another size": (with_value("Rows", 2), "size"),
+    "another pixel spacing": (with_value("PixelSpacing", [0.98, 0.99]), "pixel spacing"),
     "another orientation": (with_value("ImageOrientationPatient", [0, 1, 0, 1, 0, 0]), "orientation"),
     "no orientation": (without("ImageOrientationPatient"), "ImageOrientationPatient"),
     "no spacing": (without("PixelSpacing"), "PixelSpacing"),

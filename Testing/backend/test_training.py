@@ -192,6 +192,9 @@ def test_commands_preview_and_train(tmp_path, capsys):
     assert "--widths [8]" in capsys.readouterr().err
     assert cli.main([*train, "--probe-every", "0"]) == 2
     assert "--probe-every is 0" in capsys.readouterr().err
+    for wrong in (["--rate", "-1"], ["--rate", "nan"], ["--rate", "inf"], ["--workers", "-1"], ["--minutes", "nan"]):
+        assert cli.main([*train[:3], *wrong]) == 2
+        assert capsys.readouterr().err.startswith(f"aiassist: {wrong[0]} is {wrong[1]}")
     model = tmp_path / "no weights"
     model.mkdir()
     shutil.copy(resource("Models", "network") / "card.json", model)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from dicom_series import write_series
 from groundtruth_helpers import SHAPE, random_volume
 
 from aiassist.cli import main
@@ -94,7 +95,8 @@ def test_add_saves_only_the_values_that_are_named(add, truth):
 
 def test_the_study_is_named_after_the_image_or_as_asked(add, truth):
     add("one", "--name", "liver")
-    add("one", "--name", "liver", "--study-name", "ignored: the image is known")
+    assert add("one", "--name", "liver", "--study-name", "torso")[0] == 0
+    assert_one_sentence(add("one", "--name", "liver", "--study-name", "thorax"), "'torso' already", "'thorax'")
     assert [s["name"] for s in json.loads(truth("list", "--json")[1])] == ["torso"]
 
 
@@ -157,13 +159,96 @@ def test_export_writes_what_was_added(add, truth, folder):
     add("two", "--names", "1=spleen", "2=liver")
     out = folder / "out.nii.gz"
     status, printed, err = truth("export", "torso", "-o", out)
-    assert (status, printed, err) == (0, f"{out}: liver v1, spleen v1\n", "")
+    assert (status, printed, err) == (0, f"{out}: 1=liver v1, 2=spleen v1\n", "")
     assert (read_labelmap(out, like=random_volume()).voxels == np.array([0, 2, 1], np.uint8)[LABELMAP]).all()
     truth("export", "torso", "-o", out, "--structure", "spleen", "--version", "1")
     assert (read_labelmap(out).voxels == (LABELMAP == 1)).all()
 
 
+def test_a_study_is_named_after_a_link_as_it_is_called(truth, folder):
+    (folder / "patient 7.nii.gz").symlink_to(folder / "torso.nii.gz")
+    assert truth("add", folder / "patient 7.nii.gz")[1].startswith("patient 7: kept (")
+
+
+def test_a_folder_named_by_dots_gives_its_own_name(truth, tmp_path, monkeypatch):
+    write_series(tmp_path / "head", np.zeros((3, 4, 5), np.int16), np.eye(4))
+    monkeypatch.chdir(tmp_path / "head")
+    assert truth("add", ".")[1].startswith("head: kept (")
+
+
+def test_a_model_without_a_version_is_named_alone(add):
+    out = add("one", "--name", "liver", "--author", "ann", "--model", "geodesic")[1]
+    assert out.endswith(" by ann, from geodesic\n")
+
+
+def test_export_gives_the_values_that_are_asked_for(add, truth, folder):
+    add("two", "--names", "1=spleen", "2=liver")
+    for name in ("out.nii.gz", "out.seg.nrrd"):
+        status, printed, _ = truth("export", "torso", "-o", folder / name, "--names", "300=Spleen", "7=liver")
+        assert (status, printed) == (0, f"{folder / name}: 300=spleen v1, 7=liver v1\n")
+        assert (read_labelmap(folder / name).voxels == np.array([0, 300, 7])[LABELMAP]).all()
+    truth("export", "torso", "-o", folder / "out.nrrd", "--names", "5=liver", "--version", "1")
+    assert (read_labelmap(folder / "out.nrrd").voxels == 5 * (LABELMAP == 2)).all()
+
+
+def test_export_takes_a_structure_that_is_named_twice_once(add, truth, folder):
+    add("one", "--name", "liver")
+    out = folder / "out.nrrd"
+    assert (
+        truth("export", "torso", "-o", out, "--structure", "liver", "--structure", "LIVER")[1] == f"{out}: 1=liver v1\n"
+    )
+
+
 # What does not
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--names", "1=liver", "1=spleen"), "'1=spleen' names a value or a structure twice"),
+        (("--names", "0=liver"), "'0=liver'"),
+        (("--names", "65536=liver"), "'65536=liver'"),
+        (("--names", "1=nobody"), "'nobody'"),
+        (("--names", "1=liver", "--structure", "liver"), "--structure and --names 1=liver contradict"),
+        (("--names", "1=liver", "-o", "seg.dcm"), "seg.dcm is a DICOM SEG"),
+    ],
+)
+def test_values_that_cannot_be_given_are_refused(add, truth, folder, options, named):
+    add("two", "--names", "1=spleen", "2=liver")
+    assert_one_sentence(truth("export", "torso", "-o", folder / "out.nrrd", *options), named)
+    assert not (folder / "out.nrrd").exists()
+
+
+def test_the_series_of_another_patient_is_refused_and_nothing_is_saved_of_it(truth, tmp_path):
+    stored = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    for name in ("first", "second"):
+        write_series(tmp_path / name, stored, np.eye(4))
+    write_volume(tmp_path / "label.nrrd", Volume((stored > 30).astype(np.uint8), Geometry(stored.shape, np.eye(4))))
+    label = (tmp_path / "label.nrrd", "--name", "liver")
+    assert truth("add", tmp_path / "first", *label)[0] == 0
+    assert truth("add", tmp_path / "first", *label)[0] == 0
+    assert_one_sentence(truth("add", tmp_path / "second", *label), "DICOM headers of another series")
+    assert_one_sentence(truth("add", tmp_path / "second"), "DICOM headers of another series")
+    assert len(json.loads(truth("history", "first", "--json")[1])) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--author", " "), "needs an author"),
+        (("--author", "a\udcff"), "author 'a\\udcff'"),
+        (("--comment", "\udcff"), "comment '\\udcff'"),
+        (("--study-name", "\udcff"), "study name '\\udcff'"),
+        (("--seconds", "-1"), "--seconds is -1.0"),
+        (("--seconds", "nan"), "--seconds is nan"),
+        (("--seconds", "inf"), "--seconds is inf"),
+        (("--edits", "-1"), "--edits is -1"),
+        (("--edits", str(10**30)), f"--edits is {10**30}"),
+    ],
+)
+def test_what_cannot_be_kept_of_a_label_is_refused_before_anything_is_saved(add, folder, options, named):
+    assert_one_sentence(add("one", "--name", "liver", *options), named)
+    assert not (folder / "studies").exists()
 
 
 @pytest.mark.parametrize("action", ["history", "restore", "export"])
@@ -223,15 +308,19 @@ def test_a_pair_that_names_no_value_is_refused(add, folder, pair):
     assert not (folder / "studies").exists()
 
 
-@pytest.mark.parametrize("pairs", [("1=spleen", "1=liver"), ("1=kidney", "2=kidney"), ("1=kidney", "2= Kidney")])
+@pytest.mark.parametrize(
+    "pairs", [("1=spleen", "1=liver"), ("1=kidney", "2= Kidney"), ("1=Gr\u00f6\u00dfe", "2=gro\u0308\u00dfe")]
+)
 def test_a_value_or_structure_that_is_named_twice_is_refused(add, folder, pairs):
     assert_one_sentence(add("two", "--names", *pairs), repr(pairs[1]), "twice")
     assert not (folder / "studies").exists()
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "  ", "\udcff"])
-def test_a_name_that_is_none_is_refused_in_one_sentence(add, name):
+def test_a_name_that_is_none_is_refused_before_anything_is_saved(add, folder, name):
     assert_one_sentence(add("one", "--name", name))
+    assert_one_sentence(add("two", "--names", "1=spleen", f"2={name}"))
+    assert not (folder / "studies").exists()
 
 
 def test_a_missing_image_is_named(truth, folder):

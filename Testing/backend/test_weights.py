@@ -97,6 +97,26 @@ def test_damaged_missing_and_foreign_weights_are_refused(weights, tmp_path):
         OnnxRunner(broken)
 
 
+def test_an_export_of_damaged_missing_or_foreign_weights_is_refused_and_makes_nothing(weights, tmp_path, capsys):
+    from safetensors.torch import save_file
+
+    run_folder, model = tmp_path / "run", tmp_path / "model"
+    run_folder.mkdir()
+    export = ["synth", "export", str(run_folder), "-o", str(model), "--model-version", "9", "--machine", "a test"]
+    path = run_folder / "weights.safetensors"
+
+    def refused() -> str:
+        assert cli.main(export) == 2 and not model.exists()
+        return capsys.readouterr().err
+
+    assert f"{path} cannot be read" in refused()
+    path.write_bytes(weights.read_bytes()[:500])
+    assert f"{path} cannot be read" in refused()
+    for meta in (None, {"step": "2"}, {"settings": "[]", "step": "2", "hours": "0"}):
+        save_file({"x": torch.zeros(2)}, path, meta)
+        assert f"{path} were not written by aiassist synth train" in refused()
+
+
 def test_a_model_exported_again_without_corrections_has_none(weights, tmp_path):
     made = {"name": "network", "machine": "a test"}
     export_folder(weights, tmp_path, version="1", corrections=weights, **made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 
@@ -15,6 +16,7 @@ _NEGATIVE_POINT = re.compile(r"-[\d.][^,]*,")
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 with one sentence on stderr, or 130 when interrupted."""
+    _print_anything()
     arguments = [f" {a}" if _NEGATIVE_POINT.match(a) else a for a in (sys.argv[1:] if argv is None else argv)]
     try:
         options = _parser().parse_args(arguments)
@@ -30,6 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         print("aiassist: There is not enough memory for this; use a smaller volume.", file=sys.stderr)
     return 2
+
+
+def _print_anything() -> None:
+    """Print what the terminal's character set lacks as escapes, not as a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Parser(argparse.ArgumentParser):

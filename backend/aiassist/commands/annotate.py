@@ -6,7 +6,14 @@ import json
 import time
 from pathlib import Path
 
-from aiassist.commands.shared import add_model, check_no_input, millilitres_a_voxel, point, progress_bar
+from aiassist.commands.shared import (
+    add_model,
+    check_mask_name,
+    check_no_input,
+    millilitres_a_voxel,
+    point,
+    progress_bar,
+)
 from aiassist.errors import PromptError
 
 
@@ -36,9 +43,8 @@ def run(options) -> None:
     from aiassist.engine import AnnotateRequest, LocalBackend
     from aiassist.files import check_writable
     from aiassist.imaging import Volume, read_volume, write_volume
-    from aiassist.imaging.image_files import check_output_name
 
-    output = check_output_name(options.output)
+    output = check_mask_name(options.output)
     _check_options(options, output)
     check_writable(output)
     volume = read_volume(options.image)
@@ -53,7 +59,7 @@ def run(options) -> None:
         milliseconds = 1000 * (time.perf_counter() - began)
     whole = answer.patch.over(prompts.prior)
     mask = whole.to_mask(volume.shape)
-    write_volume(output, Volume(mask, volume.geometry))
+    write_volume(output, Volume(mask, volume.geometry), keep_grid=True)
     millilitres = float(mask.sum()) * millilitres_a_voxel(volume.geometry)
     if options.json:
         print(
@@ -93,10 +99,6 @@ def _changes(prior, mask) -> str:
 def _check_options(options, output: Path) -> None:
     """Refuse what would destroy an input, or be ignored."""
     check_no_input(output, options.image, options.from_label, options.prior)
-    if output.name.lower().endswith(".seg.nrrd"):
-        raise PromptError(
-            f"{output}: annotate writes plain masks; use .nrrd here, or save it and: aiassist truth export."
-        )
     if options.value is not None and not options.from_label:
         raise PromptError(f"--value {options.value} says which value of a label; name the label with --from-label.")
     if options.seed < 0:

@@ -6,7 +6,7 @@ import json
 from math import isfinite
 from pathlib import Path
 
-from aiassist.commands.shared import check_no_input, check_picture, point
+from aiassist.commands.shared import check_mask_name, check_no_input, check_picture, point
 from aiassist.errors import AIAssistError, ContourError
 from aiassist.words import counted
 
@@ -69,9 +69,8 @@ def snap_mask(options) -> None:
     from aiassist.contour import ContourSession
     from aiassist.files import check_writable
     from aiassist.imaging import MaskPatch, Volume, read_labelmap, read_volume, write_volume
-    from aiassist.imaging.image_files import check_output_name
 
-    output = check_output_name(options.output)
+    output = check_mask_name(options.output)
     check_no_input(output, options.image, options.mask)
     check_writable(output)
     if options.picture:
@@ -103,7 +102,7 @@ def snap_mask(options) -> None:
         more = session.propagate(options.propagate, options.radius, options.strength)
         slices += more.slices if more else ()
     patch = session.result()
-    write_volume(output, Volume(patch.over(mask).to_mask(volume.shape), volume.geometry))
+    write_volume(output, Volume(patch.over(mask).to_mask(volume.shape), volume.geometry), keep_grid=True)
     if options.picture:
         draw_change(options.picture, session, before, start, target)
     changed = ", ".join(map(str, sorted(slices))) or "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aiassist.commands.shared import check_no_input, console, progress_bar
+from aiassist.commands.shared import console, progress_bar
 from aiassist.errors import AIAssistError
 
 
@@ -57,7 +57,7 @@ def run(options) -> None:
         pyplot()  # says so now, not after all was measured
         _make_folder(options.pictures)
     if options.json:
-        check_no_input(options.json, options.cases)
+        _check_report(options.json)
         check_writable(options.json)
     structures = [
         s
@@ -82,6 +82,12 @@ def run(options) -> None:
     if options.pictures:
         for path in write_pictures(options.pictures, results, structures, plan):
             console().print(str(path), highlight=False, soft_wrap=True)
+
+
+def _check_report(path: Path) -> None:
+    """Refuse to write over what is no report, as a label of a case."""
+    if path.exists() and (path.suffix != ".json" or path.name in ("manifest.json", "meta.json")):
+        raise AIAssistError(f"{path} is there already, is no report, and would be lost; give --json another name.")
 
 
 def _make_folder(path: Path) -> None:

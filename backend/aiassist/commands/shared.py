@@ -42,11 +42,29 @@ def login() -> str:
         return "unknown"
 
 
-def check_no_input(output: Path, *inputs: str | None) -> None:
-    """Raise `PromptError` when writing `output` would destroy a file that a command reads."""
-    for name in inputs:
-        if name and output.exists() and Path(name).exists() and output.samefile(name):
+def check_no_input(output: Path, *inputs: str | Path | None) -> None:
+    """Raise `PromptError` when writing `output` would destroy a file that a command reads, or may read in a folder."""
+    for path in map(Path, filter(None, inputs)):
+        if not output.exists() or not path.exists():
+            continue
+        if output.samefile(path):
             raise PromptError(f"{output} is an input of this command and would be lost; give it another name.")
+        if path.resolve() in (output.parent.resolve() / output.name).parents:
+            raise PromptError(
+                f"{output} is there already, in the input {path}, and would be lost; give it another name."
+            )
+
+
+def check_mask_name(path: str | Path) -> Path:
+    """The path, when a plain mask can be written to a file of its name; else `AIAssistError`."""
+    from aiassist.imaging.image_files import check_output_name
+
+    path = check_output_name(path)
+    if path.name.lower().endswith(".seg.nrrd"):
+        raise PromptError(
+            f"{path}: this command writes plain masks; use .nrrd here, or save it and: aiassist truth export."
+        )
+    return path
 
 
 def check_picture(path: Path, *inputs: str | None) -> None:

@@ -82,9 +82,7 @@ def train_network(options) -> None:
 
     if "cuda" in (options.device, options.world) and not torch.cuda.is_available():
         raise AIAssistError("There is no CUDA device here; leave out --device and --world to train on the CPU.")
-    for name in ("steps", "batch", "fresh", "cells", "save_every", "probe_every"):
-        if getattr(options, name) < 1:
-            raise AIAssistError(f"--{name.replace('_', '-')} is {getattr(options, name)}; use 1 or more.")
+    _check_numbers(options)
     if options.corrects is not None:
         _ = load_network_folder(options.corrects, threads=1).runner  # says so when there is none
     if len(options.widths) < 2 or any(w < 4 or w % 4 for w in options.widths):
@@ -123,6 +121,18 @@ def train_network(options) -> None:
 
         trainer.run(save_every=options.save_every, on_step=show, max_seconds=60 * options.minutes)
     print(options.folder / "weights.safetensors")
+
+
+def _check_numbers(options) -> None:
+    """Refuse numbers that no run can have."""
+    least = dict.fromkeys(("steps", "batch", "fresh", "cells", "save_every", "probe_every"), 1)
+    for name, lowest in {**least, "workers": 0}.items():
+        if getattr(options, name) < lowest:
+            raise AIAssistError(f"--{name.replace('_', '-')} is {getattr(options, name)}; use {lowest} or more.")
+    if not 0 < options.rate < math.inf:
+        raise AIAssistError(f"--rate is {options.rate}; use a number above 0, as 0.002.")
+    if not options.minutes >= 0:
+        raise AIAssistError(f"--minutes is {options.minutes}; use 0 or more.")
 
 
 def export_model(options) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 from aiassist.commands.shared import add_author
 from aiassist.errors import AIAssistError, StoreError
 
+#: The most seconds or edits that are taken, as by the server.
+MOST = 10**9
+
 
 def add_to(commands) -> None:
     """Add the command to the parser."""
@@ -61,6 +64,13 @@ def add_to(commands) -> None:
     )
     export.add_argument("--structure", action="append", help="only this structure; may be repeated")
     export.add_argument(
+        "--names",
+        metavar="N=STRUCTURE",
+        nargs="+",
+        default=[],
+        help="only these structures, by their values in a labelmap (default: 1, 2, ... in alphabetical order)",
+    )
+    export.add_argument(
         "--version", type=int, metavar="N", help="this version, of a single structure (default: newest)"
     )
 
@@ -87,7 +97,7 @@ def _as_json(version) -> dict:
 
 
 def _line(version) -> str:
-    source = f", from {version.model} {version.model_version}" if version.model else ""
+    source = f", from {version.model} {version.model_version or ''}".rstrip() if version.model else ""
     comment = f": {version.comment}" if version.comment else ""
     made = version.made.strftime("%Y-%m-%d %H:%M")
     return (
@@ -121,15 +131,15 @@ def add_labels(options) -> None:
     from aiassist.groundtruth import State
     from aiassist.imaging import MaskPatch, read_labelmap, read_volume
 
+    _check_said(options)
     volume = read_volume(options.image)
-    study_name = options.study_name or _stem(Path(options.image))
     if options.label is None:
-        _keep(options, volume, study_name)
+        _keep(options, volume)
         return
     labelmap = read_labelmap(options.label, like=volume).voxels
     names = _names(options, labelmap)
     with _open(options, make=True) as store:
-        study = store.add_study(volume, study_name)
+        study = _study(store, options, volume)
         for value, name in names.items():
             version = store.add(
                 study.id,
@@ -146,7 +156,31 @@ def add_labels(options) -> None:
             print(f"{study.name}: {_line(version)}")
 
 
-def _keep(options, volume, study_name: str) -> None:
+def _check_said(options) -> None:
+    """Refuse what cannot be kept, before anything is."""
+    from aiassist.groundtruth.names import check_said, check_text
+
+    check_text({"study name": options.study_name or _stem(Path(options.image))})
+    check_said(options.author, comment=options.comment, model=options.model, model_version=options.model_version)
+    for name in ("seconds", "edits"):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value <= MOST:
+            raise AIAssistError(f"--{name} is {value}; use 0 to {MOST:,}.")
+
+
+def _study(store, options, volume):
+    """The study of an image, made when it is new; refuses another name of it, and headers of another series."""
+    name = options.study_name or _stem(Path(options.image))
+    known = store.study(volume.study_id).name if store.has(volume.study_id) else name
+    if options.study_name and name != known:
+        raise StoreError(f"This image is kept as the study {known!r} already; leave out --study-name {name!r}.")
+    study = store.add_study(volume, name, check=True)
+    if volume.dicom is not None:
+        store.add_series(study.id, volume.dicom)
+    return study
+
+
+def _keep(options, volume) -> None:
     """Keep an image without labels."""
     if options.name or options.names:
         raise AIAssistError(f"There is no labelmap for {options.name or options.names[0]!r}; name it after the image.")
@@ -155,12 +189,12 @@ def _keep(options, volume, study_name: str) -> None:
         if getattr(options, name) != value:
             raise AIAssistError(f"--{name.replace('_', '-')} says something of labels, but none are given.")
     with _open(options, make=True) as store:
-        study = store.add_study(volume, study_name)
+        study = _study(store, options, volume)
     print(f"{study.name}: kept ({study.id[:8]})")
 
 
 def _stem(path: Path) -> str:
-    name = path.resolve().name
+    name = path.name if path.name not in ("", "..") else path.resolve().name
     for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm"):
         if name.lower().endswith(ending):
             return name[: -len(ending)]
@@ -171,29 +205,41 @@ def _names(options, labelmap) -> dict[int, str]:
     """Structure names by value in the labelmap."""
     import numpy as np
 
+    from aiassist.groundtruth.names import key_of
+
     values = [int(v) for v in np.unique(labelmap) if v]
     if not values:
         raise AIAssistError(f"{options.label} is empty: no voxel is labelled.")
     if options.name and options.names:
         raise AIAssistError(f"--name {options.name} and --names {options.names[0]} contradict each other; give one.")
     if options.name:
+        key_of(options.name)  # refuses what is no name
         if len(values) > 1:
             raise AIAssistError(
                 f"{options.label} holds {len(values)} structures; name them with --names {values[0]}=..."
             )
         return {values[0]: options.name}
-    names = {}
-    for pair in options.names:
-        value, _, name = pair.partition("=")
-        if not value.isdecimal() or int(value) not in values or not name.strip():
-            raise AIAssistError(
-                f"{pair!r} does not name a value of {options.label} (it holds {values}); write N=STRUCTURE."
-            )
-        if int(value) in names or name.strip().casefold() in map(str.casefold, names.values()):
-            raise AIAssistError(f"{pair!r} names a value or a structure twice; write each N=STRUCTURE once.")
-        names[int(value)] = name.strip()
+    names = _by_value(options.names)
+    for value, name in names.items():
+        if value not in values:
+            raise AIAssistError(f"'{value}={name}' names no value of {options.label}; it holds {values}.")
     if not names:
         raise AIAssistError(f"Say what {options.label} holds: --name STRUCTURE, or --names {values[0]}=STRUCTURE ...")
+    return names
+
+
+def _by_value(pairs: list[str]) -> dict[int, str]:
+    """Structures by value, of texts ``N=STRUCTURE``."""
+    from aiassist.groundtruth.names import key_of
+
+    names: dict[int, str] = {}
+    for pair in pairs:
+        value, _, name = pair.partition("=")
+        if not value.isdecimal() or len(value) > 5 or not 1 <= int(value) <= 65535 or not name.strip():
+            raise AIAssistError(f"{pair!r} does not name a structure by a value from 1 to 65535; write N=STRUCTURE.")
+        if int(value) in names or key_of(name) in map(key_of, names.values()):
+            raise AIAssistError(f"{pair!r} names a value or a structure twice; write each N=STRUCTURE once.")
+        names[int(value)] = name.strip()
     return names
 
 
@@ -221,12 +267,24 @@ def restore_label(options) -> None:
 def export_labels(options) -> None:
     """Write labels to a file of the format its name says."""
     from aiassist.groundtruth.export import export
+    from aiassist.groundtruth.names import key_of
 
+    has_values = not options.output.name.lower().endswith(".dcm")
+    by_value = _by_value(options.names)
+    if by_value and options.structure:
+        raise AIAssistError(f"--structure and --names {options.names[0]} contradict each other; give one.")
+    if by_value and not has_values:
+        raise AIAssistError(f"--names gives values, but {options.output} is a DICOM SEG; use --structure.")
     with _open(options) as store:
         study = store.study(options.study)
-        names = options.structure or list(store.latest(study.id))
+        names = [*by_value.values()] or options.structure or list(store.latest(study.id))
+        names = list({key_of(name): name for name in names}.values())
         if options.version is not None and len(names) != 1:
             raise StoreError("--version needs a single --structure.")
         versions = [store.version(study.id, name, options.version) for name in names]
-        export(store, study, versions, options.output)
-    print(f"{options.output}: {', '.join(f'{v.structure} v{v.number}' for v in versions)}")
+        values = [*by_value] or range(1, len(versions) + 1)
+        export(store, study, versions, options.output, values)
+    written = [f"{v.structure} v{v.number}" for v in versions]
+    if has_values:
+        written = [f"{value}={one}" for value, one in zip(values, written, strict=True)]
+    print(f"{options.output}: {', '.join(written)}")

@@ -19,7 +19,13 @@ from aiassist.imaging.segmentation_file import write_segmentation
 LABELMAPS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
-def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[LabelVersion], path: Path) -> None:
+def export(
+    store: GroundTruthStore,
+    study: StudyRecord,
+    versions: Sequence[LabelVersion],
+    path: Path,
+    values: Sequence[int] | None = None,
+) -> None:
     """Write labels of a study to one file, whole or not at all.
 
     Parameters
@@ -27,16 +33,18 @@ def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[Label
     store : GroundTruthStore
     study : StudyRecord
     versions : sequence of LabelVersion
-        One per structure. In a labelmap they get the values 1, 2, ... in this order.
+        One per structure.
     path : Path
         ``.seg.nrrd`` (Slicer segmentation), ``.dcm`` (DICOM SEG), or an image format (labelmap).
+    values : sequence of int, optional
+        Of the versions in a labelmap, 1 to 65535; 1, 2, ... in their order when absent. DICOM SEG has none.
 
     Raises
     ------
     NotStoredError
         When there is nothing to export.
     StoreError
-        When structures overlap in a labelmap, or when DICOM SEG
+        When structures overlap in a labelmap or Slicer segmentation, or when DICOM SEG
         is asked for of a study that did not come from DICOM.
     """
     if not versions:
@@ -50,21 +58,21 @@ def export(store: GroundTruthStore, study: StudyRecord, versions: Sequence[Label
         volume = store.image(study.id).with_dicom(store.series(study.id))
         write_dicom_seg(path, volume, [_segment(v, store.mask(v)) for v in versions])
         return
-    geometry = store.geometry(study.id)
-    labelmap = np.zeros(geometry.shape, np.uint8 if len(versions) < 256 else np.uint16)
-    labels: list[Label] = []
-    for value, version in enumerate(versions, start=1):
+    geometry, values = store.geometry(study.id), values or range(1, len(versions) + 1)
+    labelmap = np.zeros(geometry.shape, np.uint8 if max(values) < 256 else np.uint16)
+    labels: dict[int, Label] = {}
+    for value, version in zip(values, versions, strict=True):
         patch = store.mask(version)
         part = labelmap[patch.region.slices]
         if part[patch.mask].any():
-            other = labels[int(part[patch.mask].max()) - 1].name
+            other = labels[int(part[patch.mask].max())].name
             raise StoreError(
                 f"{version.structure!r} overlaps {other!r}, which one labelmap cannot hold; "
                 "export them to a file each, or as DICOM SEG."
             )
         part[patch.mask] = value
-        labels.append(replace(version.label, value=value))
-    write_labelmap(path, labelmap, geometry, labels)
+        labels[value] = replace(version.label, value=value)
+    write_labelmap(path, labelmap, geometry, list(labels.values()))
 
 
 def _segment(version: LabelVersion, mask: MaskPatch):

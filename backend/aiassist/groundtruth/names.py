@@ -1,10 +1,11 @@
-"""Names of structures: which are the same, and the folders that keep them."""
+"""Names of structures: which are the same, and the folders that keep them; and texts that can be kept."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import unicodedata
+from collections.abc import Mapping
 
 from aiassist.errors import StoreError
 
@@ -19,6 +20,20 @@ def key_of(structure: str) -> str:
     if not key:
         raise StoreError("A label needs the name of its structure; give one such as spleen.")
     return key
+
+
+def check_text(said: Mapping[str, str | None]) -> None:
+    """Raise `StoreError` when a text, by what it is, holds halves of characters, which no file can keep."""
+    for what, text in said.items():
+        if any(unicodedata.category(character) == "Cs" for character in text or ""):
+            raise StoreError(f"The {what} {text!r} holds characters that are no text; give another.")
+
+
+def check_said(author: str, **said: str | None) -> None:
+    """Raise `StoreError` when a label has no author, or what is said of it cannot be kept."""
+    if not author.strip():
+        raise StoreError("A label needs an author; say who answers for it.")
+    check_text({"author": author} | {name.replace("_", " "): text for name, text in said.items()})
 
 
 def folder_name(key: str) -> str:

@@ -17,10 +17,10 @@ from sqlalchemy import URL, func, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from aiassist.errors import AIAssistError, BusyError, NotStoredError, RoomError, SeriesError, StoreError
+from aiassist.errors import AIAssistError, BusyError, ImageError, NotStoredError, RoomError, SeriesError, StoreError
 from aiassist.files import UNFINISHED, sync, whole_file
 from aiassist.groundtruth.index import LabelRow, State, StudyRow, open_index
-from aiassist.groundtruth.names import folder_name, key_of
+from aiassist.groundtruth.names import check_said, check_text, folder_name, key_of
 from aiassist.groundtruth.records import LabelVersion, StudyRecord, label_version, study_record, study_to_json
 from aiassist.imaging import (
     DicomSeries,
@@ -93,7 +93,7 @@ class GroundTruthStore:
 
     def _sweep(self) -> None:
         for path in self.folder.rglob(f"{UNFINISHED}*"):
-            with suppress(FileNotFoundError):  # another process may finish its file meanwhile
+            with suppress(OSError):  # another process may finish its file meanwhile; another user's may not be removed
                 if time.time() - path.stat().st_mtime > STALE:
                     path.unlink()
 
@@ -121,21 +121,40 @@ class GroundTruthStore:
 
     # Studies
 
-    def add_study(self, volume: Volume, name: str) -> StudyRecord:
-        """Keep an image; adding it again at most adds DICOM headers, where there were none."""
+    def add_study(self, volume: Volume, name: str, check: bool = False) -> StudyRecord:
+        """Keep an image; adding it again adds at most what is not there, its DICOM headers or a file that was lost.
+
+        With `check` the file that is kept is read whole, and written anew when it is damaged.
+        """
+        check_text({"study name": name})
         study = volume.study_id
         with self._session() as session:
             row = session.get(StudyRow, study)
         if row is None:
-            row = self._write_study(study, volume, name)
-        elif row.dicom is None and volume.dicom is not None:
+            return study_record(self._write_study(study, volume, name))
+        if not self._has_image(volume, check):
+            self._write_image(study, volume)
+        if row.dicom is None and volume.dicom is not None:
             row = self._enter_series(row, volume.dicom)
         return study_record(row)
 
-    def _write_study(self, study: str, volume: Volume, name: str) -> StudyRow:
+    def _has_image(self, volume: Volume, whole: bool) -> bool:
+        """Whether an image is on the disk as it was added, by its header or as a `whole`."""
+        try:
+            if whole:
+                return self.image(volume.study_id).study_id == volume.study_id
+            return self.geometry(volume.study_id).shape == volume.shape
+        except (ImageError, OSError):
+            return False
+
+    def _write_image(self, study: str, volume: Volume) -> Path:
         home = self.folder / "studies" / study
         home.mkdir(parents=True, exist_ok=True)
         write_volume(home / "image.nrrd", volume)
+        return home
+
+    def _write_study(self, study: str, volume: Volume, name: str) -> StudyRow:
+        home = self._write_image(study, volume)
         dicom = self._write_series(home, volume.dicom) if volume.dicom is not None else None
         for folder in (home.parent, self.folder):
             sync(folder)
@@ -307,8 +326,7 @@ class GroundTruthStore:
         LabelVersion
             When this returns, the version is on the disk for good.
         """
-        if not author.strip():
-            raise StoreError("A label needs an author; say who answers for it.")
+        check_said(author, comment=comment, model=model, model_version=model_version)
         row = LabelRow(
             study=study,
             key=key_of(structure),

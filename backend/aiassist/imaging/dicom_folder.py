@@ -12,7 +12,7 @@ from pydicom.errors import InvalidDicomError
 
 from aiassist.errors import ImageError
 from aiassist.imaging.dicom_header import damage_said, header_of, identified, unheard
-from aiassist.imaging.dicom_listing import is_cut_off
+from aiassist.imaging.dicom_listing import is_cut_off, is_enhanced, kind_of
 from aiassist.imaging.dicom_series import ROUNDED, DicomSeries
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
@@ -42,9 +42,38 @@ def read_dicom_folder(folder: Path) -> Volume:
     ------
     ImageError
         When the folder holds no series or several, when a file is damaged or does not say where it
-        lies, or when slices are missing, doubled, unevenly spaced or differ in orientation or size.
+        lies, or when slices are missing, doubled, unevenly spaced or differ in size, pixel spacing or
+        orientation.
     """
-    reading = reading_dicom([path for path in folder.iterdir() if path.is_file()], folder)
+    return _read_now(reading_dicom([path for path in folder.iterdir() if path.is_file()], folder))
+
+
+def read_dicom_file(path: Path) -> Volume | None:
+    """Read a DICOM file of one slice as a folder that holds it; None when it does not say where in the patient it lies.
+
+    Raises
+    ------
+    ImageError
+        When the file holds several slices, or a segmentation; else as `read_dicom_folder`.
+    """
+    try:
+        with unheard(), damage_said(path):
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            kind, frames = kind_of(header), int(header.get("NumberOfFrames") or 1)
+    except InvalidDicomError:
+        return None
+    if "Segmentation" in kind:
+        raise ImageError(f"{path} is a DICOM segmentation, no image; save it as .nii.gz or .nrrd, as by 3D Slicer.")
+    if frames > 1 or is_enhanced(kind):
+        raise ImageError(
+            f"{path} is a multi-frame DICOM file of {counted(frames, 'frame')}; save it as .nii.gz or .nrrd, as by "
+            "3D Slicer."
+        )
+    is_placed = "Rows" in header and "ImagePositionPatient" in header
+    return _read_now(reading_dicom([path], path)) if is_placed else None
+
+
+def _read_now(reading: Generator[float, None, Volume]) -> Volume:
     while True:
         try:
             next(reading)
@@ -125,9 +154,12 @@ def _sort(folder: Path, slices):
     normal = np.cross(orientation[:3], orientation[3:])
     for path, header in slices:
         same = (header.Rows, header.Columns) == (first.Rows, first.Columns)
+        same &= np.allclose(header.PixelSpacing, first.PixelSpacing, rtol=1e-3, atol=0)
         turned = np.abs(np.array(header.ImageOrientationPatient, dtype=float) - orientation).max() > 1e-3
         if not same or turned:
-            raise ImageError(f"{path.name} in {folder} differs from the other slices in size or orientation.")
+            raise ImageError(
+                f"{path.name} in {folder} differs from the other slices in size, pixel spacing or orientation."
+            )
     positions = np.array([[float(x) for x in header.ImagePositionPatient] for _, header in slices])
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]

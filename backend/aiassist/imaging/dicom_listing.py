@@ -72,7 +72,7 @@ def _beginning(path: Path) -> pydicom.Dataset:
         return header
 
 
-def _kind_of(header) -> str:
+def kind_of(header) -> str:
     """The name of what kind of object a file holds, such as "CT Image Storage"; empty when it does not say."""
     said = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""
     return pydicom.uid.UID(said).name
@@ -80,17 +80,18 @@ def _kind_of(header) -> str:
 
 def is_cut_off(header) -> bool:
     """Whether a header ends before the size of the image that its file should hold."""
-    kind = _kind_of(header)
+    kind = kind_of(header)
     return "Rows" not in header and (not kind or kind.endswith("Image Storage"))
 
 
 def _is_placed(header) -> bool:
-    kind = _kind_of(header)
+    kind = kind_of(header)
     is_slice = "Rows" in header and "ImagePositionPatient" in header and "Segmentation" not in kind
-    return is_slice or _is_enhanced(kind)
+    return is_slice or is_enhanced(kind)
 
 
-def _is_enhanced(kind: str) -> bool:
+def is_enhanced(kind: str) -> bool:
+    """Whether files of a kind hold several slices."""
     return kind.startswith("Enhanced ") and kind.endswith("Image Storage")
 
 
@@ -104,4 +105,4 @@ def _listed(slices, damaged: list[Path]) -> ListedSeries:
     header = slices[0][1]
     said = (str(header.get(name) or "").strip() for name in ("SeriesNumber", "SeriesDescription"))
     files = tuple(sorted([*(path for path, _ in slices), *damaged]))
-    return ListedSeries(" ".join(part for part in said if part), files, _is_enhanced(_kind_of(header)))
+    return ListedSeries(" ".join(part for part in said if part), files, is_enhanced(kind_of(header)))

@@ -18,22 +18,18 @@ import aiassist
 from aiassist.errors import MissingExtraError, StoreError
 from aiassist.files import whole_file
 from aiassist.imaging.dicom_header import unheard
-from aiassist.imaging.labels import Code, Label
+from aiassist.imaging.labels import TISSUE, Code, Label, category_of
 from aiassist.imaging.patch import MaskPatch
 from aiassist.imaging.volume import Volume
 
 log = logging.getLogger(__name__)
-
-_TISSUE = DicomCode("85756007", "SCT", "Tissue")
-_ANATOMY = DicomCode("123037004", "SCT", "Anatomical Structure")
 
 
 @dataclass(frozen=True)
 class Segment:
     """One structure of a DICOM SEG file.
 
-    ``category`` is that of the label's code, an anatomical structure when absent; ``region`` is where in the body it
-    lies.
+    ``category`` is that of the label's code, see `category_of` when absent; ``region`` is where in the body it lies.
     ``tracking`` names this very segment among all that were ever made of the structure. ``origin`` says whether a
     person drew it, a person and a model made it together, or a model alone.
     """
@@ -173,12 +169,11 @@ def _description(number: int, segment: Segment):
             version=segment.model_version or "unknown",
             family=DicomCode("123110", "DCM", "Artificial Intelligence"),
         )
-    category = _code(segment.category) if segment.category else _ANATOMY if label.code else _TISSUE
     description = SegmentDescription(
         segment_number=number,
         segment_label=_text(label.name),
-        segmented_property_category=category,
-        segmented_property_type=_code(label.code) if label.code else _TISSUE,
+        segmented_property_category=_code(segment.category or category_of(label.code)),
+        segmented_property_type=_code(label.code or TISSUE),
         tracking_uid=generate_uid(),
         tracking_id=_text(segment.tracking),
         anatomic_regions=[_code(segment.region)] if segment.region else None,

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from aiassist.errors import ImageError
 from aiassist.files import whole_file
 from aiassist.imaging import nrrd_files
+from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
 from aiassist.imaging.volume import Volume
 
@@ -80,12 +81,24 @@ def read_volume(path: str | Path) -> Volume:
         return read_nifti(path)
     if path.name.lower().endswith(nrrd_files.SUFFIXES):
         return nrrd_files.read_nrrd(path)
+    if _is_dicom(path):
+        from aiassist.imaging.dicom_folder import read_dicom_file
+
+        return read_dicom_file(path) or _read_itk(path)
     return _read_itk(path)
 
 
 def is_nifti(path: Path) -> bool:
     """Whether the name says NIfTI (or Analyze)."""
     return path.name.lower().endswith(NIFTI)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether the name says DICOM, or says nothing and the file begins as DICOM does."""
+    if path.suffix.lower() in _READERS:
+        return path.suffix.lower() == ".dcm"
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _read_itk(path: Path) -> Volume:
@@ -146,8 +159,11 @@ def check_output_name(path: str | Path) -> Path:
     return path
 
 
-def write_volume(path: str | Path, volume: Volume, compress: bool = True) -> None:
+def write_volume(path: str | Path, volume: Volume, compress: bool = True, keep_grid: bool = False) -> None:
     """Write a volume to a new file, whole or not at all, in the format its name says, compressed where that can be.
+
+    A picture (``.png``, ``.tif``) keeps the size of its pixels, but neither the thickness of the slice nor its place
+    and directions; with `keep_grid`, one that would lose them is refused.
 
     Raises
     ------
@@ -165,10 +181,10 @@ def write_volume(path: str | Path, volume: Volume, compress: bool = True) -> Non
         elif path.name.lower().endswith(".nrrd"):
             nrrd_files.write_nrrd(temporary, volume, compress=compress)
         else:
-            _write_itk(temporary, volume, path, compress)
+            _write_itk(temporary, volume, path, compress, keep_grid)
 
 
-def _write_itk(temporary: Path, volume: Volume, path: Path, compress: bool) -> None:
+def _write_itk(temporary: Path, volume: Volume, path: Path, compress: bool, keep_grid: bool) -> None:
     image = volume.to_sitk()
     if path.suffix.lower() in PICTURES:
         if volume.shape[0] != 1:
@@ -180,11 +196,21 @@ def _write_itk(temporary: Path, volume: Volume, path: Path, compress: bool) -> N
     with _small_ending(temporary) as known:
         try:
             sitk.WriteImage(image, str(known), useCompression=compress)
-            back = _read_itk(known).voxels  # ITK reports success on a full disk
+            back = _read_itk(known)  # ITK reports success on a full disk
         except (RuntimeError, ImageError) as error:
             raise OSError(f"{path} could not be written; is the disk full?") from error
-        if back.tobytes() != volume.stored_voxels.tobytes():
+        if back.voxels.tobytes() != volume.stored_voxels.tobytes():
             raise OSError(f"{path} could not be written; is the disk full?")
+        if keep_grid and not _is_same(back.geometry, volume.geometry):
+            raise ImageError(
+                f"{path} is a picture, which cannot keep where the slice lies, how it is turned and how thick it is; "
+                "use .nii.gz or .nrrd."
+            )
+
+
+def _is_same(one: Geometry, other: Geometry) -> bool:
+    """Whether two grids are the same, and a single slice as thick too."""
+    return one.same_grid(other) and np.allclose(one.affine[:3, 2], other.affine[:3, 2], atol=1e-3)
 
 
 @contextmanager

@@ -12,10 +12,6 @@ from importlib.resources import files
 
 from aiassist.errors import AIAssistError
 
-#: Categories of Slicer's terminology.
-_TISSUE = "SCT^85756007^Tissue"
-_ANATOMY = "SCT^123037004^Anatomical Structure"
-
 
 @dataclass(frozen=True)
 class Code:
@@ -28,6 +24,10 @@ class Code:
 
 RIGHT = Code("24028007", "Right")
 LEFT = Code("7771000", "Left")
+#: Categories of structures, by the names that Slicer gives them, and what one is that has no code.
+ANATOMY = Code("123037004", "Anatomical Structure")
+ALTERED = Code("49755003", "Morphologically Altered Structure")
+TISSUE = Code("85756007", "Tissue")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,20 @@ def _terminology() -> dict[str, dict]:
     return table
 
 
+def category_of(code: Code | None) -> Code:
+    """The category of a structure's code: an anatomical structure unless the table says otherwise."""
+    if code is None:
+        return TISSUE
+    is_altered = code.scheme == "SCT" and code.value in _altered()
+    return ALTERED if is_altered else ANATOMY
+
+
+@cache
+def _altered() -> set[str]:
+    """Codes of the table's morphologically altered structures."""
+    return {entry["code"] for entry in _terminology().values() if entry.get("category") == ALTERED.value}
+
+
 def describe_structure(name: str, value: int = 1) -> Label:
     """The label of a structure by its everyday name: colour, code and side where we know them.
 
@@ -97,9 +111,10 @@ def _colour_of(name: str) -> tuple[int, int, int]:
 def terminology_entry(label: Label) -> str:
     """Slicer's text form of a label's codes; see vtkSlicerTerminologiesModuleLogic."""
     context = "Segmentation category and type - 3D Slicer General Anatomy list"
-    category, kind, side = _TISSUE, _TISSUE, "^^"
-    if label.code is not None:
-        category, kind = _ANATOMY, f"SCT^{label.code.value}^{label.code.meaning}"
-    if label.code is not None and label.side is not None:
-        side = f"SCT^{label.side.value}^{label.side.meaning}"
+    category, kind = _entry(category_of(label.code)), _entry(label.code or TISSUE)
+    side = _entry(label.side) if label.code is not None and label.side is not None else "^^"
     return f"{context}~{category}~{kind}~{side}~~^^~^^"
+
+
+def _entry(code: Code) -> str:
+    return f"{code.scheme}^{code.value}^{code.meaning}"

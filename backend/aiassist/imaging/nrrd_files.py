@@ -6,6 +6,8 @@ import bz2
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nrrd
@@ -44,16 +46,8 @@ _COLOUR_KINDS = ("RGB-color", "RGBA-color", "vector", "3-color", "4-color")
 
 def read_nrrd(path: Path) -> Volume:
     """Read a 2D or 3D NRRD file, attached or detached; see `read_volume`."""
-    try:
+    with _damage_said(path):
         voxels, header = _read(path)
-    except ImageError:
-        raise
-    except (nrrd.NRRDError, ValueError, KeyError, EOFError, OSError, zlib.error, IndexError, StopIteration) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        raise ImageError(
-            f"{path} is not a readable NRRD file: it is damaged, truncated or of another format."
-        ) from error
     voxels, first = _grey(voxels, header)
     if voxels.ndim == 2:
         voxels = voxels[np.newaxis]
@@ -64,6 +58,19 @@ def read_nrrd(path: Path) -> Volume:
         return Volume(voxels, Geometry(voxels.shape, _affine(header, first)))
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _damage_said(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in a damaged file becomes one `ImageError`."""
+    try:
+        yield
+    except (ImageError, FileNotFoundError, PermissionError):
+        raise
+    except (nrrd.NRRDError, ValueError, KeyError, EOFError, OSError, zlib.error, IndexError, StopIteration) as error:
+        raise ImageError(
+            f"{path} is not a readable NRRD file: it is damaged, truncated or of another format."
+        ) from error
 
 
 def _dtype(header) -> np.dtype:
@@ -88,9 +95,13 @@ def _read(path: Path) -> tuple[np.ndarray, dict]:
 
 
 def read_nrrd_geometry(path: Path) -> Geometry:
-    """The grid of a 3D NRRD file of grey values, from its header alone."""
-    header = nrrd.read_header(str(path))
-    return Geometry(tuple(header["sizes"][::-1]), _affine(header))
+    """The grid of a 3D NRRD file of grey values, from its header alone; `ImageError` when that is damaged."""
+    with _damage_said(path):
+        header = nrrd.read_header(str(path))
+        try:
+            return Geometry(tuple(header["sizes"][::-1]), _affine(header))
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
 
 
 def _grey(voxels: np.ndarray, header) -> tuple[np.ndarray, int]:

@@ -10,6 +10,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from aiassist.errors import ModelError
 from aiassist.files import whole_file
 from aiassist.segmenters.onnx_runner import BYTES, HALF, SCALE
 from aiassist.segmenters.torch_runner import load_network
@@ -45,6 +46,11 @@ def export_folder(
         ``weights.safetensors`` of a run on corrections.
     mean_with : Path, optional
         Weights to take the mean with, as a rule those that the run began from (Wortsman et al. 2022, arXiv:2109.01903).
+
+    Raises
+    ------
+    ModelError
+        When weights are missing, damaged, or of something else.
     """
     metrics = _training(weights)
     if corrections is not None:
@@ -71,15 +77,26 @@ def export_folder(
         temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf8")
 
 
-def _training(weights: Path) -> dict[str, float]:
-    """How long weights were trained, and from which seed."""
-    from safetensors import safe_open
+def _meta(weights: Path) -> dict[str, str]:
+    """What training wrote beside weights; `ModelError` when they are damaged."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(weights, "pt") as file:
-        meta = file.metadata()
-    settings = json.loads(meta["settings"])
-    numbers = {"steps": int(meta["step"]), "batch": settings["batch"], "seed": settings["seed"]}
-    return numbers | {"hours": float(meta["hours"])}
+    try:
+        with safe_open(weights, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, FileNotFoundError) as error:
+        raise ModelError(f"The weights {weights} cannot be read; they are missing or damaged.") from error
+
+
+def _training(weights: Path) -> dict[str, float]:
+    """How long weights were trained, and from which seed; `ModelError` when they do not say."""
+    meta = _meta(weights)
+    try:
+        settings = json.loads(meta["settings"])
+        numbers = {"steps": int(meta["step"]), "batch": settings["batch"], "seed": settings["seed"]}
+        return numbers | {"hours": float(meta["hours"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"The weights {weights} were not written by aiassist synth train.") from error
 
 
 def _metrics(summary: dict) -> dict[str, float]:
@@ -99,14 +116,10 @@ def export_onnx(weights: Path, path: Path, eight_bits: bool = False, mean_with: 
     as large and the arithmetic the same on every processor. With `eight_bits` those of convolutions are
     stored as bytes with a scale for each first index, which halves the file once more.
     """
-    from safetensors import safe_open
-
     net, cells = load_network(weights)
     if mean_with is not None:
         other = load_network(mean_with, net.shape)[0].state_dict()
         net.load_state_dict({name: (value + other[name]) / 2 for name, value in net.state_dict().items()})
-    with safe_open(weights, "pt") as file:
-        meta = file.metadata()
     sample = torch.zeros(1, net.shape.inputs, cells, cells, cells)
     with whole_file(path) as temporary:
         torch.onnx.export(
@@ -120,7 +133,7 @@ def export_onnx(weights: Path, path: Path, eight_bits: bool = False, mean_with: 
         )
         model = onnx.load(str(temporary))
         _narrow(model.graph, eight_bits)
-        helper.set_model_props(model, meta)
+        helper.set_model_props(model, _meta(weights))
         onnx.save(model, str(temporary))
 
 
