@@ -187,6 +187,8 @@ def test_automatic_models_give_segments_with_points_to_adjust_them_by(home, pane
 @pytest.mark.parametrize("home", NAMES)
 def test_saving_history_and_bringing_back(home, panel, homes, case):
     homes.use(panel.logic.assistant, home)
+    slicer.util.arrayFromVolume(case.node)[0, 0, 0] = -2500  # a study that nobody saved labels of
+    slicer.util.arrayFromVolumeModified(case.node)
     case.segmentation.GetSegmentation().RemoveSegment(case.liver)
     first, second = case.mask("spleen"), case.mask("spleen") & (np.arange(112) % 2 == 0)[:, None, None]
     segment = add_segment(case, "spleen", first)
