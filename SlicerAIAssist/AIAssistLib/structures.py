@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain, count
 
+import slicer
+
 from aiassist.imaging import Code, Label
 from aiassist.imaging.labels import terminology_entry
 from AIAssistLib.tags import name_key, note_held, tag_of
@@ -16,13 +18,24 @@ def new_segment(segmentation_node, label: Label) -> str:
     The second one of a name is numbered, as in "lesion 2": ground truth keeps one of each name.
     """
     name, segmentation = _free_name(segmentation_node, label.name), segmentation_node.GetSegmentation()
-    # A segment added in another way has a grid of its own, to which Slicer resamples all others when it saves them.
-    wanted = segmentation.GenerateUniqueSegmentID(name)
-    segment_id = segmentation.AddEmptySegment(wanted, name, [c / 255 for c in label.colour])
-    segment = segmentation.GetSegment(segment_id)
+    segment = slicer.vtkSegment()
+    segment.SetName(name)
+    segment.SetColor(*[c / 255 for c in label.colour])
     segment.SetTag(segment.GetTerminologyEntryTagName(), terminology_entry(label))
+    segment_id = segmentation.GenerateUniqueSegmentID(name)
+    segmentation.AddSegment(segment, segment_id)
+    _lay_on_grid(segment, segmentation)
     note_held(segmentation_node, segment_id, "")  # Slicer uses the IDs of deleted segments again
     return segment_id
+
+
+def _lay_on_grid(segment, segmentation) -> None:
+    """Give an empty segment the segmentation's grid; Slicer would resample others to its own when it saves them."""
+    converter = slicer.vtkSegmentationConverter
+    labelmap = segment.GetRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName())
+    grid = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
+    if labelmap is not None and grid and converter.DeserializeImageGeometry(grid, labelmap, False):
+        labelmap.SetExtent(0, -1, 0, -1, 0, -1)
 
 
 def _free_name(segmentation_node, name: str) -> str:
