@@ -31,7 +31,7 @@ class NextSection(Section):
         ui = self.ui
         ui.imagesCombo.addItems([_("of a folder"), _("of the server, or kept on this computer")])
         ui.imagesCombo.connect("currentIndexChanged(int)", self._source_chosen)
-        ui.nextButton.connect("clicked()", lambda: self.next())
+        ui.nextButton.connect("clicked()", self.next)
         ui.firstButton.connect("clicked()", self.first)
         ui.lookButton.connect("clicked()", self.look)
         ui.cancelNextButton.connect("clicked()", self.cancel)

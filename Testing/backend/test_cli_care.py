@@ -17,6 +17,7 @@ from dicom_series import write_series
 
 from aiassist import cli
 from aiassist.commands.shared import check_no_input
+from aiassist.errors import PromptError
 from aiassist.imaging import Geometry, Volume, read_labelmap, read_volume, write_volume
 
 SAMPLE = Path(__file__).parents[2] / "Resources" / "SampleData" / "ts_ct_torso"
@@ -69,8 +70,12 @@ def test_a_new_file_may_be_written_beside_an_input_and_into_a_folder_of_inputs(t
     for name in ("series", "beside"):
         (tmp_path / name).mkdir()
     (tmp_path / "beside" / "old.nrrd").touch()
-    check_no_input(tmp_path / "series" / "new.nrrd", str(tmp_path / "series"))
-    check_no_input(tmp_path / "series" / ".." / "beside" / "old.nrrd", str(tmp_path / "series"))
+    folder = str(tmp_path / "series")
+    check_no_input(tmp_path / "series" / "new.nrrd", folder)
+    check_no_input(tmp_path / "series" / ".." / "beside" / "old.nrrd", folder)
+    (tmp_path / "series" / "new.nrrd").touch()  # the next time it is an input itself
+    with pytest.raises(PromptError, match=r"new\.nrrd is there already"):
+        check_no_input(tmp_path / "series" / "new.nrrd", folder)
 
 
 SNAP = ["contour", "snap", IMAGE, LABEL, "--value", "1", "--from", "1,1,90", "--to", "2,2,90"]

@@ -96,9 +96,11 @@ def module(application, scene, homes):
     homes.use(widget.logic.assistant, "computer")
     shutil.rmtree(widget.logic.settings.folder / "unsaved", ignore_errors=True)  # of the tests before
     widget.panel.recovery.autosave = Autosave(widget.logic.settings.folder / "unsaved")
-    widget.panel.saving._truth._kept.clear()
+    widget.panel.saving.home_changed()  # what others saved is not known to a test
     widget.enter()
     yield widget
+    for talk in widget.logic.assistant._talks:  # its answer, or that there is none, is not said in another test
+        talk.cancel()
     widget.exit()
 
 

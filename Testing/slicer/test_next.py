@@ -310,13 +310,18 @@ def a_cyst(case) -> np.ndarray:
     return mask
 
 
-def test_marks_that_are_not_accepted_are_asked_about_whatever_effect_is_active(
-    panel, server, points, slice_views, case, questions
-):
+def begin_to_mark(panel, case) -> None:
+    """Go on to the image "torso" and choose AI Points on a new segment."""
     go_on(panel, "oblique")
     of_node(panel, go_on(panel, "torso"), case)
     panel.editor.setCurrentSegmentID(add_segment(case, "spleen"))
     panel.points()
+
+
+def test_marks_that_are_not_accepted_are_asked_about_whatever_effect_is_active(
+    panel, server, points, slice_views, case, questions
+):
+    begin_to_mark(panel, case)
     click_ends(slice_views, case.ends("spleen"))
     answered(points)
     panel.contour()
@@ -329,10 +334,7 @@ def test_marks_that_are_not_accepted_are_asked_about_whatever_effect_is_active(
 def test_marks_that_were_put_while_the_next_image_travelled_are_asked_about(
     panel, server, points, slice_views, case, questions
 ):
-    go_on(panel, "oblique")
-    of_node(panel, go_on(panel, "torso"), case)
-    panel.editor.setCurrentSegmentID(add_segment(case, "spleen"))
-    panel.points()
+    begin_to_mark(panel, case)
     panel.images._open_row(0)
     assert questions == []
     click_ends(slice_views, case.ends("spleen"))
@@ -363,17 +365,16 @@ def test_a_comment_stays_with_its_image(panel, server, case):
 
 def test_next_waits_for_what_is_under_way(panel, server, case):
     panel.ui.nextButton.click()
-    assert not panel.ui.nextButton.enabled
-    node = arrived(panel, "oblique")
-    of_node(panel, node, case)
+    assert not panel.ui.nextButton.enabled  # the list is asked for
+    of_node(panel, arrived(panel, "oblique"), case)
     add_segment(case, "cyst", a_cyst(case))
     panel.ui.saveButton.click()
+    assert not panel.ui.nextButton.enabled
     wait(lambda: panel.ui.saveButton.enabled)
+    assert panel.ui.nextButton.enabled
     panel.images._open_row(2)
-    add_segment(case, "cyst")
-    panel.ui.saveButton.click()
-    wait(lambda: panel.ui.saveButton.enabled)
-    assert not (panel.images._is_fetching and panel.ui.nextButton.enabled)
+    panel.saving._allow(True)  # as when a save ends meanwhile
+    assert panel.images._is_fetching and not panel.ui.nextButton.enabled
     arrived(panel, "torso")
 
 
