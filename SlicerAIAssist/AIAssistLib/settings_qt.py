@@ -142,15 +142,15 @@ class Settings:
             return Server(url, self.token(url) or None)
         python = slicer_python(slicer.app.slicerHome)
         has_models = where != SLICER
-        command = backend_command(
-            python, self.packages, studies or self.studies, author=self.author, has_models=has_models
-        )
+        studies = studies or self.studies
+        command = backend_command(python, self.packages, studies, author=self.author, has_models=has_models)
         computer = ThisComputer(*command)
         if has_models:
             return computer
+        from aiassist.segmenters.model_store import MODELS
         from AIAssistLib.this_slicer import ThisSlicer, device
 
-        return ThisSlicer(computer, device())
+        return ThisSlicer(computer, device(), studies / MODELS)
 
 
 def _folder_key(folder: Path) -> str:

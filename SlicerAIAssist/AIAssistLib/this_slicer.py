@@ -6,6 +6,7 @@ Python threads starve inside Slicer, so the engine advances one step at a time b
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 from aiassist.client.conversations import Conversations, carry_out
 from aiassist.engine.backend import AnnotateRequest, Annotation, Segmentation, SegmentRequest
@@ -27,6 +28,8 @@ class ThisSlicer:
         The process on this computer; it keeps the ground truth, and is started when that is asked for.
     device : str
         "cpu" or "cuda".
+    models : Path, optional
+        Folder of the models that were trained here.
 
     Attributes
     ----------
@@ -34,7 +37,7 @@ class ThisSlicer:
         What keeps the ground truth.
     """
 
-    def __init__(self, computer: Home, device: str = "cpu"):
+    def __init__(self, computer: Home, device: str = "cpu", models: Path | None = None):
         try:
             import onnxruntime  # noqa: F401
 
@@ -43,7 +46,7 @@ class ThisSlicer:
             raise ModelError(f"This Slicer lacks {error.name}; press Install in the module AI Assist first.") from error
         self.name, self.near = "This Slicer", True
         self.carrier, self.process = computer.carrier, computer.process
-        self.backend = LocalBackend(device=device, threaded=False)
+        self.backend = LocalBackend(device=device, threaded=False, models=models)
         self.conversations = LocalConversations(self.backend, computer.conversations)
         self._computer = computer
 

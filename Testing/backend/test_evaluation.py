@@ -221,7 +221,7 @@ def test_one_process_measures_with_one_thread_as_several_do_and_leaves_threads_a
         return measure(structure, plan, backend)
 
     monkeypatch.setattr(run, "measure", noted)
-    monkeypatch.setattr(run, "comparable", lambda threads=0: seen.append(threads) or comparable(threads))
+    monkeypatch.setattr(run, "comparable", lambda threads, **more: seen.append(threads) or comparable(threads, **more))
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(2)
     try:

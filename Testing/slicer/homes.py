@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from aiassist.segmenters.model_store import MODELS
 from aiassist.server.tokens import add_token
 from AIAssistLib.homes_qt import Server, ThisComputer
 from AIAssistLib.launch import backend_command
@@ -74,7 +75,8 @@ class Homes:
         return backend_command(self._python, self._packages, self.folder / name, **options)
 
     def _slicer(self):
-        return ThisSlicer(ThisComputer(*self._command("slicer", author="Ann", has_models=False)))
+        computer = ThisComputer(*self._command("slicer", author="Ann", has_models=False))
+        return ThisSlicer(computer, models=self.folder / "slicer" / MODELS)
 
     def close(self) -> None:
         """Stop them all."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 import threading
 import time
@@ -14,6 +16,8 @@ import slicer
 
 from aiassist.errors import AccessError, ConnectionLostError
 from aiassist.groundtruth import GroundTruthStore
+from aiassist.resources import resource
+from aiassist.segmenters.model_store import MODELS, ModelStore
 from AIAssistLib.child_qt import are_ending, wait_for_ends
 from AIAssistLib.ground_truth import GroundTruth
 from AIAssistLib.homes_qt import Server, ThisComputer
@@ -22,6 +26,7 @@ from AIAssistLib.network_qt import NetworkCarrier
 from AIAssistLib.process_qt import BackendProcess
 from AIAssistLib.settings_qt import COMPUTER, SERVER, SLICER, Settings
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
+from homes import NAMES
 
 
 @pytest.fixture
@@ -371,3 +376,42 @@ def test_the_console_starts_the_process_itself(own, module, case):
     assert mask_of(case, segment).any()
     assert own.process.running
     assert time.perf_counter() - began < 60
+
+
+@pytest.fixture
+def trained(homes):
+    """Publishes the network that ships as a model that was trained in a home's studies folder."""
+    stores = []
+
+    def publish(home: str) -> ModelStore:
+        models = ModelStore(homes.folder / home / MODELS)
+        with models.new_version("kidneys") as (folder, number):
+            shutil.copytree(resource("Models", "network"), folder, dirs_exist_ok=True)
+            card = json.loads((folder / "card.json").read_text()) | {"name": "kidneys", "version": str(number)}
+            (folder / "card.json").write_text(json.dumps(card))
+        models.publish("kidneys", number, "Ann")
+        stores.append(models)
+        return models
+
+    yield publish
+    for models in stores:
+        shutil.rmtree(models.folder)
+
+
+@pytest.mark.parametrize("home", NAMES)
+def test_a_model_that_was_trained_and_published_there_can_be_chosen(
+    home, panel, points, homes, trained, slice_views, case
+):
+    homes.use(panel.logic.assistant, home)
+    models, ui = trained(home), panel.ui
+    panel.backend.look()
+    wait(lambda: ui.modelCombo.findText("kidneys") >= 0)
+    ui.modelCombo.setCurrentIndex(ui.modelCombo.findText("kidneys"))
+    click_ends(slice_views, case.ends("liver"))
+    answered(points)
+    assert "kidneys 1 on cpu" in panel.logic.assistant.status
+    points.ui.acceptButton.click()
+    assert dice(mask_of(case, case.liver), case.mask("liver")) > 0.85
+    models.rollback("kidneys", "Ann")
+    panel.backend.look()
+    wait(lambda: ui.modelCombo.findText("kidneys") < 0)

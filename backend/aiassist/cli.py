@@ -49,12 +49,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> _Parser:
-    from aiassist.commands import annotate, contour, demo, evaluate, models, segment, serve, synth, tokens, truth
+    from aiassist.commands import annotate, contour, demo, evaluate, models, segment, serve, synth, tokens, train, truth
 
     parser = _Parser(prog="aiassist", description="AI-assisted annotation of medical images.")
     parser.add_argument("--version", action="version", version=f"aiassist {aiassist.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (demo, annotate, segment, contour, evaluate, models, truth, serve, tokens, synth):
+    for command in (demo, annotate, segment, contour, evaluate, models, train, truth, serve, tokens, synth):
         command.add_to(commands)
     return parser
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from aiassist.commands.shared import (
     add_model,
+    add_studies,
     check_mask_name,
     check_no_input,
     millilitres_a_voxel,
+    models_folder,
     point,
     progress_bar,
 )
@@ -23,6 +25,7 @@ def add_to(commands) -> None:
     parser.add_argument("image", help="an image file, or a folder with one DICOM series")
     parser.add_argument("-o", "--output", metavar="MASK", required=True, help="where to write the mask")
     add_model(parser)
+    add_studies(parser)
     source = parser.add_argument_group("where the structure is (indices i,j,k of the image)")
     source.add_argument("--points", metavar="FILE.json", help='prompts as JSON: {"points": [[i,j,k], ...]}')
     source.add_argument("--point", metavar="I,J,K", type=point, nargs="+", action="extend", help="extreme points")
@@ -50,7 +53,7 @@ def run(options) -> None:
     volume = read_volume(options.image)
     prompts = _prompts(options, volume)
     prompts.check(volume.geometry)
-    with LocalBackend(device=options.device) as backend, progress_bar() as bar:
+    with LocalBackend(device=options.device, models=models_folder(options)) as backend, progress_bar() as bar:
         task = bar.add_task("annotating", total=1.0)
         study = backend.open_study(volume)
         request = AnnotateRequest(study, prompts, model=options.model)

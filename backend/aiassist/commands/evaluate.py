@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aiassist.commands.shared import console, progress_bar
+from aiassist.commands.shared import add_studies, console, models_folder, progress_bar
 from aiassist.errors import AIAssistError
 
 
@@ -21,6 +21,7 @@ def add_to(commands) -> None:
         action="append",
         help="which model, or random-walker or grow-from-seeds to compare with; may be repeated",
     )
+    add_studies(parser)
     parser.add_argument("--clicks", metavar="N", type=int, default=5, help="corrective clicks (default: 5)")
     parser.add_argument("--draws", metavar="N", type=int, default=3, help="draws of the points (default: 3)")
     parser.add_argument("--jitter", action="store_true", help="move the points as a hand would")
@@ -48,9 +49,10 @@ def run(options) -> None:
     from aiassist.files import check_writable, whole_file
     from aiassist.segmenters.registry import DEFAULT
 
+    trained = models_folder(options)
     models = tuple(dict.fromkeys(options.model or [DEFAULT]))
     for model in models:
-        comparable().get(model)
+        comparable(trained=trained).get(model)
     _check_counts(options)
     need_surface_distance()
     if options.pictures:
@@ -66,7 +68,15 @@ def run(options) -> None:
     ]
     if not structures:
         raise AIAssistError(f"No structure in {options.cases} fits; leave out --split or --stratum to see all.")
-    plan = Plan(models, options.clicks, options.draws, options.jitter, options.seed, not options.points_only)
+    plan = Plan(
+        models,
+        options.clicks,
+        options.draws,
+        options.jitter,
+        options.seed,
+        not options.points_only,
+        None if trained is None else str(trained),
+    )
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=len(structures))
         results = evaluate(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
+
+from aiassist.commands.shared import add_author, add_studies, models_folder, progress_bar
 
 
 def add_to(commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("models", help="list the models, or show a model's card")
+    parser = commands.add_parser("models", help="list the models, show a model's card, publish a trained one")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="all models, the default first")
     listing.set_defaults(run=list_models)
@@ -16,14 +19,32 @@ def add_to(commands) -> None:
     info.add_argument("model", metavar="M")
     info.set_defaults(run=show_model)
     for action in (listing, info):
+        add_studies(action)
         action.add_argument("--json", action="store_true", help="print JSON")
+    publish = actions.add_parser("publish", help="use a trained version from now on, if it is better than what is used")
+    publish.add_argument("--version", metavar="N", type=int, help="which one (default: the newest)")
+    publish.set_defaults(run=publish_version)
+    rollback = actions.add_parser("rollback", help="take back what was published last")
+    rollback.set_defaults(run=rollback_version)
+    for action in (publish, rollback):
+        action.add_argument("model", metavar="M")
+        action.add_argument("--studies", metavar="DIR", type=Path, required=True, help="the studies folder")
+        add_author(action, "who answers for it")
+
+
+def _store(options):
+    """The trained models of ``--studies``; None without it."""
+    from aiassist.segmenters.model_store import ModelStore
+
+    folder = models_folder(options)
+    return None if folder is None else ModelStore(folder)
 
 
 def list_models(options) -> None:
     """Print a line for each model."""
     from aiassist.engine import LocalBackend
 
-    with LocalBackend(threaded=False) as backend:
+    with LocalBackend(threaded=False, models=models_folder(options)) as backend:
         cards = backend.models()
     if options.json:
         print(json.dumps([asdict(card) for card in cards]))
@@ -32,13 +53,18 @@ def list_models(options) -> None:
     for number, card in enumerate(cards):
         default = " (default)" if number == 0 else ""
         print(f"{card.name:{width}}  {card.kind}, version {card.version}{default}: {card.description}")
+    store = _store(options)
+    for name in store.names() if store is not None else ():
+        published = store.published(name)
+        versions = [f"{n} (published)" if n == published else str(n) for n in store.versions(name)]
+        print(f"{name}: trained versions {', '.join(versions)}")
 
 
 def show_model(options) -> None:
     """Print a model's card."""
     from aiassist.segmenters.registry import bundled
 
-    card = asdict(bundled().get(options.model).card)
+    card = asdict(bundled(models=_store(options)).get(options.model).card)
     if options.json:
         print(json.dumps(card))
         return
@@ -51,3 +77,37 @@ def show_model(options) -> None:
             value = ", ".join(map(str, value)) or "any"
         if value:
             print(f"{name + ':':14}{value}")
+
+
+def publish_version(options) -> None:
+    """Judge, and publish if it is better."""
+    from aiassist.groundtruth import GroundTruthStore
+    from aiassist.groundtruth.names import check_said
+    from aiassist.learning.publish import publish_if_better
+
+    check_said(options.author)
+    models = _store(options)
+    version = options.version if options.version is not None else max(models.versions(options.model), default=0)
+    with GroundTruthStore(options.studies) as store, progress_bar() as bar:
+        task = bar.add_task("judging", total=None)
+        now, before = publish_if_better(
+            store,
+            models,
+            options.model,
+            version,
+            options.author,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(
+        f"{options.model} version {version} is used from now on: mean Dice {now.score:.3f}, before {before.score:.3f}."
+    )
+
+
+def rollback_version(options) -> None:
+    """Take back what was published last."""
+    from aiassist.groundtruth.names import check_said
+
+    check_said(options.author)
+    version = _store(options).rollback(options.model, options.author)
+    used = f"version {version} is used again" if version is not None else "no version of it is offered any more"
+    print(f"{options.model}: {used}.")

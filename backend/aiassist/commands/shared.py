@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
-from aiassist.errors import AIAssistError, PromptError
+from aiassist.errors import AIAssistError, PromptError, StoreError
 from aiassist.files import check_writable
 
 
@@ -29,9 +29,34 @@ def add_model(parser: ArgumentParser, required: bool = False) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (default: cpu)")
 
 
-def add_author(parser: ArgumentParser) -> None:
+def add_studies(parser: ArgumentParser) -> None:
+    """Add ``--studies``, a folder whose trained models are offered, too."""
+    parser.add_argument(
+        "--studies", metavar="DIR", type=Path, help="a studies folder, whose trained models are offered, too"
+    )
+
+
+def models_folder(options) -> Path | None:
+    """Where the trained models of ``--studies`` lie, or None; `StoreError` when the folder is none of studies."""
+    from aiassist.segmenters.model_store import MODELS
+
+    if options.studies is None:
+        return None
+    check_studies(options.studies)
+    return options.studies / MODELS
+
+
+def check_studies(folder: Path) -> None:
+    """Raise `StoreError` unless a folder is one of studies."""
+    from aiassist.groundtruth.store import INDEX
+
+    if not (folder / INDEX).exists():
+        raise StoreError(f"{folder} is not a studies folder; make one with: aiassist truth add.")
+
+
+def add_author(parser: ArgumentParser, text: str = "who answers for the label") -> None:
     """Add ``--author``, by default the name of the login."""
-    parser.add_argument("--author", default=login(), help="who answers for the label (default: %(default)s)")
+    parser.add_argument("--author", default=login(), help=f"{text} (default: %(default)s)")
 
 
 def login() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aiassist.commands.shared import add_author
+from aiassist.commands.shared import add_author, check_studies
 from aiassist.errors import AIAssistError, StoreError
 
 #: The most seconds or edits that are taken, as by the server.
@@ -84,10 +84,9 @@ def _action(actions, name: str, text: str, run):
 
 def _open(options, make: bool = False):
     from aiassist.groundtruth import GroundTruthStore
-    from aiassist.groundtruth.store import INDEX
 
-    if not make and not (options.studies / INDEX).exists():
-        raise StoreError(f"{options.studies} is not a studies folder; make one with: aiassist truth add.")
+    if not make:
+        check_studies(options.studies)
     return GroundTruthStore(options.studies)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from aiassist.errors import DeviceMemoryError, ModelError, PromptError
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import Automatic, ModelCard, Promptable, Segmenter, Step, Work
+from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import DEFAULT, Registry, bundled
 
 
@@ -35,6 +37,8 @@ class LocalBackend:
         Most requests that may wait.
     share : int, optional
         Most of them of one sharer; see `submit`.
+    models : Path, optional
+        Folder of trained models (see `ModelStore`); what is published there is offered, too.
     threaded : bool
         See `Worker`. When False, `annotate` and `segment` still block until their answer is there, and
         jobs of `submit` advance only by `step`.
@@ -49,10 +53,12 @@ class LocalBackend:
         studies: Studies | None = None,
         queue: int | None = None,
         share: int | None = None,
+        models: Path | None = None,
     ):
-        self.registry = registry if registry is not None else bundled(device)
+        store = ModelStore(models) if models is not None else None
+        self.registry = registry if registry is not None else bundled(device, models=store)
         #: Takes over where the device has too little memory.
-        self.fallback = bundled("cpu") if device != "cpu" else None
+        self.fallback = bundled("cpu", models=store) if device != "cpu" else None
         self.default = default
         self.studies = studies if studies is not None else Studies()
         self.worker = Worker(device, threaded, queue, share)

@@ -7,6 +7,8 @@ a blob at each negative click outside. Every click solves the whole anew, as the
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from scipy import ndimage
 
@@ -14,6 +16,7 @@ from aiassist.errors import MissingExtraError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
+from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import Registry, bundled
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks, stroke_points
 from aiassist.segmenters.working_grid import WorkingGrid
@@ -125,9 +128,12 @@ def _vtk_image(array: np.ndarray, spacing: np.ndarray):
     return image
 
 
-def comparable(threads: int = 0) -> Registry:
-    """The bundled segmenters, and what `aiassist evaluate` may compare them with and nothing else offers."""
-    registry = bundled(threads=threads)
+def comparable(threads: int = 0, trained: str | Path | None = None) -> Registry:
+    """The bundled segmenters, and what `aiassist evaluate` may compare them with and nothing else offers.
+
+    With a folder of `trained` models, those that are published there, too.
+    """
+    registry = bundled(threads=threads, models=ModelStore(Path(trained)) if trained is not None else None)
     for name, cells, grow, text in (
         ("random-walker", 32, random_walker, "scikit-image's random walker, from painted seeds."),
         ("grow-from-seeds", 64, grow_from_seeds, "Slicer's grow from seeds, from painted seeds."),

@@ -33,7 +33,10 @@ HURT = 0.02
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: models, clicks, draws of the points, jitter, seed, and other ways to begin."""
+    """What to measure: models, clicks, draws of the points, jitter, seed, and other ways to begin.
+
+    ``trained`` is the folder of trained models, whose published ones may be named, too.
+    """
 
     models: tuple[str, ...]
     clicks: int = 5
@@ -41,6 +44,7 @@ class Plan:
     jitter: bool = False
     seed: int = 0
     other_starts: bool = True
+    trained: str | None = None
 
 
 @dataclass

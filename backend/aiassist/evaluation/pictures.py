@@ -177,7 +177,7 @@ def picture_of_structure(path: Path, structure: Structure, model: str, plan: Pla
     points = extreme_points(truth, rng)
     if plan.jitter:
         points = jitter(points, volume.geometry, rng)
-    with LocalBackend(comparable(), threaded=False) as backend:
+    with LocalBackend(comparable(trained=plan.trained), threaded=False) as backend:
         study = backend.open_study(volume)
         masks = {
             name: backend.annotate(AnnotateRequest(study, Prompts(extreme_points=points), model=name)).patch

@@ -64,7 +64,7 @@ def _count(workers: int | None, structures: int) -> int:
 
 def _in_this_process(structures, plan, progress) -> dict[int, list[Result]]:
     threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    _start_worker()
+    _start_worker(plan.trained)
     found = {}
     try:
         for number, structure in enumerate(structures):
@@ -78,7 +78,7 @@ def _in_this_process(structures, plan, progress) -> dict[int, list[Result]]:
 def _in_parallel(structures, plan, workers, progress) -> dict[int, list[Result]]:
     context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     found = {}
-    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (plan.trained,)) as pool:
         try:
             with _ctrl_c_held():
                 tasks = {pool.submit(_measure, s, plan): n for n, s in enumerate(structures)}
@@ -117,13 +117,13 @@ def _ctrl_c_held() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _start_worker() -> None:
+def _start_worker(trained: str | None) -> None:
     """Measure in this process, with one thread, so that times are the same however many processes there are."""
     global _backend
     if multiprocessing.parent_process() is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Windows it is heard until here
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    _backend = LocalBackend(comparable(threads=1), threaded=False)
+    _backend = LocalBackend(comparable(threads=1, trained=trained), threaded=False)
 
 
 def _measure(structure: Structure, plan: Plan) -> list[Result]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from aiassist.errors import MissingExtraError, ModelError, UnknownModelError
@@ -12,18 +14,33 @@ from aiassist.segmenters.base import ModelCard, Segmenter
 from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.geodesic import Geodesic
 from aiassist.segmenters.lungs import LungsCT
+from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.promptable import PromptableNetwork, Runner
 
+log = logging.getLogger(__name__)
+
 DEFAULT = "network"
+#: Names of the segmenters that ship with this package.
+BUNDLED = (DEFAULT, "geodesic", "ellipsoid", "lungs-ct")
 
 
 class Registry:
-    """Segmenters by name; each is made when first asked for, and kept."""
+    """Segmenters by name; each is made when first asked for, and kept.
 
-    def __init__(self):
+    Parameters
+    ----------
+    models : ModelStore, optional
+        Its published versions are segmenters, too, from when they are published until they are taken back.
+    load : callable, optional
+        Makes the segmenter of a version's folder.
+    """
+
+    def __init__(self, models: ModelStore | None = None, load: Callable[[Path], Segmenter] | None = None):
         self._makers: dict[str, Callable[[], Segmenter]] = {}
         self._made: dict[str, Segmenter] = {}
+        self._models, self._load = models, load
+        self._published: dict[str, Path] = {}
 
     def add(self, name: str, maker: Callable[[], Segmenter]) -> None:
         """Register a segmenter under `name`, replacing an earlier one."""
@@ -32,6 +49,7 @@ class Registry:
 
     def get(self, name: str) -> Segmenter:
         """The segmenter called `name`; `UnknownModelError` when there is none."""
+        self._look()
         if name not in self._makers:
             raise UnknownModelError(f"There is no model {name!r}; the models are {', '.join(self._makers)}.")
         if name not in self._made:
@@ -39,12 +57,32 @@ class Registry:
         return self._made[name]
 
     def cards(self) -> Iterator[ModelCard]:
-        """The cards of all segmenters."""
-        return (self.get(name).card for name in self._makers)
+        """The cards of all segmenters; a published one that is damaged is left out, and the log says so."""
+        self._look()
+        for name in list(self._makers):
+            try:
+                yield self.get(name).card
+            except ModelError as error:
+                if name not in self._published:
+                    raise
+                log.warning("The model %s is left out: %s", name, error)
+
+    def _look(self) -> None:
+        """Take notice of what was published or taken back since."""
+        if self._models is None:
+            return
+        own = self._makers.keys() - self._published.keys()  # nothing takes the place of what ships
+        published = {name: folder for name, folder in self._models.published_folders().items() if name not in own}
+        for name in self._published.keys() - published.keys():
+            self._makers.pop(name), self._made.pop(name, None)
+        for name, folder in published.items():
+            if self._published.get(name) != folder:
+                self.add(name, partial(self._load, folder))
+        self._published = published
 
 
-def bundled(device: str = "cpu", threads: int = 0) -> Registry:
-    """The segmenters that ship with this package.
+def bundled(device: str = "cpu", threads: int = 0, models: ModelStore | None = None) -> Registry:
+    """The segmenters that ship with this package, and those that are published in `models`.
 
     Parameters
     ----------
@@ -52,8 +90,9 @@ def bundled(device: str = "cpu", threads: int = 0) -> Registry:
         "cpu" or "cuda": what the network will run on.
     threads : int
         Threads of the network on the CPU; 0 lets ONNX Runtime choose.
+    models : ModelStore, optional
     """
-    registry = Registry()
+    registry = Registry(models, lambda folder: load_network_folder(folder, device, threads))
     registry.add("network", lambda: load_network_folder(resource("Models", "network"), device, threads))
     registry.add("geodesic", Geodesic)
     registry.add("ellipsoid", Ellipsoid)

@@ -27,6 +27,7 @@ from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines
 from aiassist.protocol.messages import voxels_as_bytes
+from aiassist.segmenters.model_store import MODELS
 from aiassist.server.jobs import Jobs
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.taken import Taken
@@ -74,6 +75,7 @@ class Service:
             studies=self.studies,
             queue=settings.queue,
             share=max(2, settings.queue // SHARE),
+            models=settings.studies / MODELS,
         )
         self.backend.studies = self.studies
         self.jobs = Jobs(self.backend, settings.named)

@@ -41,10 +41,11 @@ def example(seed: int, cells: int, device: torch.device | str = "cpu") -> Exampl
     scanned = None
     while scanned is None:
         scanned = scan(draw)
-    return _present(draw, scanned, cells)
+    return present(draw, scanned, cells)
 
 
-def _present(draw: Draw, scanned: Scan, cells: int) -> Example:
+def present(draw: Draw, scanned: Scan, cells: int) -> Example:
+    """An example made of a scan: prompts for its target as people give them."""
     inside = scanned.truth.nonzero().cpu().numpy()
     points = extreme_points(draw, inside, scanned.truth.shape)
     volume = Volume(scanned.voxels.cpu().numpy(), Geometry.from_spacing(scanned.truth.shape, scanned.spacing[::-1]))

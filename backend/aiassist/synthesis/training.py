@@ -154,6 +154,8 @@ class Trainer:
         Weights to start a new run from, ``.safetensors`` or ``.onnx``; not looked at by a run that goes on.
     corrects : Path, optional
         Folder of the model whose answers are corrected; goes with the setting ``corrections``.
+    examples : Dataset, optional
+        Examples by seed, as `Examples`, of another kind than those of the synthetic world.
 
     Raises
     ------
@@ -170,12 +172,14 @@ class Trainer:
         world: str = "cpu",
         start: Path | None = None,
         corrects: Path | None = None,
+        examples: Dataset | None = None,
     ):
         if settings.corrections != (corrects is not None):
             raise ValueError("A run on corrections, and only such a run, needs the model whose answers it corrects.")
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.folder, self.settings, self.device, self.workers = Path(folder), settings, torch.device(device), workers
-        self.world, self.corrects = world, corrects
+        self.corrects = corrects
+        self._examples = examples if examples is not None else Examples(settings.cells, world, corrects)
         self._writer = _tensorboard(self.folder)
         torch.manual_seed(settings.seed)
         shape = Shape(settings.widths, settings.blocks, settings.fine, settings.inputs)
@@ -275,7 +279,7 @@ class Trainer:
         replay = max(0, first - BUFFER)
         seeds = range(base + replay, base + until * settings.fresh)
         loader = DataLoader(
-            Examples(settings.cells, self.world, self.corrects),
+            self._examples,
             sampler=seeds,
             batch_size=None,
             num_workers=self.workers,

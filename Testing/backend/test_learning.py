@@ -1,0 +1,321 @@
+"""The learning loop: labels become lessons, a run makes a version, and only a better one is published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from dicom_series import write_series
+from groundtruth_helpers import random_volume
+from learning_helpers import add_tiny_version, ellipsoid_scan, store_of_ellipsoids
+
+from aiassist import cli
+from aiassist.errors import AIAssistError, ModelError, StoreError
+from aiassist.groundtruth import GroundTruthStore, State
+from aiassist.imaging import Geometry, MaskPatch, Volume, read_volume
+from aiassist.learning import examples as learning_examples
+from aiassist.learning import finetune
+from aiassist.learning.crops import ENOUGH, read_crop, write_crop
+from aiassist.learning.examples import LabelExamples, vary
+from aiassist.learning.finetune import RUN
+from aiassist.learning.judge import Verdict, judge
+from aiassist.learning.lessons import find_lessons, targets
+from aiassist.learning.publish import LEARNED_FROM, publish_if_better
+from aiassist.learning.splits import Splits
+from aiassist.resources import resource
+from aiassist.segmenters.model_store import MODELS, ModelStore
+from aiassist.segmenters.registry import load_network_folder
+from aiassist.synthesis.fields import Draw
+
+
+def patch(*voxels) -> MaskPatch:
+    mask = np.zeros(random_volume().shape, bool)
+    mask[voxels] = True
+    return MaskPatch.of_mask(mask)
+
+
+# Lessons
+
+
+def test_the_newest_accepted_label_of_each_structure_teaches(tmp_path):
+    with GroundTruthStore(tmp_path) as store:
+        first, second = (store.add_study(random_volume(n), f"scan {n}").id for n in (1, 2))
+        store.add(first, "Liver", patch(slice(2)), author="a", state=State.SUBMITTED)
+        store.add(first, "liver", patch(slice(3)), author="a", state=State.APPROVED)
+        store.add(first, "liver", patch(slice(4)), author="a", state=State.DRAFT)
+        store.add(first, "spleen", patch(slice(2)), author="a", state=State.REJECTED)
+        store.add(first, "cyst", patch(slice(0)), author="a", state=State.APPROVED)  # empty
+        store.add(second, "spleen", patch(slice(5)), author="a", state=State.SUBMITTED)
+        store.add(second, "liver", patch(slice(5)), author="a", state=State.DRAFT)
+        found = [(lesson.study, lesson.structure, lesson.number) for lesson in find_lessons(store)]
+        assert found == [(first, "liver", 2), (second, "spleen", 1)]
+        assert [lesson.study for lesson in find_lessons(store, ["SPLEEN"])] == [second]
+        drafts = [(lesson.study, lesson.number) for lesson in find_lessons(store, ["liver"], drafts=True)]
+        assert drafts == [(first, 3), (second, 1)]
+        with pytest.raises(StoreError, match="holds no submitted or approved label of kidney to learn from"):
+            find_lessons(store, ["kidney"])
+
+
+def test_a_label_in_pieces_is_several_structures_and_crumbs_are_none():
+    mask = np.zeros((20, 20, 20), bool)
+    mask[2:6, 2:6, 2:6] = mask[12:16, 12:16, 12:16] = True
+    mask[0, 0, 0] = True
+    pieces = targets(mask)
+    assert [int(piece.sum()) for piece in pieces] == [64, 64]
+    assert not (pieces[0] & pieces[1]).any()
+    mask[12:16] = False
+    (whole,) = targets(mask)  # 64 of 65 voxels hang together
+    assert int(whole.sum()) == 65
+    assert targets(mask & (np.indices(mask.shape)[0] < 3)) == []
+
+
+# Who teaches and who judges
+
+
+def test_a_side_once_given_stays(tmp_path):
+    with store_of_ellipsoids(tmp_path, 11) as store:
+        studies = [study.id for study in store.studies()]
+        few = Splits(tmp_path / MODELS).judging(store, studies[:6])
+        assert few == {studies[0], studies[5]}
+        assert Splits(tmp_path / MODELS).judging(store, reversed(studies[:6])) == few
+        more = Splits(tmp_path / MODELS).judging(store, studies)
+        assert few < more
+        assert len(more) == 3
+
+
+def test_one_patient_alone_can_not_teach_and_judge(tmp_path):
+    with store_of_ellipsoids(tmp_path, 2) as store:
+        studies = [study.id for study in store.studies()]
+        with pytest.raises(StoreError, match="are of one patient; add another's"):
+            Splits(tmp_path / MODELS).judging(store, studies[:1])
+        assert Splits(tmp_path / MODELS).judging(store, studies) == {studies[0]}
+
+
+def test_images_of_one_patient_are_on_one_side(tmp_path):
+    for name in ("one", "other"):
+        write_series(tmp_path / name, random_volume(len(name)).voxels, random_volume().geometry.affine)
+    with GroundTruthStore(tmp_path) as store:
+        one, other = (store.add_study(read_volume(tmp_path / name), name).id for name in ("one", "other"))
+        rest = [store.add_study(random_volume(n), f"other {n}").id for n in range(2)]
+        assert store.series(one).patient_id == store.series(other).patient_id
+        assert Splits(tmp_path / MODELS).judging(store, [one, *rest, other]) == {one, other}
+        assert store.series(one).patient_id not in (tmp_path / MODELS / "splits.json").read_text()
+
+
+def test_a_damaged_list_of_sides_is_named_and_stays(tmp_path):
+    with store_of_ellipsoids(tmp_path, 2) as store:
+        path = tmp_path / MODELS / "splits.json"
+        path.parent.mkdir()
+        path.write_text('{"a": 1}')
+        with pytest.raises(ModelError, match=r"splits\.json is damaged; restore it from a backup"):
+            Splits(tmp_path / MODELS).judging(store, [study.id for study in store.studies()])
+        assert path.read_text() == '{"a": 1}'
+
+
+# Crops and examples
+
+
+def test_a_crop_holds_the_structure_and_its_surroundings(tmp_path, volume, labelmap):
+    mask = labelmap.voxels == 5  # of the bundled CT
+    write_crop(tmp_path / "crop.npz", volume, mask)
+    scan = read_crop(tmp_path / "crop.npz")
+    assert int(scan.truth.sum()) == int(mask.sum())
+    assert scan.spacing == pytest.approx(volume.geometry.spacing_kji)
+    inside = scan.voxels[scan.truth].numpy()
+    assert np.array_equal(inside, volume.voxels[mask].astype(np.float32))
+    assert scan.truth.numel() < mask.size
+    ends = scan.truth.nonzero()
+    assert (ends.amin(0) > 0).sum() >= 2  # something lies around it, where the image does not end
+
+
+def test_of_a_large_structure_fewer_voxels_are_kept(tmp_path):
+    geometry = Geometry.from_spacing((40, 200, 200), (1.0, 1.0, 5.0))
+    mask = np.zeros(geometry.shape, bool)
+    mask[10:30, 20:180, 20:180] = True
+    write_crop(tmp_path / "crop.npz", Volume(np.where(mask, 7, 0).astype(np.int16), geometry), mask)
+    scan = read_crop(tmp_path / "crop.npz")
+    assert scan.spacing == (5.0, 2.0, 2.0)
+    extent = (scan.truth.nonzero().amax(0) - scan.truth.nonzero().amin(0) + 1).tolist()
+    assert extent == [20, 80, 80]
+    assert max(extent) <= 1.5 * ENOUGH
+    assert torch.equal(scan.voxels == 7, scan.truth)
+
+
+@pytest.fixture
+def crops(tmp_path) -> dict:
+    found = {}
+    for number, structure in enumerate(("cyst", "cyst", "node")):
+        write_crop(tmp_path / f"{number}.npz", *ellipsoid_scan(number))
+        found.setdefault(structure, []).append(tmp_path / f"{number}.npz")
+    return found
+
+
+def test_a_seed_makes_one_example(crops):
+    made = LabelExamples(crops, 16)
+    for seed in range(4):
+        (once,), (again,) = made[seed], made[seed]
+        assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    assert not torch.equal(made[0][0][0], made[1][0][0])
+
+
+def test_structures_are_shown_equally_often_among_synthetic_scans(crops, monkeypatch):
+    shown = []
+    monkeypatch.setattr(learning_examples, "example", lambda seed, cells: shown.append("synthetic") or 1 / 0)
+    monkeypatch.setattr(learning_examples, "read_crop", lambda path: shown.append(path.name) or 1 / 0)
+    made = LabelExamples(crops, 16)
+    for seed in range(400):
+        with pytest.raises(ZeroDivisionError):
+            made[seed]
+    counts = {name: shown.count(name) / 400 for name in ("synthetic", "0.npz", "1.npz", "2.npz")}
+    assert counts == pytest.approx({"synthetic": 0.25, "0.npz": 0.1875, "1.npz": 0.1875, "2.npz": 0.375}, abs=0.06)
+
+
+def test_a_varied_scan_shows_the_same_structure(crops):
+    scan = read_crop(crops["cyst"][0])
+    orders = set()
+    for seed in range(12):
+        varied = vary(Draw(seed), scan)
+        assert int(varied.truth.sum()) == int(scan.truth.sum())
+        assert sorted(varied.spacing) == sorted(scan.spacing)
+        assert varied.voxels.shape[varied.spacing.index(2.0)] == scan.voxels.shape[0]
+        assert varied.voxels[varied.truth].mean() > varied.voxels[~varied.truth].mean() + varied.voxels.std()
+        orders.add(varied.spacing)
+    assert len(orders) == 3
+
+
+# A run
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """A studies folder with six labelled scans, and a published network that has learned next to nothing."""
+    folder = tmp_path / "studies"
+    store_of_ellipsoids(folder, 6).close()
+    models = ModelStore(folder / MODELS)
+    add_tiny_version(models, "tiny", tmp_path / "scratch")
+    models.publish("tiny", 1, "Ada")
+    return folder
+
+
+def run(*arguments) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_a_run_makes_a_better_version_that_is_published_and_taken_back(studies, capsys, volume):
+    models = ModelStore(studies / MODELS)
+    weights = (models.folder_of("tiny", 1) / "weights.onnx").read_bytes()
+    options = ("train", "tiny", "--studies", studies, "--epochs", 20, "--workers", 0)
+    assert run(*options) == 0
+    said = capsys.readouterr().out
+    assert "tiny version 2 learned from 4 labels of 4 studies; Dice by 2 other labels, before and now:" in said
+    assert f"To use it: aiassist models publish tiny --studies {studies}" in said
+    assert models.published("tiny") == 1  # training is not publishing
+    assert (models.folder_of("tiny", 1) / "weights.onnx").read_bytes() == weights
+    assert not (models.folder / "tiny" / RUN).exists()
+
+    card = load_network_folder(models.folder_of("tiny", 2)).card
+    assert card.version == "2"
+    assert "from tiny 1" in card.provenance
+    assert card.metrics["dice, six points"] > card.metrics["before, dice, six points"] + 0.05
+    plan = json.loads((models.folder_of("tiny", 2) / LEARNED_FROM).read_text())
+    taught, judged = ({lesson["study"] for lesson in plan[part]} for part in ("teaching", "judging"))
+    assert (len(taught), len(judged), len(taught & judged)) == (4, 2, 0)
+
+    assert run("models", "publish", "tiny", "--studies", studies, "--author", "Bo") == 0
+    assert "tiny version 2 is used from now on" in capsys.readouterr().out
+    assert run("models", "publish", "tiny", "--studies", studies) == 2
+    assert "Version 2 of 'tiny' is published already." in capsys.readouterr().err
+    assert run("models", "publish", "tiny", "--studies", studies, "--version", 1) == 2
+    assert "Version 1 of 'tiny'" in capsys.readouterr().err
+    assert models.published("tiny") == 2
+    assert run("models", "list", "--studies", studies) == 0
+    listed = capsys.readouterr().out
+    assert "tiny: trained versions 1, 2 (published)" in listed
+    assert run("models", "rollback", "tiny", "--studies", studies) == 0
+    assert "tiny: version 1 is used again." in capsys.readouterr().out
+    assert models.published("tiny") == 1
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_same_wish_only(studies, capsys, monkeypatch):
+    monkeypatch.setattr(finetune, "LEAST", 4)
+    folder = studies / MODELS / "tiny" / RUN
+    options = ("train", "tiny", "--studies", studies, "--epochs", 2, "--workers", 0)
+    assert run(*options, "--minutes", 1e-6) == 0
+    assert "the same command goes on" in capsys.readouterr().out
+    with GroundTruthStore(studies) as store:  # what is labelled meanwhile waits for the next run
+        image, mask = ellipsoid_scan(99)
+        store.add(
+            store.add_study(image, "later").id, "cyst", MaskPatch.of_mask(mask), author="Ada", state=State.APPROVED
+        )
+    assert run("train", "tiny", "--studies", studies, "--epochs", 3, "--workers", 0) == 2
+    error = capsys.readouterr().err
+    assert "An unfinished run of 'tiny' was begun otherwise (from tiny 1, 2 epochs of all structures)" in error
+    assert str(folder) in error
+    steps = torch.load(folder / "state.pt")["step"]
+    assert steps == 1
+    assert run(*options) == 0
+    assert "tiny version 2 learned from 4 labels of 4 studies" in capsys.readouterr().out
+    assert not folder.exists()
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_made(studies, capsys, tmp_path):
+    for arguments, sentence in (
+        (("network",), "'network' is a model that ships with aiassist; give yours another name."),
+        (("../x",), "'../x' is no name for a model"),
+        (("mine", "--from", "geodesic"), "'geodesic' has no weights to begin from; begin from 'network'."),
+        (("mine", "--from", "yours"), "No model 'yours' is published"),
+        (("mine", "--epochs", 0), "--epochs is 0; use 1 or more."),
+        (("mine", "--structure", "liver"), "holds no submitted or approved label of liver to learn from"),
+        (("mine", "--minutes", 0), "--minutes is 0; use more than 0."),
+    ):
+        assert run("train", *arguments, "--studies", studies) == 2
+        assert sentence in capsys.readouterr().err
+    assert run("train", "mine", "--studies", tmp_path) == 2
+    assert "is not a studies folder" in capsys.readouterr().err
+    assert ModelStore(studies / MODELS).names() == ["tiny"]
+
+
+# Judging
+
+
+def test_a_verdict_is_the_same_twice_and_counts_structures_alike(studies):
+    network = load_network_folder(resource("Models", "network"), threads=1)
+    with GroundTruthStore(studies) as store:
+        lessons = find_lessons(store)[:2]
+        once, again = judge(store, lessons, [network, network])
+    assert once == again
+    assert {name: len(dices) for name, dices in once.points.items()} == {"cyst": 2}
+    assert once.mean("points") > 0.85
+    uneven = Verdict({"a": [1.0, 1.0, 1.0], "b": [0.0]}, {"a": [0.5], "b": [0.5]}, {"a": [1.0], "b": [1.0]})
+    assert (uneven.mean("points"), uneven.score) == (0.5, pytest.approx(2 / 3))
+
+
+def test_a_worse_version_is_not_published(studies):
+    models = ModelStore(studies / MODELS)
+    with GroundTruthStore(studies) as store:
+        lessons = find_lessons(store)
+        with models.new_version("cysts") as (folder, _):  # what taught it lies on both sides, to be left out
+            shutil.copytree(models.folder_of("tiny", 1), folder, dirs_exist_ok=True)
+            plan = {
+                "wish": {"structures": [], "drafts": False},
+                "teaching": [{"study": lessons[0].study}],
+                "judging": [],
+            }
+            (folder / LEARNED_FROM).write_text(json.dumps(plan))
+        with pytest.raises(
+            ModelError, match=r"Version 1 of 'cysts' is not better than 'network' version .* by 1 labels"
+        ):
+            publish_if_better(store, models, "cysts", 1, "Ada")
+        assert models.published("cysts") is None
+        with pytest.raises(ModelError, match="does not say what it learned from"):
+            publish_if_better(store, models, "tiny2", add_tiny_version(models, "tiny2", studies / "scratch"), "Ada")
+
+
+def test_training_needs_its_packages(studies, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    assert run("train", "mine", "--studies", studies) == 2
+    assert "Training needs the package torch: pip install 'aiassist[learning]'." in capsys.readouterr().err
+    assert not issubclass(AIAssistError, ModelError)

@@ -1,0 +1,133 @@
+"""Versions of trained models: kept, published, taken back, and offered by the backend from then on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from learning_helpers import add_tiny_version, ellipsoid_scan
+
+from aiassist.engine import AnnotateRequest, LocalBackend
+from aiassist.errors import ModelError, UnknownModelError
+from aiassist.prompts import Prompts, extreme_points
+from aiassist.segmenters.model_store import ModelStore
+
+
+@pytest.fixture
+def models(tmp_path) -> ModelStore:
+    return ModelStore(tmp_path / "models")
+
+
+def names_of(backend: LocalBackend) -> list[str]:
+    return [card.name for card in backend.models()]
+
+
+def add_version(models: ModelStore, name: str, text: str = "") -> int:
+    with models.new_version(name) as (folder, number):
+        (folder / "note.txt").write_text(text)
+    return number
+
+
+def test_versions_are_numbered_and_stay(models):
+    assert models.names() == []
+    assert [add_version(models, "liver", text) for text in "abc"] == [1, 2, 3]
+    assert models.versions("liver") == [1, 2, 3]
+    assert [(models.folder_of("liver", n) / "note.txt").read_text() for n in (1, 2, 3)] == ["a", "b", "c"]
+    assert models.names() == ["liver"]
+    assert models.published("liver") is None
+
+
+def test_a_version_that_fails_leaves_nothing(models):
+    add_version(models, "liver")
+    with pytest.raises(OSError, match="disk"), models.new_version("liver") as (folder, number):
+        assert number == 2
+        (folder / "weights.onnx").write_bytes(b"half")
+        raise OSError("the disk is full")
+    assert models.versions("liver") == [1]
+    assert sorted(path.name for path in (models.folder / "liver").iterdir()) == ["1"]
+
+
+def test_publishing_and_taking_back_in_any_order(models):
+    for _ in range(3):
+        add_version(models, "liver")
+    models.publish("liver", 1, "Ada")
+    models.publish("liver", 3, "Ada")
+    models.publish("liver", 2, "Bo")
+    assert models.published("liver") == 2
+    assert models.rollback("liver", "Ada") == 3
+    assert models.published("liver") == 3
+    assert models.rollback("liver", "Ada") == 1
+    models.publish("liver", 2, "Ada")
+    assert models.rollback("liver", "Ada") == 1
+    assert models.rollback("liver", "Ada") is None
+    assert models.published("liver") is None
+    with pytest.raises(ModelError, match=r"No version of 'liver' is published .* nothing to take back"):
+        models.rollback("liver", "Ada")
+    said = [(entry["action"], entry["version"], entry["by"]) for entry in models.history("liver")]
+    assert said[:4] == [("publish", 1, "Ada"), ("publish", 3, "Ada"), ("publish", 2, "Bo"), ("rollback", 2, "Ada")]
+    assert models.versions("liver") == [1, 2, 3]
+
+
+def test_only_versions_that_are_there_can_be_published(models):
+    with pytest.raises(UnknownModelError, match=r"no version 1 of a model 'liver' .*; train it first"):
+        models.publish("liver", 1, "Ada")
+    add_version(models, "liver")
+    with pytest.raises(UnknownModelError, match=r"no version 2 of a model 'liver' .*; its versions are 1"):
+        models.publish("liver", 2, "Ada")
+    assert models.published("liver") is None
+
+
+@pytest.mark.parametrize("name", ["", "../liver", ".liver", "a/b", "a b", "x" * 65, "leber\n"])
+def test_names_that_are_no_names_are_refused(models, name):
+    with pytest.raises(ModelError, match="is no name for a model"), models.new_version(name):
+        pass
+    assert not models.folder.exists()
+
+
+def test_a_published_model_is_offered_without_a_new_start_and_gone_when_taken_back(models, tmp_path):
+    volume, mask = ellipsoid_scan(0)
+    prompts = Prompts(extreme_points=extreme_points(mask, np.random.default_rng(0)))
+    with LocalBackend(threaded=False, models=models.folder) as backend:
+        study, bundled = backend.open_study(volume), names_of(backend)
+        assert bundled[0] == "network"
+        add_tiny_version(models, "liver", tmp_path / "one")
+        assert names_of(backend) == bundled
+        models.publish("liver", 1, "Ada")
+        assert names_of(backend) == [*bundled, "liver"]
+        answer = backend.annotate(AnnotateRequest(study, prompts, model="liver"))
+        assert (answer.model, answer.model_version) == ("liver", "1")
+        add_tiny_version(models, "liver", tmp_path / "two", seed=1)
+        models.publish("liver", 2, "Ada")
+        assert backend.annotate(AnnotateRequest(study, prompts, model="liver")).model_version == "2"
+        models.rollback("liver", "Ada")
+        assert backend.annotate(AnnotateRequest(study, prompts, model="liver")).model_version == "1"
+        models.rollback("liver", "Ada")
+        assert names_of(backend) == bundled
+        with pytest.raises(UnknownModelError, match="no model 'liver'"):
+            backend.annotate(AnnotateRequest(study, prompts, model="liver"))
+
+
+def test_one_damaged_model_keeps_nobody_from_the_others(models, tmp_path, caplog):
+    for name in ("good", "spoiled", "lost"):
+        add_tiny_version(models, name, tmp_path / name)
+        models.publish(name, 1, "Ada")
+    (models.folder_of("spoiled", 1) / "card.json").write_text("{")
+    (models.folder / "lost" / "published.json").write_text(json.dumps([{"version": "1"}]))
+    with LocalBackend(threaded=False, models=models.folder) as backend:
+        offered = names_of(backend)
+        assert "good" in offered
+        assert "network" in offered
+        assert not {"spoiled", "lost"} & set(offered)
+        assert "The model spoiled is left out" in caplog.text
+        assert "The model lost is left out" in caplog.text
+    with pytest.raises(ModelError, match=r"published\.json is damaged; restore it"):
+        models.published("lost")
+
+
+def test_a_trained_model_cannot_take_the_place_of_a_bundled_one(models, tmp_path):
+    add_tiny_version(models, "network", tmp_path / "run")
+    models.publish("network", 1, "Ada")
+    with LocalBackend(threaded=False, models=models.folder) as backend:
+        (card,) = (card for card in backend.models() if card.name == "network")
+        assert card.licence == "Apache-2.0"

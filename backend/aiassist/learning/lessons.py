@@ -1,0 +1,78 @@
+"""What a model can learn from: the accepted labels of a studies folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aiassist.errors import StoreError
+from aiassist.evaluation.cases import MIN_COMPONENT, MIN_SHARE, components
+from aiassist.groundtruth import GroundTruthStore, State
+from aiassist.groundtruth.names import key_of
+from aiassist.groundtruth.records import LabelVersion
+
+#: States of labels that count: somebody stands for them.
+ACCEPTED = (State.SUBMITTED, State.APPROVED)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One label of one study: its structure's key, the version's number, and the hash of its voxels."""
+
+    study: str
+    structure: str
+    number: int
+    mask: str
+
+    @classmethod
+    def of(cls, version: LabelVersion) -> Lesson:
+        """The lesson that a version of a label is."""
+        return cls(version.study, key_of(version.structure), version.number, version.mask)
+
+
+def find_lessons(store: GroundTruthStore, structures: Sequence[str] = (), drafts: bool = False) -> list[Lesson]:
+    """The labels of a store that a model may learn from, oldest study first.
+
+    Of each structure of a study it is the newest version that was submitted or approved; a draft that somebody began on
+    top of it changes nothing. Empty labels teach nothing here.
+
+    Parameters
+    ----------
+    store : GroundTruthStore
+    structures : sequence of str
+        Names of the structures that count; all when empty.
+    drafts : bool
+        Whether drafts count as well.
+
+    Raises
+    ------
+    StoreError
+        When there is none.
+    """
+    states = (*ACCEPTED, State.DRAFT) if drafts else ACCEPTED
+    wanted = set(map(key_of, structures))
+    found = []
+    for study in store.studies():
+        newest = {key_of(v.structure): v for v in store.history(study.id) if v.state in states}
+        found += [Lesson.of(v) for key, v in newest.items() if v.voxels and (not wanted or key in wanted)]
+    if not found:
+        what = f"no {' or '.join(s.value for s in states)} label"
+        of = f" of {', '.join(structures)}" if structures else ""
+        raise StoreError(
+            f"{store.folder} holds {what}{of} to learn from; submit some in Slicer, or: aiassist truth add."
+        )
+    return found
+
+
+def targets(mask: np.ndarray) -> list[np.ndarray]:
+    """The structures of a label, as bool masks ``(k, j, i)``: itself, or each piece where it is in several.
+
+    As in `aiassist evaluate`, a label is one structure when `MIN_SHARE` of it hangs together; else each piece of
+    `MIN_COMPONENT` voxels or more is one, as a patient's lesions are.
+    """
+    parts, sizes = components(mask)
+    if not sizes.size or sizes.max() >= MIN_SHARE * sizes.sum():
+        return [mask] if sizes.sum() >= MIN_COMPONENT else []
+    return [parts == 1 + n for n in np.flatnonzero(sizes >= MIN_COMPONENT)]

@@ -1,0 +1,153 @@
+"""The trained models of a folder: all versions of each, and which of them is published."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiassist.errors import ModelError, UnknownModelError
+from aiassist.files import UNFINISHED, sync, whole_file
+
+log = logging.getLogger(__name__)
+
+#: Of a studies folder, where its models lie.
+MODELS = "models"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PUBLISHED = "published.json"
+
+
+def check_model_name(name: str) -> str:
+    """The name, when a model may be called so; else `ModelError`."""
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f"{name!r} is no name for a model; use 1 to 64 letters, digits, dots, hyphens and underscores, "
+            "beginning with a letter or digit."
+        )
+    return name
+
+
+class ModelStore:
+    """Versions of trained models, in a folder each.
+
+    ``NAME/1``, ``NAME/2`` and so on hold a version (see `load_network_folder`) and never change once they are there.
+    ``NAME/published.json`` says what was published and rolled back, in order, by whom and when. So publishing and
+    rolling back move no weights, and nothing that was ever published is lost.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first version is added.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    def names(self) -> list[str]:
+        """The models that have a version, in alphabetical order."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and _versions(path))
+
+    def versions(self, name: str) -> list[int]:
+        """The versions of a model, oldest first; none when there is no such model."""
+        return _versions(self.folder / check_model_name(name))
+
+    def folder_of(self, name: str, version: int) -> Path:
+        """Where a version lies; `UnknownModelError` when there is none."""
+        known = self.versions(name)
+        if version not in known:
+            versions = f"its versions are {', '.join(map(str, known))}" if known else "train it first"
+            raise UnknownModelError(f"There is no version {version} of a model {name!r} in {self.folder}; {versions}.")
+        return self.folder / name / str(version)
+
+    @contextmanager
+    def new_version(self, name: str) -> Iterator[tuple[Path, int]]:
+        """A folder to write the next version into, and its number; it counts once the block has ended well."""
+        home = self.folder / check_model_name(name)
+        home.mkdir(parents=True, exist_ok=True)
+        number = 1 + max(_versions(home), default=0)
+        unfinished = home / f"{UNFINISHED}{uuid.uuid4().hex[:8]}"
+        unfinished.mkdir()
+        try:
+            yield unfinished, number
+            unfinished.rename(home / str(number))
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        sync(home)
+
+    def published(self, name: str) -> int | None:
+        """The version of a model that is published now."""
+        stack = self._stack(name)
+        return stack[-1] if stack else None
+
+    def published_folders(self) -> dict[str, Path]:
+        """Where the published version of each model lies, by the model's name."""
+        found = {}
+        for name in self.names():
+            try:
+                version = self.published(name)
+                if version is not None:
+                    found[name] = self.folder_of(name, version)
+            except ModelError as error:  # one damaged model must not keep people from the others
+                log.warning("The model %s is left out: %s", name, error)
+        return found
+
+    def history(self, name: str) -> list[dict]:
+        """What was published and rolled back, oldest first: ``action``, ``version``, ``by``, ``at``."""
+        path = self.folder / check_model_name(name) / _PUBLISHED
+        try:
+            entries = json.loads(path.read_text(encoding="utf8"))
+        except FileNotFoundError:
+            return []
+        except ValueError:
+            entries = None
+        if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+            raise ModelError(f"{path} is damaged; restore it from a backup, or remove it and publish again.")
+        return entries
+
+    def publish(self, name: str, version: int, by: str) -> None:
+        """Make a version the one that is used under the model's name."""
+        self.folder_of(name, version)
+        self._note(name, "publish", version, by)
+
+    def rollback(self, name: str, by: str) -> int | None:
+        """Take back what was published last; the version that was published before it, which is used again, if any."""
+        stack = self._stack(name)
+        if not stack:
+            raise ModelError(f"No version of {name!r} is published in {self.folder}, so there is nothing to take back.")
+        self._note(name, "rollback", stack[-1], by)
+        return stack[-2] if len(stack) > 1 else None
+
+    def _stack(self, name: str) -> list[int]:
+        """What was published and not taken back since."""
+        stack: list[int] = []
+        for entry in self.history(name):
+            if entry["action"] == "publish":
+                stack.append(entry["version"])
+            elif stack:
+                stack.pop()
+        return stack
+
+    def _note(self, name: str, action: str, version: int, by: str) -> None:
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        entries = [*self.history(name), {"action": action, "version": version, "by": by, "at": at}]
+        with whole_file(self.folder / name / _PUBLISHED) as temporary:
+            temporary.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf8")
+
+
+def _is_entry(entry) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("version"), int) and "action" in entry
+
+
+def _versions(home: Path) -> list[int]:
+    if not home.is_dir():
+        return []
+    return sorted(int(path.name) for path in home.iterdir() if path.name.isdecimal() and path.is_dir())
