@@ -46,3 +46,10 @@ def store_of_ellipsoids(folder: Path, count: int, state: State = State.APPROVED)
         study = store.add_study(volume, f"scan {seed}")
         store.add(study.id, "cyst", MaskPatch.of_mask(mask), author="Ada", state=state)
     return store
+
+
+def noise(seed: int) -> Volume:
+    """A volume as `ellipsoid_scan` gives it, without an ellipsoid."""
+    volume, _ = ellipsoid_scan(seed)
+    grey = np.random.default_rng(seed).normal(0, 8, volume.shape)
+    return Volume(grey.astype(np.int16), volume.geometry)

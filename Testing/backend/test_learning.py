@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from dicom_series import write_series
 from groundtruth_helpers import random_volume
-from learning_helpers import add_tiny_version, ellipsoid_scan, store_of_ellipsoids
+from learning_helpers import add_tiny_version, ellipsoid_scan, noise, store_of_ellipsoids
+from synth_helpers import TINY
+from test_lungs import ORIENTATIONS
 
 from aiassist import cli
+from aiassist.engine import LocalBackend, SegmentRequest
 from aiassist.errors import AIAssistError, ModelError, StoreError
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import Geometry, MaskPatch, Volume, read_volume
 from aiassist.learning import examples as learning_examples
-from aiassist.learning import finetune
+from aiassist.learning import finder, finetune
 from aiassist.learning.crops import ENOUGH, read_crop, write_crop
 from aiassist.learning.examples import LabelExamples, vary
-from aiassist.learning.finetune import RUN
-from aiassist.learning.judge import Verdict, judge
+from aiassist.learning.finder import MapTrainer, write_map
+from aiassist.learning.judge import MOVED, POINTS, Verdict, judge
 from aiassist.learning.lessons import find_lessons, targets
-from aiassist.learning.publish import LEARNED_FROM, publish_if_better
-from aiassist.learning.splits import Splits
+from aiassist.learning.publish import publish_if_better
+from aiassist.learning.run import RUN
+from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.resources import resource
 from aiassist.segmenters.model_store import MODELS, ModelStore
+from aiassist.segmenters.overview import Overview
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.synthesis.fields import Draw
 
@@ -55,8 +61,12 @@ def test_the_newest_accepted_label_of_each_structure_teaches(tmp_path):
         assert [lesson.study for lesson in find_lessons(store, ["SPLEEN"])] == [second]
         drafts = [(lesson.study, lesson.number) for lesson in find_lessons(store, ["liver"], drafts=True)]
         assert drafts == [(first, 3), (second, 1)]
+        absent = [(lesson.study, lesson.structure) for lesson in find_lessons(store, absent=True)]
+        assert absent == [(first, "cyst"), (first, "liver"), (second, "spleen")]
         with pytest.raises(StoreError, match="holds no submitted or approved label of kidney to learn from"):
             find_lessons(store, ["kidney"])
+        with pytest.raises(StoreError, match="label of cyst to learn from"):
+            find_lessons(store, ["cyst"], absent=True)
 
 
 def test_a_label_in_pieces_is_several_structures_and_crumbs_are_none():
@@ -204,7 +214,8 @@ def run(*arguments) -> int:
     return cli.main([str(argument) for argument in arguments])
 
 
-def test_a_run_makes_a_better_version_that_is_published_and_taken_back(studies, capsys, volume):
+def test_a_run_makes_a_better_version_that_is_published_and_taken_back(studies, capsys, monkeypatch):
+    monkeypatch.setattr(finetune, "LEAST", 30)
     models = ModelStore(studies / MODELS)
     weights = (models.folder_of("tiny", 1) / "weights.onnx").read_bytes()
     options = ("train", "tiny", "--studies", studies, "--epochs", 20, "--workers", 0)
@@ -218,7 +229,7 @@ def test_a_run_makes_a_better_version_that_is_published_and_taken_back(studies, 
 
     card = load_network_folder(models.folder_of("tiny", 2)).card
     assert card.version == "2"
-    assert "from tiny 1" in card.provenance
+    assert "with tiny 1, on" in card.provenance
     assert card.metrics["dice, six points"] > card.metrics["before, dice, six points"] + 0.05
     plan = json.loads((models.folder_of("tiny", 2) / LEARNED_FROM).read_text())
     taught, judged = ({lesson["study"] for lesson in plan[part]} for part in ("teaching", "judging"))
@@ -228,8 +239,6 @@ def test_a_run_makes_a_better_version_that_is_published_and_taken_back(studies, 
     assert "tiny version 2 is used from now on" in capsys.readouterr().out
     assert run("models", "publish", "tiny", "--studies", studies) == 2
     assert "Version 2 of 'tiny' is published already." in capsys.readouterr().err
-    assert run("models", "publish", "tiny", "--studies", studies, "--version", 1) == 2
-    assert "Version 1 of 'tiny'" in capsys.readouterr().err
     assert models.published("tiny") == 2
     assert run("models", "list", "--studies", studies) == 0
     listed = capsys.readouterr().out
@@ -252,7 +261,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_wish_only(studies, capsys,
         )
     assert run("train", "tiny", "--studies", studies, "--epochs", 3, "--workers", 0) == 2
     error = capsys.readouterr().err
-    assert "An unfinished run of 'tiny' was begun otherwise (from tiny 1, 2 epochs of all structures)" in error
+    assert "An unfinished run of 'tiny' was begun otherwise (promptable, from tiny 1, 2 epochs of " in error
     assert str(folder) in error
     steps = torch.load(folder / "state.pt")["step"]
     assert steps == 1
@@ -278,6 +287,87 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_made(studies, caps
     assert ModelStore(studies / MODELS).names() == ["tiny"]
 
 
+# An automatic model
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A small finder that is trained for a short while."""
+    for name, value in {"CELLS": 16, "WIDTHS": (8, 16), "LEAST": 150}.items():
+        monkeypatch.setattr(finder, name, value)
+
+
+def test_an_automatic_model_learns_to_find_what_is_labelled(studies, capsys, small):
+    with GroundTruthStore(studies) as store:
+        for seed in range(4):  # empty labels say that nothing is there
+            study = store.add_study(noise(seed), f"noise {seed}").id
+            store.add(study, "cyst", MaskPatch.empty(), author="Ada", state=State.SUBMITTED)
+    options = ("train", "auto", "--studies", studies, "--automatic", "--epochs", 1)
+    assert run(*options) == 0
+    said = capsys.readouterr().out
+    assert "auto version 1 learned from 8 labels of 8 studies; Dice by 2 other labels, before and now:" in said
+    assert "on its own" in said
+    assert "It is better." in said
+    assert run("models", "publish", "auto", "--studies", studies) == 0
+    image, mask = ellipsoid_scan(99)
+    with LocalBackend(threaded=False, models=studies / MODELS) as backend:
+        (card,) = (card for card in backend.models() if card.name == "auto")
+        assert (card.kind, [(label.name, label.value) for label in card.labels]) == ("automatic", [("cyst", 1)])
+        answer = backend.segment(SegmentRequest(backend.open_study(image), "auto"))
+        found = answer.patch.to_labelmap(image.shape) == 1
+        assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.8
+        nothing = backend.segment(SegmentRequest(backend.open_study(noise(99)), "auto"))
+        assert nothing.patch.region.is_empty
+    capsys.readouterr()
+    assert run("train", "auto", "--studies", studies) == 2
+    assert "'auto' has versions that are automatic; give the one that is promptable" in capsys.readouterr().err
+    assert run("train", "other", "--studies", studies, "--automatic", "--from", "auto") == 2
+    assert "'auto' is automatic; begin from one that needs prompts" in capsys.readouterr().err
+
+
+def test_of_what_nobody_labelled_in_a_scan_nothing_is_learned(tmp_path):
+    volume, mask = ellipsoid_scan(0)
+    write_map(tmp_path / "map.npz", [(volume, 1, mask)], structures=3)
+    trainer = MapTrainer(tmp_path / "run", replace(TINY, inputs=6, outputs=3, cells=64), [tmp_path / "map.npz"])
+    seen, truth, known = next(trainer._batches(1))
+    assert known.tolist() == [[False, True, False]] * TINY.batch
+    assert truth[:, [0, 2]].sum() == 0
+    loss, _ = trainer._loss(seen, truth, known)
+    loss.backward()
+    slopes = trainer.net.head.weight.grad.flatten(1).abs().sum(1)
+    assert (slopes > 0).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("direction", ORIENTATIONS[::5], ids=lambda d: "".join(map(str, d.astype(int).ravel())))
+def test_an_overview_shows_the_patient_alike_however_the_array_lies(direction):
+    image, mask = ellipsoid_scan(3)
+    straight = Overview.of(image.geometry, 32)
+    turned_image, turned_mask = lying(image, mask, direction)
+    turned = Overview.of(turned_image.geometry, 32)
+    np.testing.assert_allclose(turned.see(turned_image), straight.see(image), atol=1e-4)
+    np.testing.assert_allclose(turned.sample(turned_mask), straight.sample(mask), atol=1e-4)
+    field = straight.sample(mask) - 0.5
+    assert np.array_equal(turned.turn(turned.to_voxels(field)), straight.turn(straight.to_voxels(field)))
+    back = straight.to_voxels(field)
+    assert 2 * (back & mask).sum() / (back.sum() + mask.sum()) > 0.9
+
+
+def lying(image: Volume, mask: np.ndarray, direction: np.ndarray) -> tuple[Volume, np.ndarray]:
+    """The same patient on an array whose axes (i, j, k) run along the columns of a signed permutation."""
+    axes, signs = np.argmax(np.abs(direction), axis=0), direction.sum(axis=0)  # of the patient, for i, j and k
+    order = [2 - axes[n] for n in (2, 1, 0)]
+    flips = [n for n, sign in enumerate(signs[::-1]) if sign < 0]
+    voxels, turned = (np.flip(a.transpose(order), flips) for a in (image.voxels, mask))
+    size = np.array(image.geometry.size)
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(image.geometry.spacing)[axes]
+    first = [size[axis] - 1 if sign < 0 else 0 for axis, sign in zip(axes, signs, strict=True)]
+    corner = np.zeros(3)
+    corner[axes] = first
+    affine[:3, 3] = image.geometry.to_lps([corner])[0]
+    return Volume(np.ascontiguousarray(voxels), Geometry(voxels.shape, affine)), turned
+
+
 # Judging
 
 
@@ -287,10 +377,12 @@ def test_a_verdict_is_the_same_twice_and_counts_structures_alike(studies):
         lessons = find_lessons(store)[:2]
         once, again = judge(store, lessons, [network, network])
     assert once == again
-    assert {name: len(dices) for name, dices in once.points.items()} == {"cyst": 2}
-    assert once.mean("points") > 0.85
-    uneven = Verdict({"a": [1.0, 1.0, 1.0], "b": [0.0]}, {"a": [0.5], "b": [0.5]}, {"a": [1.0], "b": [1.0]})
-    assert (uneven.mean("points"), uneven.score) == (0.5, pytest.approx(2 / 3))
+    assert {name: len(dices) for name, dices in once.dice[POINTS].items()} == {"cyst": 2}
+    assert once.mean(POINTS) > 0.85
+    uneven = Verdict({POINTS: {"a": [1.0, 1.0, 1.0], "b": [0.0]}, MOVED: {"a": [0.9], "b": [0.7]}})
+    assert (uneven.mean(POINTS), uneven.score) == (0.5, pytest.approx(0.65))
+    assert not uneven.is_better(uneven)
+    assert uneven.is_better(Verdict())
 
 
 def test_a_worse_version_is_not_published(studies):
@@ -300,7 +392,7 @@ def test_a_worse_version_is_not_published(studies):
         with models.new_version("cysts") as (folder, _):  # what taught it lies on both sides, to be left out
             shutil.copytree(models.folder_of("tiny", 1), folder, dirs_exist_ok=True)
             plan = {
-                "wish": {"structures": [], "drafts": False},
+                "wish": {"kind": "promptable", "structures": [], "drafts": False},
                 "teaching": [{"study": lessons[0].study}],
                 "judging": [],
             }

@@ -28,7 +28,6 @@ from aiassist.protocol.messages import (
     SERIES,
     annotation_from_wire,
     answer_of,
-    card_from_json,
     check,
     geometry_from,
     in_path,
@@ -94,7 +93,7 @@ class Conversations:
     def models(self) -> Conversation[list[ModelCard]]:
         """The cards of the server's models, the default first."""
         reply = yield Request("GET", "/api/models")
-        return [card_from_json(card) for card in check(reply).json()["models"]]
+        return [ModelCard.from_json(card) for card in check(reply).json()["models"]]
 
     # Studies
 

@@ -14,7 +14,7 @@ from aiassist.errors import AIAssistError, MissingExtraError, ModelError
 def add_to(commands) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "train", help="fine-tune a model on the labels of a studies folder; the same command goes on where it stopped"
+        "train", help="teach a model on the labels of a studies folder; the same command goes on where it stopped"
     )
     parser.add_argument("model", metavar="M", help="its name; a version of it is added")
     parser.add_argument("--studies", metavar="DIR", type=Path, required=True, help="the studies folder")
@@ -22,9 +22,13 @@ def add_to(commands) -> None:
         "--from",
         metavar="M0",
         dest="base",
-        help="model to begin from (default: M's published version if there is one, else the network that ships)",
+        help="network to begin from, by which an automatic model looks closer (default: M's published version if it "
+        "is one that needs prompts, else the network that ships)",
     )
-    parser.add_argument("--epochs", metavar="N", type=int, default=10, help="times each label is shown (default: 10)")
+    parser.add_argument("--automatic", action="store_true", help="a model that needs no prompts")
+    parser.add_argument(
+        "--epochs", metavar="N", type=int, help="times each label is shown (default: 10, or 60 with --automatic)"
+    )
     parser.add_argument("--structure", metavar="S", action="append", default=[], help="only this; may be repeated")
     parser.add_argument(
         "--drafts", action="store_true", help="learn from drafts, too, not only from what was submitted"
@@ -39,24 +43,28 @@ def run(options) -> None:
     """Train, judge, and add the version; what is published stays as it is."""
     _need_training()
     from aiassist.groundtruth import GroundTruthStore
-    from aiassist.learning.finetune import FineTuning, Wish
+    from aiassist.learning.finder import FinderTraining
+    from aiassist.learning.finetune import FineTuning
     from aiassist.learning.networks import base_of, card_of, check_own_name
+    from aiassist.learning.run import Wish
     from aiassist.segmenters.model_store import MODELS, ModelStore
 
     _check_options(options)
-    check_own_name(options.model)
+    kind = FinderTraining if options.automatic else FineTuning
     models = ModelStore(options.studies / MODELS)
-    base = base_of(models, options.model, options.base)
+    check_own_name(models, options.model, kind.kind)
+    base = base_of(models, options.model, kind.kind, options.base)
     with GroundTruthStore(options.studies) as store:
-        wish = Wish(*card_of(base), options.epochs, tuple(sorted(options.structure)), options.drafts)
-        tuning = FineTuning(store, models, options.model, wish, base)
+        card, epochs = card_of(base), options.epochs or kind.epochs
+        wish = Wish(card.name, card.version, epochs, tuple(sorted(options.structure)), options.drafts)
+        learning = kind(store, models, options.model, wish, base)
         with progress_bar() as bar:
-            _prepare(tuning, bar)
-            if not _train(tuning, options, bar):
+            _prepare(learning, bar)
+            if not _train(learning, options, bar):
                 print(f"Stopped after {options.minutes:g} minutes; the same command goes on.")
                 return
-            number, verdicts = _finish(tuning, options, bar)
-    _tell(options, number, tuning, verdicts)
+            number, verdicts = _finish(learning, options, bar)
+    _tell(options, number, learning, verdicts)
 
 
 def _need_training() -> None:
@@ -70,7 +78,7 @@ def _need_training() -> None:
 def _check_options(options) -> None:
     check_studies(options.studies)
     for name, least in (("epochs", 1), ("workers", 0)):
-        if getattr(options, name) < least:
+        if getattr(options, name) is not None and getattr(options, name) < least:
             raise AIAssistError(f"--{name} is {getattr(options, name)}; use {least} or more.")
     if not options.minutes > 0:
         raise AIAssistError(f"--minutes is {options.minutes:g}; use more than 0.")
@@ -81,40 +89,41 @@ def _check_options(options) -> None:
             raise ModelError("There is no CUDA device here; leave out --device to train on the CPU.")
 
 
-def _prepare(tuning, bar) -> None:
+def _prepare(learning, bar) -> None:
     task = bar.add_task("reading the labels", total=None)
-    tuning.prepare(lambda done, total: bar.update(task, completed=done, total=total))
+    learning.prepare(lambda done, total: bar.update(task, completed=done, total=total))
     bar.remove_task(task)
 
 
-def _train(tuning, options, bar) -> bool:
+def _train(learning, options, bar) -> bool:
     """Whether the run has come to its end."""
-    trainer = tuning.trainer(options.device, options.workers)
-    task = bar.add_task("training", total=tuning.steps, completed=trainer.step)
+    trainer = learning.trainer(options.device, options.workers)
+    task = bar.add_task("training", total=learning.steps, completed=trainer.step)
 
     def show(step: int, numbers: dict) -> None:
         text = f"loss {numbers['loss']:.3f}, Dice {numbers['dice']:.3f}"
         bar.update(task, completed=step, description=text)
         if step % 50 == 0 and not sys.stderr.isatty():
-            print(f"step {step} of {tuning.steps}: {text}", file=sys.stderr)
+            print(f"step {step} of {learning.steps}: {text}", file=sys.stderr)
 
     trainer.run(save_every=50, on_step=show, max_seconds=60 * options.minutes)
     bar.remove_task(task)
-    return trainer.step >= tuning.steps
+    return trainer.step >= learning.steps
 
 
-def _finish(tuning, options, bar):
+def _finish(learning, options, bar):
     from aiassist.learning.judge import judge
     from aiassist.learning.networks import rival_of
     from aiassist.segmenters.registry import load_network_folder
 
-    task = bar.add_task("judging", total=len(tuning.judging))
+    task = bar.add_task("judging", total=len(learning.judging))
 
     def judged(folder: Path):
-        pair = [load_network_folder(place) for place in (folder, rival_of(tuning.models, tuning.name, tuning.base))]
-        return judge(tuning.store, tuning.judging, pair, lambda: bar.advance(task))
+        rival = rival_of(learning.models, learning.name, learning.kind)
+        pair = [None if place is None else load_network_folder(place) for place in (folder, rival)]
+        return judge(learning.store, learning.judging, pair, lambda: bar.advance(task))
 
-    number, *verdicts = tuning.finish(judged, _machine(options.device))
+    number, *verdicts = learning.finish(judged, _machine(options.device))
     return number, verdicts
 
 
@@ -126,17 +135,15 @@ def _machine(device: str) -> str:
     return f"{os.cpu_count()} CPU cores"
 
 
-def _tell(options, number: int, tuning, verdicts) -> None:
-    from aiassist.learning.judge import COURSES
-
+def _tell(options, number: int, learning, verdicts) -> None:
     now, before = verdicts
-    studies = len({lesson.study for lesson in tuning.teaching})
+    studies = len({lesson.study for lesson in learning.teaching})
     print(
-        f"{options.model} version {number} learned from {len(tuning.teaching)} labels of {studies} studies; "
-        f"Dice by {len(tuning.judging)} other labels, before and now:"
+        f"{options.model} version {number} learned from {len(learning.teaching)} labels of {studies} studies; "
+        f"Dice by {len(learning.judging)} other labels, before and now:"
     )
-    for course, words in COURSES.items():
-        print(f"  {words:16} {before.mean(course):.3f}  {now.mean(course):.3f}")
+    for course in now.dice:
+        print(f"  {course:16} {before.mean(course):.3f}  {now.mean(course):.3f}")
     if now.is_better(before):
         print(f"It is better. To use it: aiassist models publish {options.model} --studies {options.studies}")
     else:

@@ -10,37 +10,39 @@ import numpy as np
 from aiassist.evaluation.annotator import jitter, oracle_click
 from aiassist.evaluation.metrics import dice
 from aiassist.groundtruth import GroundTruthStore
+from aiassist.groundtruth.names import key_of
 from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.learning.lessons import Lesson, targets
 from aiassist.prompts import Prompts, extreme_points
-from aiassist.segmenters.base import Promptable, run
+from aiassist.segmenters.base import Automatic, Promptable, Segmenter, run
 
 #: Corrective clicks after the points.
 CLICKS = 3
-#: A model is better when its verdict is higher by more than this.
+#: Courses that a model is judged by: six points as exact as can be, six that a hand misses a little (see
+#: `aiassist.evaluation.annotator.jitter`), clicks after the exact ones; and for an automatic model, nothing at all.
+POINTS, MOVED, AFTER, ALONE = "six points", "points moved", f"after {CLICKS} clicks", "on its own"
+#: A model is better when its score is higher by more than this.
 CLEARLY = 0.002
 
 
 @dataclass
 class Verdict:
-    """Dice of one model by structure; each list over the labels that judge.
+    """Dice of one model by course and structure, each a list over the labels that judge."""
 
-    ``points`` from six points as exact as can be, ``moved`` from points that a hand misses a little (see
-    `aiassist.evaluation.annotator.jitter`), ``clicks`` after `CLICKS` corrective clicks from the exact ones.
-    """
+    dice: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
-    points: dict[str, list[float]] = field(default_factory=dict)
-    moved: dict[str, list[float]] = field(default_factory=dict)
-    clicks: dict[str, list[float]] = field(default_factory=dict)
+    def note(self, course: str, structure: str, found: float) -> None:
+        """Add what was measured on a label."""
+        self.dice.setdefault(course, {}).setdefault(structure, []).append(found)
 
     def mean(self, course: str) -> float:
-        """The mean of a course over structures, each the mean over its labels."""
-        return float(np.mean([np.mean(found) for found in getattr(self, course).values()]))
+        """The mean of a course over structures, each the mean over its labels; 0 where nothing was measured."""
+        return float(np.mean([np.mean(found) for found in self.dice.get(course, {"": [0.0]}).values()]))
 
     @property
     def score(self) -> float:
-        """What decides: the mean of all three courses."""
-        return float(np.mean([self.mean(course) for course in COURSES]))
+        """What decides: the mean of all courses."""
+        return float(np.mean([self.mean(course) for course in self.dice] or [0.0]))
 
     def is_better(self, other: Verdict) -> bool:
         """Whether it is clearly better than another verdict by the same labels."""
@@ -48,17 +50,13 @@ class Verdict:
 
     def metrics(self) -> dict[str, float]:
         """The numbers for a model card."""
-        return {f"dice, {words}": round(self.mean(course), 4) for course, words in COURSES.items()}
-
-
-#: The courses of a verdict, in words.
-COURSES = {"points": "six points", "moved": "points moved", "clicks": f"after {CLICKS} clicks"}
+        return {f"dice, {course}": round(self.mean(course), 4) for course in self.dice}
 
 
 def judge(
     store: GroundTruthStore,
     lessons: Iterable[Lesson],
-    models: Sequence[Promptable],
+    models: Sequence[Segmenter | None],
     progress: Callable[[], None] = lambda: None,
 ) -> list[Verdict]:
     """The verdict on each of some models, by the same labels and the same prompts.
@@ -68,16 +66,17 @@ def judge(
     store : GroundTruthStore
     lessons : iterable of Lesson
         Labels that judge.
-    models : sequence of Promptable
+    models : sequence of Promptable or Automatic
+        None stands for having no model: nothing is found.
     progress : callable
         Called after each label.
     """
     verdicts = [Verdict() for _ in models]
+    exams = [_exam(model) for model in models]
     for volume, lesson, label in load(store, lessons):
-        for mask in targets(label):
-            for model, verdict in zip(models, verdicts, strict=True):
-                for course, found in _course(volume, mask, model, int(lesson.mask[:8], 16)).items():
-                    getattr(verdict, course).setdefault(lesson.structure, []).append(found)
+        for exam, verdict in zip(exams, verdicts, strict=True):
+            for course, found in exam(volume, lesson, label):
+                verdict.note(course, lesson.structure, found)
         progress()
     return verdicts
 
@@ -92,13 +91,44 @@ def load(store: GroundTruthStore, lessons: Iterable[Lesson]) -> Iterator[tuple[V
         yield volume, lesson, store.mask(version).to_mask(volume.shape)
 
 
-def _course(volume: Volume, mask: np.ndarray, model: Promptable, seed: int) -> dict[str, float]:
+#: Given an image, a lesson and its label, the courses that it is judged by and the Dice of each.
+_Exam = Callable[[Volume, Lesson, np.ndarray], Iterator[tuple[str, float]]]
+
+
+def _exam(model: Segmenter | None) -> _Exam:
+    if model is None:
+        return lambda *_: iter(())
+    return _on_its_own(model) if model.card.kind == "automatic" else _from_prompts(model)
+
+
+def _on_its_own(model: Automatic) -> _Exam:
+    values = {key_of(label.name): label.value for label in model.card.labels}
+    held = {}  # what it found in the study that was looked at last
+
+    def exam(volume: Volume, lesson: Lesson, label: np.ndarray) -> Iterator[tuple[str, float]]:
+        if lesson.study not in held:
+            held.clear()
+            held[lesson.study] = run(model.segment(volume)).to_labelmap(volume.shape)
+        yield ALONE, _dice(label, MaskPatch.of_mask(held[lesson.study] == values.get(lesson.structure, -1)))
+
+    return exam
+
+
+def _from_prompts(model: Promptable) -> _Exam:
+    def exam(volume: Volume, lesson: Lesson, label: np.ndarray) -> Iterator[tuple[str, float]]:
+        for mask in targets(label):
+            yield from _courses(volume, mask, model, int(lesson.mask[:8], 16))
+
+    return exam
+
+
+def _courses(volume: Volume, mask: np.ndarray, model: Promptable, seed: int) -> Iterator[tuple[str, float]]:
     rng = np.random.default_rng(seed)
     points = extreme_points(mask, rng)
-    moved = run(model.annotate(volume, Prompts(extreme_points=jitter(points, volume.geometry, rng))))
-    prompts = Prompts(extreme_points=points)
+    prompts, moved = (Prompts(extreme_points=p) for p in (points, jitter(points, volume.geometry, rng)))
     found = run(model.annotate(volume, prompts))
-    dices = {"points": _dice(mask, found), "moved": _dice(mask, moved)}
+    yield POINTS, _dice(mask, found)
+    yield MOVED, _dice(mask, run(model.annotate(volume, moved)))
     for _ in range(CLICKS):
         click = oracle_click(mask, found.to_mask(mask.shape), volume.geometry.spacing_kji)
         if click is None:
@@ -106,9 +136,10 @@ def _course(volume: Volume, mask: np.ndarray, model: Promptable, seed: int) -> d
         side = "positive" if click.positive else "negative"
         prompts = replace(prompts, prior=found, **{side: [*getattr(prompts, side), click.point]})
         found = run(model.annotate(volume, prompts)).over(found)
-    return {**dices, "clicks": _dice(mask, found)}
+    yield AFTER, _dice(mask, found)
 
 
 def _dice(truth: np.ndarray, found: MaskPatch) -> float:
+    """Dice over the voxels of both; 1 where both are empty."""
     region = Region.of_mask(truth).union(found.region)
     return dice(truth[region.slices], found.within(region))

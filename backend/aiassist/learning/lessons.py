@@ -32,11 +32,13 @@ class Lesson:
         return cls(version.study, key_of(version.structure), version.number, version.mask)
 
 
-def find_lessons(store: GroundTruthStore, structures: Sequence[str] = (), drafts: bool = False) -> list[Lesson]:
+def find_lessons(
+    store: GroundTruthStore, structures: Sequence[str] = (), drafts: bool = False, absent: bool = False
+) -> list[Lesson]:
     """The labels of a store that a model may learn from, oldest study first.
 
     Of each structure of a study it is the newest version that was submitted or approved; a draft that somebody began on
-    top of it changes nothing. Empty labels teach nothing here.
+    top of it changes nothing.
 
     Parameters
     ----------
@@ -45,6 +47,8 @@ def find_lessons(store: GroundTruthStore, structures: Sequence[str] = (), drafts
         Names of the structures that count; all when empty.
     drafts : bool
         Whether drafts count as well.
+    absent : bool
+        Whether empty labels count, which say that the structure is not there.
 
     Raises
     ------
@@ -53,11 +57,13 @@ def find_lessons(store: GroundTruthStore, structures: Sequence[str] = (), drafts
     """
     states = (*ACCEPTED, State.DRAFT) if drafts else ACCEPTED
     wanted = set(map(key_of, structures))
-    found = []
+    found, present = [], False
     for study in store.studies():
         newest = {key_of(v.structure): v for v in store.history(study.id) if v.state in states}
-        found += [Lesson.of(v) for key, v in newest.items() if v.voxels and (not wanted or key in wanted)]
-    if not found:
+        chosen = [v for key, v in newest.items() if not wanted or key in wanted]
+        found += [Lesson.of(v) for v in chosen if v.voxels or absent]
+        present |= any(v.voxels for v in chosen)
+    if not present:
         what = f"no {' or '.join(s.value for s in states)} label"
         of = f" of {', '.join(structures)}" if structures else ""
         raise StoreError(

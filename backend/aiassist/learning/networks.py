@@ -1,4 +1,4 @@
-"""The networks that there are to begin from and to compare with: the one that ships, and published versions."""
+"""The models that there are to begin from and to compare with: the network that ships, and published versions."""
 
 from __future__ import annotations
 
@@ -6,31 +6,35 @@ from pathlib import Path
 
 from aiassist.errors import ModelError
 from aiassist.resources import resource
+from aiassist.segmenters.base import ModelCard
 from aiassist.segmenters.model_store import ModelStore, check_model_name
 from aiassist.segmenters.registry import BUNDLED, DEFAULT, load_network_folder
 
 
-def check_own_name(name: str) -> str:
-    """The name, when a trained model may be called so; else `ModelError`."""
+def check_own_name(models: ModelStore, name: str, kind: str) -> str:
+    """The name, when a trained model of a kind may be called so; else `ModelError`."""
     if check_model_name(name) in BUNDLED:
         raise ModelError(f"{name!r} is a model that ships with aiassist; give yours another name.")
+    versions = models.versions(name)
+    if versions and (known := card_of(models.folder_of(name, versions[-1])).kind) != kind:
+        raise ModelError(f"{name!r} has versions that are {known}; give the one that is {kind} another name.")
     return name
 
 
-def base_of(models: ModelStore, name: str, base: str | None = None) -> Path:
-    """The folder of the network that a run of a model begins from.
+def base_of(models: ModelStore, name: str, kind: str, base: str | None = None) -> Path:
+    """The folder of the network that a run of a model begins from; one that needs prompts.
 
     Parameters
     ----------
     models : ModelStore
-    name : str
+    name, kind : str
         Of the model that learns.
     base : str, optional
-        Name of a published model, or of the one that ships; when absent, the published version of `name`, else the
-        one that ships.
+        Name of a published model, or of the one that ships. When absent, the published version of `name` if it is
+        promptable, else the one that ships.
     """
     if base is None:
-        base = name if models.published(name) is not None else DEFAULT
+        base = name if kind == "promptable" and models.published(name) is not None else DEFAULT
     if base == DEFAULT:
         return resource("Models", DEFAULT)
     if base in BUNDLED:
@@ -39,16 +43,20 @@ def base_of(models: ModelStore, name: str, base: str | None = None) -> Path:
     if version is None:
         known = ", ".join([DEFAULT, *models.published_folders()])
         raise ModelError(f"No model {base!r} is published in {models.folder}; begin from one of {known}.")
-    return models.folder_of(base, version)
+    folder = models.folder_of(base, version)
+    if card_of(folder).kind != "promptable":
+        raise ModelError(f"The model {base!r} is automatic; begin from one that needs prompts, as {DEFAULT!r}.")
+    return folder
 
 
-def rival_of(models: ModelStore, name: str, base: Path) -> Path:
-    """What a new version has to be better than: the published one, else the network that it began from."""
+def rival_of(models: ModelStore, name: str, kind: str) -> Path | None:
+    """What a version has to be better than: the published one, else the network that ships, or no automatic model."""
     version = models.published(name)
-    return base if version is None else models.folder_of(name, version)
+    if version is not None:
+        return models.folder_of(name, version)
+    return resource("Models", DEFAULT) if kind == "promptable" else None
 
 
-def card_of(folder: Path) -> tuple[str, str]:
-    """Name and version of the model in a folder."""
-    card = load_network_folder(folder).card
-    return card.name, card.version
+def card_of(folder: Path) -> ModelCard:
+    """The card of the model in a folder."""
+    return load_network_folder(folder).card

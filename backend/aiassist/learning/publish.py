@@ -11,13 +11,9 @@ from aiassist.groundtruth import GroundTruthStore
 from aiassist.learning.judge import Verdict, judge
 from aiassist.learning.lessons import Lesson, find_lessons
 from aiassist.learning.networks import check_own_name, rival_of
-from aiassist.learning.splits import Splits
-from aiassist.resources import resource
+from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.segmenters.model_store import ModelStore
-from aiassist.segmenters.registry import DEFAULT, load_network_folder
-
-#: Beside a version's weights: what was asked of its training, and by which labels it was taught and judged.
-LEARNED_FROM = "learned-from.json"
+from aiassist.segmenters.registry import load_network_folder
 
 
 def publish_if_better(
@@ -30,7 +26,7 @@ def publish_if_better(
 ) -> tuple[Verdict, Verdict]:
     """Judge a version and the one that is published by today's labels, and publish it if it is better.
 
-    Where none is published, it has to be better than the network that ships.
+    Where none is published, it has to be better than the network that ships, and an automatic one than none.
 
     Parameters
     ----------
@@ -55,33 +51,41 @@ def publish_if_better(
     StoreError
         When there are no labels to judge by.
     """
-    if models.published(check_own_name(name)) == version:
+    folder = models.folder_of(name, version)
+    candidate = load_network_folder(folder)
+    check_own_name(models, name, candidate.card.kind)
+    if models.published(name) == version:
         raise ModelError(f"Version {version} of {name!r} is published already.")
-    candidate = models.folder_of(name, version)
-    rival = rival_of(models, name, resource("Models", DEFAULT))
-    lessons = _judging(store, models, candidate, rival)
+    place = rival_of(models, name, candidate.card.kind)
+    rival = None if place is None else load_network_folder(place)
+    lessons = _judging(store, models, folder, place)
     judged = iter(range(1, len(lessons) + 1))
-    pair = [load_network_folder(folder) for folder in (candidate, rival)]
-    now, before = judge(store, lessons, pair, lambda: progress(next(judged), len(lessons)))
+    now, before = judge(store, lessons, [candidate, rival], lambda: progress(next(judged), len(lessons)))
     if not now.is_better(before):
-        other = pair[1].card
+        other = "no model" if rival is None else f"{rival.card.name!r} version {rival.card.version}"
         raise ModelError(
-            f"Version {version} of {name!r} is not better than {other.name!r} version {other.version} (mean Dice "
-            f"{now.score:.3f} against {before.score:.3f} by {len(lessons)} labels), so it is not published."
+            f"Version {version} of {name!r} is not better than {other} (mean Dice {now.score:.3f} against "
+            f"{before.score:.3f} by {len(lessons)} labels), so it is not published."
         )
     models.publish(name, version, by)
     return now, before
 
 
-def _judging(store: GroundTruthStore, models: ModelStore, *folders: Path) -> list[Lesson]:
-    """Today's labels of the first version's structures, of patients that taught none of the versions."""
-    plans = [json.loads(path.read_text(encoding="utf8")) for f in folders if (path := f / LEARNED_FROM).exists()]
-    if not plans:
-        raise ModelError(f"{folders[0]} does not say what it learned from, so it cannot be judged; train it anew.")
-    wish, taught = plans[0]["wish"], {lesson["study"] for plan in plans for lesson in plan["teaching"]}
-    lessons = find_lessons(store, wish["structures"], wish["drafts"])
+def _judging(store: GroundTruthStore, models: ModelStore, folder: Path, rival: Path | None) -> list[Lesson]:
+    """Today's labels of a version's structures, of patients that taught neither it nor its rival."""
+    plan = _learned_from(folder)
+    if plan is None:
+        raise ModelError(f"{folder} does not say what it learned from, so it cannot be judged; train it anew.")
+    plans = [plan, (rival and _learned_from(rival)) or {"teaching": []}]
+    wish, taught = plan["wish"], {lesson["study"] for plan in plans for lesson in plan["teaching"]}
+    lessons = find_lessons(store, wish["structures"], wish["drafts"], absent=wish["kind"] == "automatic")
     judges = Splits(models.folder).judging(store, dict.fromkeys(lesson.study for lesson in lessons))
     found = [lesson for lesson in lessons if lesson.study in judges - taught]
     if not found:
-        raise StoreError(f"No label in {store.folder} taught neither version, so nothing can judge them; label more.")
+        raise StoreError(f"All labels in {store.folder} taught one of the versions, so none can judge; label more.")
     return found
+
+
+def _learned_from(folder: Path) -> dict | None:
+    path = folder / LEARNED_FROM
+    return json.loads(path.read_text(encoding="utf8")) if path.exists() else None

@@ -14,6 +14,8 @@ from aiassist.groundtruth import GroundTruthStore
 #: Share of the patients whose labels judge, and are never learned from.
 SHARE = 0.2
 FILE = "splits.json"
+#: Beside a version's weights: what was asked of its training, and by which labels it was taught and judged.
+LEARNED_FROM = "learned-from.json"
 
 
 class Splits:

@@ -12,10 +12,9 @@ import numpy as np
 from aiassist import errors
 from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Segmentation, SegmentRequest
 from aiassist.errors import AIAssistError, Cancelled, ConnectionLostError, UploadError
-from aiassist.imaging import Code, Geometry, Label, MaskPatch, Volume
+from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.wire import Reply
-from aiassist.segmenters.base import ModelCard
 
 #: Content type of `MaskPatch.to_bytes`.
 PATCH_TYPE = "application/vnd.aiassist.patch"
@@ -91,25 +90,6 @@ def check(reply: Reply) -> Reply:
     kind = getattr(errors, name, None)
     known = isinstance(kind, type) and issubclass(kind, AIAssistError) and kind is not errors.MissingExtraError
     raise (kind if known else AIAssistError)(message)
-
-
-# Models
-
-
-def card_to_json(card: ModelCard) -> dict:
-    """A model card as JSON."""
-    return asdict(card)
-
-
-def card_from_json(data: Mapping) -> ModelCard:
-    """Read what `card_to_json` wrote; fields of newer versions are left out."""
-    known = {name: data[name] for name in ModelCard.__dataclass_fields__ if name in data}
-    return ModelCard(**{**known, "labels": tuple(_label(label) for label in data.get("labels", ()))})
-
-
-def _label(data: Mapping) -> Label:
-    codes = {name: Code(**data[name]) if data.get(name) else None for name in ("code", "side")}
-    return Label(data["name"], data["value"], tuple(data["colour"]), **codes)
 
 
 # Studies

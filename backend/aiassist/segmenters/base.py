@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from aiassist.imaging import Label, MaskPatch, Volume
+from aiassist.imaging import Code, Label, MaskPatch, Volume
 from aiassist.prompts import Prompts
 
 
@@ -50,6 +50,27 @@ class ModelCard:
     def __post_init__(self):
         for name in ("modalities", "labels", "devices"):  # lists, when they come from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def to_json(self) -> dict:
+        """The card as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> ModelCard:
+        """Read what `to_json` wrote; fields of newer versions are left out.
+
+        Raises
+        ------
+        KeyError, TypeError, AttributeError
+            When it is no card.
+        """
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        return cls(**{**known, "labels": tuple(_label(label) for label in data.get("labels", ()))})
+
+
+def _label(data: Mapping) -> Label:
+    codes = {name: Code(**data[name]) if data.get(name) else None for name in ("code", "side")}
+    return Label(data["name"], data["value"], tuple(data["colour"]), **codes)
 
 
 @dataclass(frozen=True)

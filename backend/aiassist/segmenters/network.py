@@ -16,12 +16,16 @@ SEEING = ("stem.weight", "detail.weight")
 
 @dataclass(frozen=True)
 class Shape:
-    """Channels at each resolution from half the cube's to the coarsest, residual blocks at each, channels at full."""
+    """Channels at each resolution from half the cube's to the coarsest, residual blocks at each, channels at full.
+
+    ``inputs`` are what it sees, ``outputs`` the structures that it tells apart.
+    """
 
     widths: tuple[int, ...] = (24, 48, 96, 192)
     blocks: int = 1
     fine: int = 8
     inputs: int = len(CHANNELS)
+    outputs: int = 1
 
 
 class Residual(nn.Module):
@@ -66,7 +70,7 @@ def _repeated(weight: torch.Tensor) -> torch.Tensor:
 
 
 class PromptableNet(nn.Module):
-    """Logits (n, 1, c, c, c) from channels (n, inputs, c, c, c); in training also at half resolution.
+    """Logits (n, outputs, c, c, c) from channels (n, inputs, c, c, c); in training also at half resolution.
 
     Full resolution is where a U-Net spends most of its time on a CPU and learns least: there, two thin
     convolutions join what the U-Net says with the input itself.
@@ -84,11 +88,11 @@ class PromptableNet(nn.Module):
         self.up = nn.ModuleList(
             Rising(wide + narrow, narrow) for narrow, wide in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
-        self.half_head = nn.Conv3d(widths[0], 1, 1)
+        self.half_head = nn.Conv3d(widths[0], shape.outputs, 1)
         self.expand = nn.ConvTranspose3d(widths[0], fine, 2, stride=2)
         self.detail = nn.Conv3d(shape.inputs, fine, 3, padding=1)
         self.join = nn.Conv3d(fine, fine, 3, padding=1)
-        self.head = nn.Conv3d(fine, 1, 1)
+        self.head = nn.Conv3d(fine, shape.outputs, 1)
 
     def forward(self, x: torch.Tensor):
         seen = x

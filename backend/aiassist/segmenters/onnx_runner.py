@@ -20,7 +20,8 @@ class OnnxRunner:
     Parameters
     ----------
     path : Path
-        A network with one input (1, n, c, c, c) and one output (1, 1, c, c, c), both float32.
+        A network with one input (1, n, c, c, c) and one output (1, m, c, c, c), both float32; m is 1 unless it tells
+        several structures apart.
     threads : int
         0 lets ONNX Runtime choose.
 
@@ -50,5 +51,9 @@ class OnnxRunner:
         self.inputs, self.cells = self._input.shape[1], self._input.shape[-1]
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
+        return self.all(channels)[0]
+
+    def all(self, channels: np.ndarray) -> np.ndarray:
+        """Logits (m, c, c, c) of all structures."""
         (logits,) = self._session.run(None, {self._input.name: channels[np.newaxis]})
-        return logits[0, 0]
+        return logits[0]

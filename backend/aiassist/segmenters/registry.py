@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiassist.errors import MissingExtraError, ModelError, UnknownModelError
 from aiassist.resources import resource
+from aiassist.segmenters.automatic import AutomaticNetwork
 from aiassist.segmenters.base import ModelCard, Segmenter
 from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.geodesic import Geodesic
@@ -100,10 +101,11 @@ def bundled(device: str = "cpu", threads: int = 0, models: ModelStore | None = N
     return registry
 
 
-def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> PromptableNetwork:
-    """The promptable network of a folder with ``card.json`` and ``weights.onnx``; its weights load at the first use.
+def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> PromptableNetwork | AutomaticNetwork:
+    """The model of a folder with ``card.json`` and ``weights.onnx``; its weights load at the first use.
 
-    With ``corrections.onnx`` beside them, corrections run by those weights.
+    With ``corrections.onnx`` beside them, corrections run by those weights. An automatic model also has
+    ``finder.onnx``, which runs on the CPU.
 
     Raises
     ------
@@ -111,17 +113,20 @@ def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> 
         When the card is missing or is none. Missing or damaged weights are said at the first use.
     """
     try:
-        card = ModelCard(**json.loads((folder / "card.json").read_text(encoding="utf8")))
-    except (OSError, ValueError, TypeError) as error:
+        card = ModelCard.from_json(json.loads((folder / "card.json").read_text(encoding="utf8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{folder / 'card.json'} is missing or no model card; reinstall the model.") from error
 
     def runner(weights: Path) -> Callable[[], Runner]:
         return lambda: OnnxRunner(weights, threads) if device == "cpu" else _torch_runner(weights, device)
 
     corrections = folder / "corrections.onnx"
-    return PromptableNetwork(
+    network = PromptableNetwork(
         runner(folder / "weights.onnx"), card, runner(corrections) if corrections.exists() else None
     )
+    if card.kind == "promptable":
+        return network
+    return AutomaticNetwork(lambda: OnnxRunner(folder / "finder.onnx", threads), network, card)
 
 
 def _torch_runner(weights: Path, device: str) -> Runner:

@@ -60,7 +60,8 @@ def load_network(path: Path, shape: Shape | None = None) -> tuple[PromptableNet,
     state, settings = _read_onnx(path) if Path(path).suffix == ".onnx" else _read_safetensors(path)
     if not settings:
         raise ModelError(f"The weights {path} were not written by aiassist synth train.")
-    own = Shape(tuple(settings["widths"]), settings["blocks"], settings["fine"], settings.get("inputs", FORMER))
+    sizes = tuple(settings["widths"]), settings["blocks"], settings["fine"]
+    own = Shape(*sizes, settings.get("inputs", FORMER), settings.get("outputs", 1))
     if shape is not None and (replace(shape, inputs=own.inputs) != own or shape.inputs < own.inputs):
         raise ModelError(f"The weights {path} are those of a network of {own}, not of {shape}.")
     net = PromptableNet(shape or own)

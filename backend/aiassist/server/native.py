@@ -7,7 +7,6 @@ import asyncio
 from fastapi import APIRouter
 
 from aiassist import __version__
-from aiassist.protocol.messages import card_to_json
 from aiassist.server.exchange import fails
 from aiassist.server.service import Service
 
@@ -24,6 +23,6 @@ def native_routes(service: Service) -> APIRouter:
     @routes.get("/models", tags=["models"], summary="The cards of all models, the default first", responses=fails())
     async def models() -> dict:
         cards = await thread(service.backend.models)
-        return {"models": [card_to_json(card) for card in cards], "device": service.backend.worker.name}
+        return {"models": [card.to_json() for card in cards], "device": service.backend.worker.name}
 
     return routes

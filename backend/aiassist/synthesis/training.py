@@ -50,6 +50,7 @@ class Settings:
     fresh: int = 4
     cells: int = 48
     inputs: int = len(CHANNELS)
+    outputs: int = 1
     widths: tuple[int, ...] = (24, 48, 96, 192)
     blocks: int = 1
     fine: int = 8
@@ -136,6 +137,17 @@ def weights_of(channels: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor)
     return valid.float() * (1 + 2 * border + 4 * (clicks > 0.1).float())
 
 
+def answer_loss(answer: tuple[torch.Tensor, torch.Tensor], truth, weight) -> tuple[torch.Tensor, float]:
+    """The loss of logits (n, 1, c, c, c) and of those at half the resolution, and the mean Dice of the former."""
+    logits, half = answer
+    loss = loss_of(logits, truth, weight)
+    loss = loss + 0.3 * loss_of(half, F.avg_pool3d(truth, 2), F.max_pool3d(weight, 2))
+    with torch.no_grad():
+        hit, inside = (logits > 0) & (weight > 0), (truth > 0.5) & (weight > 0)
+        both, sizes = (hit & inside).flatten(1).sum(1), hit.flatten(1).sum(1) + inside.flatten(1).sum(1)
+        return loss, float((2 * both / sizes.clamp_min(1)).mean())
+
+
 class Trainer:
     """One run.
 
@@ -182,7 +194,7 @@ class Trainer:
         self._examples = examples if examples is not None else Examples(settings.cells, world, corrects)
         self._writer = _tensorboard(self.folder)
         torch.manual_seed(settings.seed)
-        shape = Shape(settings.widths, settings.blocks, settings.fine, settings.inputs)
+        shape = Shape(settings.widths, settings.blocks, settings.fine, settings.inputs, settings.outputs)
         self.net = PromptableNet(shape).to(self.device, memory_format=torch.channels_last_3d)
         resumed = (self.folder / "state.pt").exists()
         if start is not None and not resumed:
@@ -304,8 +316,8 @@ class Trainer:
         channels, truth, valid = (torch.stack([made[n] for made in group]).to(self.device) for n in range(3))
         return channels[:, : self.settings.inputs].float(), truth.float().unsqueeze(1), valid.unsqueeze(1)
 
-    def train_step(self, channels, truth, valid) -> dict[str, float]:
-        """One step; returns the loss, Dice and learning rate.
+    def train_step(self, *examples: torch.Tensor) -> dict[str, float]:
+        """One step on a batch; returns the loss, Dice and learning rate.
 
         Raises
         ------
@@ -314,26 +326,27 @@ class Trainer:
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        self._show_answers(channels, valid)
-        weight = weights_of(channels, truth, valid)
-        self.net.train()
-        with half_precision(self.device):
-            logits, half = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
-        logits, half = logits.float(), half.float()
-        loss = loss_of(logits, truth, weight)
-        loss = loss + 0.3 * loss_of(half, F.avg_pool3d(truth, 2), F.max_pool3d(weight, 2))
+        loss, dice = self._loss(*examples)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         slope = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self._check_finite(loss, slope)
         self.optimiser.step()
         self._average()
-        with torch.no_grad():
-            hit, inside = (logits > 0) & valid, (truth > 0.5) & valid
-            dice = (
-                2 * (hit & inside).flatten(1).sum(1) / (hit.flatten(1).sum(1) + inside.flatten(1).sum(1)).clamp_min(1)
-            )
-        return {"loss": float(loss.detach()), "dice": float(dice.mean()), "rate": self._rate()}
+        return {"loss": float(loss.detach()), "dice": dice, "rate": self._rate()}
+
+    def _loss(self, channels, truth, valid) -> tuple[torch.Tensor, float]:
+        """The loss of a batch, and its mean Dice."""
+        self._show_answers(channels, valid)
+        weight = weights_of(channels, truth, valid)
+        return answer_loss(self._answer(channels), truth, weight)
+
+    def _answer(self, channels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The network's logits (n, outputs, c, c, c), and those at half the resolution."""
+        self.net.train()
+        with half_precision(self.device):
+            logits, half = self.net(channels.contiguous(memory_format=torch.channels_last_3d))
+        return logits.float(), half.float()
 
     def _check_finite(self, loss: torch.Tensor, slope: torch.Tensor) -> None:
         if not torch.isfinite(loss + slope):

@@ -1,0 +1,208 @@
+"""A run that makes a version of a model of the labels of a studies folder; it goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from aiassist.errors import AIAssistError
+from aiassist.files import whole_file
+from aiassist.groundtruth import GroundTruthStore
+from aiassist.learning.judge import Verdict
+from aiassist.learning.lessons import Lesson, find_lessons
+from aiassist.learning.splits import LEARNED_FROM, Splits
+from aiassist.segmenters.base import ModelCard
+from aiassist.segmenters.model_store import ModelStore
+from aiassist.synthesis.export import export_onnx
+from aiassist.synthesis.training import Trainer
+
+#: Where a model's unfinished run lies, among its versions.
+RUN = ".training"
+#: Files of the base that a version takes over, but for the one that was trained.
+BASE = {"weights.onnx", "corrections.onnx"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a run is asked for.
+
+    ``base`` names the network that it begins from (an automatic model looks closer by it), ``base_version`` its
+    version; each label is shown about ``epochs`` times; of ``structures`` only (all when empty), ``drafts`` too.
+    """
+
+    base: str
+    base_version: str
+    epochs: int
+    structures: tuple[str, ...] = ()
+    drafts: bool = False
+    seed: int = 0
+
+
+class LearningRun(ABC):
+    """One run, in the folder of the model that it makes a version of.
+
+    Parameters
+    ----------
+    store : GroundTruthStore
+    models : ModelStore
+    name : str
+        Of the model.
+    wish : Wish
+    base : Path
+        Folder of the network that it begins from.
+
+    Raises
+    ------
+    AIAssistError
+        When a run of another wish is unfinished.
+    """
+
+    #: "promptable" or "automatic".
+    kind: str
+    #: File of a version that the trained weights become.
+    weights: str
+    #: How often each label is shown unless a wish says otherwise.
+    epochs: int
+
+    def __init__(self, store: GroundTruthStore, models: ModelStore, name: str, wish: Wish, base: Path):
+        self.store, self.models, self.name, self.wish, self.base = store, models, name, wish, base
+        self.folder = models.folder / name / RUN
+        self._plan_path = self.folder / "plan.json"
+        asked = json.loads(json.dumps({"kind": self.kind, **asdict(wish)}))
+        if self.is_begun and self.plan["wish"] != asked:
+            raise AIAssistError(
+                f"An unfinished run of {name!r} was begun otherwise ({_in_words(self.plan['wish'])}); give the same "
+                f"options to go on with it, or remove {self.folder}."
+            )
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether an earlier run was prepared here and not finished."""
+        return self._plan_path.exists()
+
+    @cached_property
+    def plan(self) -> dict:
+        """What was decided when the run was prepared."""
+        try:
+            return json.loads(self._plan_path.read_text(encoding="utf8"))
+        except ValueError as error:
+            raise AIAssistError(f"{self._plan_path} is damaged; remove {self.folder} to begin anew.") from error
+
+    @cached_property
+    def teaching(self) -> list[Lesson]:
+        """The labels that it learns from."""
+        return [Lesson(**lesson) for lesson in self.plan["teaching"]]
+
+    @cached_property
+    def judging(self) -> list[Lesson]:
+        """The labels that it is judged by."""
+        return [Lesson(**lesson) for lesson in self.plan["judging"]]
+
+    @cached_property
+    def structures(self) -> list[str]:
+        """The keys of the structures that it learns, in alphabetical order."""
+        return sorted({lesson.structure for lesson in self.teaching})
+
+    def prepare(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Decide what teaches and what judges, and write what training reads of the former; once for a run.
+
+        Raises
+        ------
+        StoreError
+            When there is nothing to learn from or to be judged by.
+        """
+        if self.is_begun:
+            return
+        lessons = find_lessons(self.store, self.wish.structures, self.wish.drafts, absent=self.kind == "automatic")
+        studies = list(dict.fromkeys(lesson.study for lesson in lessons))
+        judges = Splits(self.models.folder).judging(self.store, studies)
+        teaching, judging = ([x for x in lessons if (x.study in judges) == side] for side in (False, True))
+        shutil.rmtree(self.folder, ignore_errors=True)  # what a preparation left that was broken off
+        self.data.mkdir(parents=True)
+        plan = {"wish": {"kind": self.kind, **asdict(self.wish)}}
+        plan |= {"teaching": [asdict(x) for x in teaching], "judging": [asdict(x) for x in judging]}
+        plan["files"] = self._write_data(teaching, progress)
+        write_json(self._plan_path, plan)
+
+    @property
+    def data(self) -> Path:
+        """Where lies what training reads."""
+        return self.folder / "data"
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Length of the run."""
+
+    @abstractmethod
+    def _write_data(self, teaching: list[Lesson], progress: Callable[[int, int], None]) -> object:
+        """Write what training reads into `data`; returns what `plan` keeps of it as "files"."""
+
+    @abstractmethod
+    def trainer(self, device: str = "cpu", workers: int = 1) -> Trainer:
+        """What trains, begun or going on."""
+
+    @abstractmethod
+    def card(self, number: int, machine: str) -> ModelCard:
+        """The card of the version, without what judging says."""
+
+    def finish(self, judged: Callable[[Path], tuple[Verdict, Verdict]], machine: str) -> tuple[int, Verdict, Verdict]:
+        """Make a version of the trained run: weights, card, and what it learned from; the run is removed.
+
+        Parameters
+        ----------
+        judged : callable
+            Given the folder of the new model, the verdicts on that and on the one before.
+        machine : str
+            What it was trained on, in words.
+
+        Returns
+        -------
+        int
+            The version.
+        Verdict, Verdict
+            On it, and on the model before.
+        """
+        with self.models.new_version(self.name) as (folder, number):
+            export_onnx(self.folder / "weights.safetensors", folder / self.weights)
+            for file in BASE - {self.weights}:
+                if (self.base / file).exists():
+                    shutil.copyfile(self.base / file, folder / file)
+            card = self.card(number, machine).to_json()
+            write_json(folder / "card.json", card)
+            now, before = judged(folder)
+            card["metrics"] |= now.metrics() | {f"before, {key}": value for key, value in before.metrics().items()}
+            write_json(folder / "card.json", card)
+            write_json(folder / LEARNED_FROM, {part: self.plan[part] for part in ("wish", "teaching", "judging")})
+        shutil.rmtree(self.folder)
+        return number, now, before
+
+
+def numbers(run: LearningRun) -> dict[str, float]:
+    """What a card says of a run's length and labels."""
+    return {"steps": run.steps, "labels": len(run.teaching), "judging labels": len(run.judging)}
+
+
+def provenance(run: LearningRun, machine: str) -> str:
+    """What a card says of where a run's weights come from."""
+    return (
+        f"Trained by aiassist train, with {run.wish.base} {run.wish.base_version}, on {machine}; has learned from "
+        "patients, so ask before the weights leave this place."
+    )
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
+
+
+def _in_words(wish: dict) -> str:
+    what = ", ".join(wish["structures"]) or "all structures"
+    drafts = ", drafts too" if wish["drafts"] else ""
+    return f"{wish['kind']}, from {wish['base']} {wish['base_version']}, {wish['epochs']} epochs of {what}{drafts}"
