@@ -13,7 +13,6 @@ from dicom_series import write_series
 from groundtruth_helpers import random_volume
 from learning_helpers import add_tiny_version, ellipsoid_scan, noise, store_of_ellipsoids
 from synth_helpers import TINY
-from test_lungs import ORIENTATIONS
 
 from aiassist import cli
 from aiassist.engine import LocalBackend, SegmentRequest
@@ -32,7 +31,6 @@ from aiassist.learning.run import RUN
 from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.resources import resource
 from aiassist.segmenters.model_store import MODELS, ModelStore
-from aiassist.segmenters.overview import Overview
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.synthesis.fields import Draw
 
@@ -115,14 +113,27 @@ def test_images_of_one_patient_are_on_one_side(tmp_path):
         assert store.series(one).patient_id not in (tmp_path / MODELS / "splits.json").read_text()
 
 
+def test_a_study_keeps_its_side_when_its_headers_come_later(tmp_path):
+    write_series(tmp_path / "series", random_volume(9).voxels, random_volume().geometry.affine)
+    series = read_volume(tmp_path / "series")
+    with GroundTruthStore(tmp_path) as store:
+        judge, teacher = (store.add_study(random_volume(n), f"other {n}").id for n in range(2))
+        late = store.add_study(Volume(series.voxels, series.geometry), "late").id
+        assert Splits(tmp_path / MODELS).judging(store, [judge, teacher, late]) == {judge}
+        store.add_series(late, series.dicom)
+        more = [store.add_study(random_volume(n), f"other {n}").id for n in range(2, 6)]
+        assert late not in Splits(tmp_path / MODELS).judging(store, [judge, teacher, *more, late])
+
+
 def test_a_damaged_list_of_sides_is_named_and_stays(tmp_path):
     with store_of_ellipsoids(tmp_path, 2) as store:
         path = tmp_path / MODELS / "splits.json"
         path.parent.mkdir()
-        path.write_text('{"a": 1}')
-        with pytest.raises(ModelError, match=r"splits\.json is damaged; restore it from a backup"):
-            Splits(tmp_path / MODELS).judging(store, [study.id for study in store.studies()])
-        assert path.read_text() == '{"a": 1}'
+        for spoiled in ("", "[]", '{"a": 1}', '{"judges": {"a": 1}, "patients": {}}', '{"judges": 3, "patients": {}}'):
+            path.write_text(spoiled)
+            with pytest.raises(ModelError, match=r"splits\.json is damaged; restore it from a backup"):
+                Splits(tmp_path / MODELS).judging(store, [study.id for study in store.studies()])
+            assert path.read_text() == spoiled
 
 
 # Crops and examples
@@ -336,36 +347,6 @@ def test_of_what_nobody_labelled_in_a_scan_nothing_is_learned(tmp_path):
     loss.backward()
     slopes = trainer.net.head.weight.grad.flatten(1).abs().sum(1)
     assert (slopes > 0).tolist() == [False, True, False]
-
-
-@pytest.mark.parametrize("direction", ORIENTATIONS[::5], ids=lambda d: "".join(map(str, d.astype(int).ravel())))
-def test_an_overview_shows_the_patient_alike_however_the_array_lies(direction):
-    image, mask = ellipsoid_scan(3)
-    straight = Overview.of(image.geometry, 32)
-    turned_image, turned_mask = lying(image, mask, direction)
-    turned = Overview.of(turned_image.geometry, 32)
-    np.testing.assert_allclose(turned.see(turned_image), straight.see(image), atol=1e-4)
-    np.testing.assert_allclose(turned.sample(turned_mask), straight.sample(mask), atol=1e-4)
-    field = straight.sample(mask) - 0.5
-    assert np.array_equal(turned.turn(turned.to_voxels(field)), straight.turn(straight.to_voxels(field)))
-    back = straight.to_voxels(field)
-    assert 2 * (back & mask).sum() / (back.sum() + mask.sum()) > 0.9
-
-
-def lying(image: Volume, mask: np.ndarray, direction: np.ndarray) -> tuple[Volume, np.ndarray]:
-    """The same patient on an array whose axes (i, j, k) run along the columns of a signed permutation."""
-    axes, signs = np.argmax(np.abs(direction), axis=0), direction.sum(axis=0)  # of the patient, for i, j and k
-    order = [2 - axes[n] for n in (2, 1, 0)]
-    flips = [n for n, sign in enumerate(signs[::-1]) if sign < 0]
-    voxels, turned = (np.flip(a.transpose(order), flips) for a in (image.voxels, mask))
-    size = np.array(image.geometry.size)
-    affine = np.eye(4)
-    affine[:3, :3] = direction * np.array(image.geometry.spacing)[axes]
-    first = [size[axis] - 1 if sign < 0 else 0 for axis, sign in zip(axes, signs, strict=True)]
-    corner = np.zeros(3)
-    corner[axes] = first
-    affine[:3, 3] = image.geometry.to_lps([corner])[0]
-    return Volume(np.ascontiguousarray(voxels), Geometry(voxels.shape, affine)), turned
 
 
 # Judging

@@ -6,7 +6,14 @@ import json
 import time
 from pathlib import Path
 
-from aiassist.commands.shared import add_model, check_no_input, millilitres_a_voxel, progress_bar
+from aiassist.commands.shared import (
+    add_model,
+    add_studies,
+    check_no_input,
+    millilitres_a_voxel,
+    models_folder,
+    progress_bar,
+)
 
 
 def add_to(commands) -> None:
@@ -21,6 +28,7 @@ def add_to(commands) -> None:
         help="where to write: .nii.gz, .nrrd, .mha, .seg.nrrd (Slicer segmentation), .dcm (DICOM SEG)",
     )
     add_model(parser, required=True)
+    add_studies(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -36,7 +44,7 @@ def run(options) -> None:
     output = check_labels_name(options.output)
     check_no_input(output, options.image)
     check_writable(output)
-    with LocalBackend(device=options.device) as backend, progress_bar() as bar:
+    with LocalBackend(device=options.device, models=models_folder(options)) as backend, progress_bar() as bar:
         volume = read_volume(options.image)
         if output.name.lower().endswith(".dcm"):
             check_came_from_dicom(output, volume)

@@ -37,48 +37,53 @@ class Splits:
         """Those of some studies, by id, that judge; new patients are given a side, in the order of the studies.
 
         The first one judges, then each time as soon as fewer than `SHARE` of all would. With DICOM headers a patient is
-        told by the Patient ID; an image without is a patient of its own.
+        told by the Patient ID; an image without is a patient of its own, and stays one when its headers come later.
 
         Raises
         ------
         StoreError
-            When there are not two patients.
+            When these studies are not of two patients, one to teach and one to judge.
         ModelError
             When the file is damaged.
         """
-        sides, patients = self._read(), {study: _patient(store, study) for study in studies}
-        if len(set(patients.values())) < 2:
+        sides, patients = self._read()
+        chosen = {}
+        for study in studies:
+            patient = chosen[study] = patients.get(study) or _patient(store, study)
+            patients[study] = patient
+            if patient not in sides:
+                sides[patient] = sum(sides.values()) < SHARE * (len(sides) + 1)
+        self._check_both(store, {patient: sides[patient] for patient in chosen.values()})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.path) as temporary:
+            temporary.write_text(json.dumps({"judges": sides, "patients": patients}, indent=1) + "\n", encoding="utf8")
+        return {study for study, patient in chosen.items() if sides[patient]}
+
+    def _check_both(self, store: GroundTruthStore, sides: dict[str, bool]) -> None:
+        if len(sides) == 1:
             raise StoreError(
                 f"All labels in {store.folder} to learn from are of one patient; add another's, which then judges the "
                 "model."
             )
-        for patient in patients.values():
-            if patient not in sides:
-                sides[patient] = sum(sides.values()) < SHARE * (len(sides) + 1)
-        self._check_both(store, {sides[patient] for patient in patients.values()})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.path) as temporary:
-            temporary.write_text(json.dumps(sides, indent=1) + "\n", encoding="utf8")
-        return {study for study, patient in patients.items() if sides[patient]}
-
-    def _check_both(self, store: GroundTruthStore, sides: set[bool]) -> None:
-        if len(sides) == 1:
-            does = "judge" if sides == {True} else "teach"
+        if len(set(sides.values())) == 1:
+            does = "judge" if all(sides.values()) else "teach"
             raise StoreError(
                 f"All patients with these labels in {store.folder} {does} already; label some more images, of which "
                 f"every {round(1 / SHARE)}th judges."
             )
 
-    def _read(self) -> dict[str, bool]:
+    def _read(self) -> tuple[dict[str, bool], dict[str, str]]:
+        """Whether each patient judges, and the patient of each study."""
         try:
-            sides = json.loads(self.path.read_text(encoding="utf8"))
+            held = json.loads(self.path.read_text(encoding="utf8"))
+            sides, patients = dict(held["judges"]), dict(held["patients"])
         except FileNotFoundError:
-            return {}
-        except ValueError:
-            sides = None
-        if not isinstance(sides, dict) or not all(isinstance(side, bool) for side in sides.values()):
+            return {}, {}
+        except (ValueError, TypeError, KeyError):
+            sides, patients = {"": None}, {}
+        if not all(isinstance(side, bool) for side in sides.values()) or not set(patients.values()) <= set(sides):
             raise ModelError(f"{self.path} is damaged; restore it from a backup: it says which labels never teach.")
-        return sides
+        return sides, patients
 
 
 def _patient(store: GroundTruthStore, study: str) -> str:

@@ -1,4 +1,5 @@
-"""An automatic model that was trained: a network finds structures in the whole volume, another looks closer at each."""
+"""An automatic model that was trained: a network finds structures in the whole volume; where its cells are coarse,
+another looks closer at each."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ from aiassist.segmenters.promptable import PromptableNetwork
 SMALL = 0.1
 #: A structure of fewer cells was not found.
 LEAST = 3
+#: Cells of at most so many voxels a side show what the voxels show, and looking closer would only add another's faults.
+FINE = 1.5
 
 
 class Finder(Protocol):
@@ -38,7 +41,7 @@ class AutomaticNetwork:
     finder : callable
         Makes the `Finder` when it is first needed.
     closer : PromptableNetwork
-        Looks closer at what was found, from its ends and its coarse mask.
+        Looks closer at what was found on coarse cells, from its ends and its mask.
     card : ModelCard
     """
 
@@ -72,9 +75,10 @@ class AutomaticNetwork:
     def _look_closer(self, volume: Volume, overview: Overview, logits: np.ndarray, inside: np.ndarray):
         yield Step("paste", 0.0)
         coarse = overview.to_voxels(_main_pieces(logits, inside))
-        if not coarse.any():
-            return MaskPatch.empty()
-        prompts = Prompts(extreme_points=extreme_points(coarse, np.random.default_rng(0)))
+        found = MaskPatch.of_mask(coarse)
+        if found.region.is_empty or overview.cube.cell.max() <= FINE:
+            return found
+        prompts = Prompts(extreme_points=extreme_points(coarse, np.random.default_rng(0)), prior=found)
         return (yield from part(self._closer.annotate(volume, prompts), 0.1, 0.9))
 
 
