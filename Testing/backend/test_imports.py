@@ -34,7 +34,7 @@ ALLOWED = {
     "server": {"protocol", "engine", "segmenters", "groundtruth", "contour", "imaging", "prompts", "errors", "files"},
     "resources": {"errors"},
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "words": set(),
 }
 

@@ -16,12 +16,12 @@ from synth_helpers import TINY
 
 from aiassist import cli
 from aiassist.engine import LocalBackend, SegmentRequest
-from aiassist.errors import AIAssistError, ModelError, StoreError
+from aiassist.errors import ModelError, StoreError
 from aiassist.groundtruth import GroundTruthStore, State
-from aiassist.imaging import Geometry, MaskPatch, Volume, read_volume
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume, describe_structure, read_volume, write_volume
 from aiassist.learning import examples as learning_examples
 from aiassist.learning import finder, finetune
-from aiassist.learning.crops import ENOUGH, read_crop, write_crop
+from aiassist.learning.crops import read_crop, write_crop
 from aiassist.learning.examples import LabelExamples, vary
 from aiassist.learning.finder import MapTrainer, write_map
 from aiassist.learning.judge import MOVED, POINTS, Verdict, judge
@@ -30,6 +30,7 @@ from aiassist.learning.publish import publish_if_better
 from aiassist.learning.run import RUN
 from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.resources import resource
+from aiassist.segmenters.base import ModelCard, Step
 from aiassist.segmenters.model_store import MODELS, ModelStore
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.synthesis.fields import Draw
@@ -71,13 +72,13 @@ def test_a_label_in_pieces_is_several_structures_and_crumbs_are_none():
     mask = np.zeros((20, 20, 20), bool)
     mask[2:6, 2:6, 2:6] = mask[12:16, 12:16, 12:16] = True
     mask[0, 0, 0] = True
-    pieces = targets(mask)
+    pieces = list(targets(mask))
     assert [int(piece.sum()) for piece in pieces] == [64, 64]
     assert not (pieces[0] & pieces[1]).any()
     mask[12:16] = False
     (whole,) = targets(mask)  # 64 of 65 voxels hang together
     assert int(whole.sum()) == 65
-    assert targets(mask & (np.indices(mask.shape)[0] < 3)) == []
+    assert list(targets(mask & (np.indices(mask.shape)[0] < 3))) == []
 
 
 # Who teaches and who judges
@@ -97,7 +98,7 @@ def test_a_side_once_given_stays(tmp_path):
 def test_one_patient_alone_can_not_teach_and_judge(tmp_path):
     with store_of_ellipsoids(tmp_path, 2) as store:
         studies = [study.id for study in store.studies()]
-        with pytest.raises(StoreError, match="are of one patient; add another's"):
+        with pytest.raises(StoreError, match="are of one patient, or have the same Patient ID; add another's"):
             Splits(tmp_path / MODELS).judging(store, studies[:1])
         assert Splits(tmp_path / MODELS).judging(store, studies) == {studies[0]}
 
@@ -113,16 +114,22 @@ def test_images_of_one_patient_are_on_one_side(tmp_path):
         assert store.series(one).patient_id not in (tmp_path / MODELS / "splits.json").read_text()
 
 
-def test_a_study_keeps_its_side_when_its_headers_come_later(tmp_path):
-    write_series(tmp_path / "series", random_volume(9).voxels, random_volume().geometry.affine)
-    series = read_volume(tmp_path / "series")
+@pytest.mark.parametrize("late_judges", [False, True])
+def test_who_taught_once_never_judges_when_headers_come_later(tmp_path, late_judges):
+    for name in ("late", "other"):
+        write_series(tmp_path / name, random_volume(len(name)).voxels, random_volume().geometry.affine)
+    late_image, other_image = (read_volume(tmp_path / name) for name in ("late", "other"))
     with GroundTruthStore(tmp_path) as store:
-        judge, teacher = (store.add_study(random_volume(n), f"other {n}").id for n in range(2))
-        late = store.add_study(Volume(series.voxels, series.geometry), "late").id
-        assert Splits(tmp_path / MODELS).judging(store, [judge, teacher, late]) == {judge}
-        store.add_series(late, series.dicom)
-        more = [store.add_study(random_volume(n), f"other {n}").id for n in range(2, 6)]
-        assert late not in Splits(tmp_path / MODELS).judging(store, [judge, teacher, *more, late])
+        splits, first = Splits(tmp_path / MODELS), store.add_study(random_volume(0), "first").id
+        late = store.add_study(Volume(late_image.voxels, late_image.geometry), "late").id
+        before = splits.judging(store, [late, first] if late_judges else [first, late])
+        assert (late in before) == late_judges
+        store.add_series(late, late_image.dicom)
+        other = store.add_study(other_image, "other").id  # of the same patient
+        rest = [store.add_study(random_volume(n), f"rest {n}").id for n in range(1, 4)]
+        judging = splits.judging(store, [first, late, other, *rest])
+        assert (late in judging) == (other in judging) == late_judges
+        assert splits.judging(store, [other, late, *rest, first]) == judging
 
 
 def test_a_damaged_list_of_sides_is_named_and_stays(tmp_path):
@@ -152,6 +159,17 @@ def test_a_crop_holds_the_structure_and_its_surroundings(tmp_path, volume, label
     assert (ends.amin(0) > 0).sum() >= 2  # something lies around it, where the image does not end
 
 
+def test_a_structure_that_is_thin_everywhere_is_kept(tmp_path):
+    geometry = Geometry.from_spacing((10, 400, 400), (0.5, 0.5, 3.0))
+    mask = np.zeros(geometry.shape, bool)
+    mask[5, 1::8, 201] = mask[5, 201, 1:380] = True
+    mask[5, 20:380, 201] = True
+    write_crop(tmp_path / "crop.npz", Volume(np.where(mask, 7, 0).astype(np.int16), geometry), mask)
+    scan = read_crop(tmp_path / "crop.npz")
+    assert int(scan.truth.sum()) > 30
+    LabelExamples({"catheter": [tmp_path / "crop.npz"]}, 16)[3]
+
+
 def test_of_a_large_structure_fewer_voxels_are_kept(tmp_path):
     geometry = Geometry.from_spacing((40, 200, 200), (1.0, 1.0, 5.0))
     mask = np.zeros(geometry.shape, bool)
@@ -160,8 +178,7 @@ def test_of_a_large_structure_fewer_voxels_are_kept(tmp_path):
     scan = read_crop(tmp_path / "crop.npz")
     assert scan.spacing == (5.0, 2.0, 2.0)
     extent = (scan.truth.nonzero().amax(0) - scan.truth.nonzero().amin(0) + 1).tolist()
-    assert extent == [20, 80, 80]
-    assert max(extent) <= 1.5 * ENOUGH
+    assert extent == [20, 80, 80]  # two of a cell, which are 48 over the box and an eighth on each side
     assert torch.equal(scan.voxels == 7, scan.truth)
 
 
@@ -239,6 +256,8 @@ def test_a_run_makes_a_better_version_that_is_published_and_taken_back(studies, 
     assert not (models.folder / "tiny" / RUN).exists()
 
     card = load_network_folder(models.folder_of("tiny", 2)).card
+    corrections = models.folder_of("tiny", 2) / "corrections.onnx"
+    assert corrections.read_bytes() == (models.folder_of("tiny", 1) / "corrections.onnx").read_bytes()
     assert card.version == "2"
     assert "with tiny 1, on" in card.provenance
     assert card.metrics["dice, six points"] > card.metrics["before, dice, six points"] + 0.05
@@ -254,9 +273,30 @@ def test_a_run_makes_a_better_version_that_is_published_and_taken_back(studies, 
     assert run("models", "list", "--studies", studies) == 0
     listed = capsys.readouterr().out
     assert "tiny: trained versions 1, 2 (published)" in listed
+    assert run("models", "info", "tiny", "--version", 1, "--studies", studies) == 0
+    assert "A network for tests." in capsys.readouterr().out
+    check_commands(studies)
     assert run("models", "rollback", "tiny", "--studies", studies) == 0
     assert "tiny: version 1 is used again." in capsys.readouterr().out
     assert models.published("tiny") == 1
+
+
+def check_commands(studies) -> None:
+    """Annotate and evaluate by the published model, on a scan that nobody has labelled."""
+    image, mask = ellipsoid_scan(99)
+    case = studies.parent / "cases" / "scan"
+    case.mkdir(parents=True)
+    write_volume(case / "image.nii.gz", image)
+    write_volume(case / "label.nii.gz", Volume(mask.astype(np.uint8), image.geometry))
+    options = ("--model", "tiny", "--studies", studies)
+    source = ("--from-label", case / "label.nii.gz")
+    assert run("annotate", case / "image.nii.gz", "-o", case / "mask.nii.gz", *source, *options) == 0
+    found = read_volume(case / "mask.nii.gz").voxels != 0
+    assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.7
+    measured = studies.parent / "measured.json"
+    quick = ("--clicks", 0, "--draws", 1, "--points-only", "--workers", 1, "--json", measured)
+    assert run("evaluate", case, *options, *quick) == 0
+    assert json.loads(measured.read_text())["models"]["tiny"]["all"]["oracle"]["dice"]["0"] > 0.7
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_same_wish_only(studies, capsys, monkeypatch):
@@ -267,9 +307,10 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_wish_only(studies, capsys,
     assert "the same command goes on" in capsys.readouterr().out
     with GroundTruthStore(studies) as store:  # what is labelled meanwhile waits for the next run
         image, mask = ellipsoid_scan(99)
-        store.add(
-            store.add_study(image, "later").id, "cyst", MaskPatch.of_mask(mask), author="Ada", state=State.APPROVED
-        )
+        later = store.add_study(image, "later").id
+        store.add(later, "cyst", MaskPatch.of_mask(mask), author="Ada", state=State.APPROVED)
+    models = ModelStore(studies / MODELS)
+    models.publish("tiny", add_tiny_version(models, "tiny", studies / "scratch"), "Ada")  # and so does another base
     assert run("train", "tiny", "--studies", studies, "--epochs", 3, "--workers", 0) == 2
     error = capsys.readouterr().err
     assert "An unfinished run of 'tiny' was begun otherwise (promptable, from tiny 1, 2 epochs of " in error
@@ -277,8 +318,20 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_wish_only(studies, capsys,
     steps = torch.load(folder / "state.pt")["step"]
     assert steps == 1
     assert run(*options) == 0
-    assert "tiny version 2 learned from 4 labels of 4 studies" in capsys.readouterr().out
+    assert "tiny version 3 learned from 4 labels of 4 studies" in capsys.readouterr().out
+    assert "with tiny 1, on" in load_network_folder(models.folder_of("tiny", 3)).card.provenance
     assert not folder.exists()
+
+
+def test_a_model_is_trained_and_published_by_one_at_a_time(studies, capsys):
+    models = ModelStore(studies / MODELS)
+    with models.held("mine", "training"), models.held("tiny", "publishing"):
+        assert run("train", "mine", "--studies", studies) == 2
+        assert "Somebody else's training of the model 'mine' is under way" in capsys.readouterr().err
+        assert run("models", "rollback", "tiny", "--studies", studies) == 2
+        assert "Somebody else's publishing of the model 'tiny' is under way" in capsys.readouterr().err
+    assert models.published("tiny") == 1
+    assert run("models", "rollback", "tiny", "--studies", studies) == 0
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is_made(studies, capsys, tmp_path):
@@ -329,6 +382,12 @@ def test_an_automatic_model_learns_to_find_what_is_labelled(studies, capsys, sma
         assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.8
         nothing = backend.segment(SegmentRequest(backend.open_study(noise(99)), "auto"))
         assert nothing.patch.region.is_empty
+    write_volume(studies / "image.nii.gz", image)
+    command = ("segment", studies / "image.nii.gz", "-o", studies / "labels.nii.gz", "--model", "auto")
+    assert run(*command) == 2
+    assert "no model 'auto'" in capsys.readouterr().err
+    assert run(*command, "--studies", studies) == 0
+    assert np.array_equal(read_volume(studies / "labels.nii.gz").voxels == 1, found)
     capsys.readouterr()
     assert run("train", "auto", "--studies", studies) == 2
     assert "'auto' has versions that are automatic; give the one that is promptable" in capsys.readouterr().err
@@ -349,7 +408,85 @@ def test_of_what_nobody_labelled_in_a_scan_nothing_is_learned(tmp_path):
     assert (slopes > 0).tolist() == [False, True, False]
 
 
+def test_a_name_keeps_its_value_in_all_versions_and_none_may_be_lost(studies, capsys, small, monkeypatch):
+    monkeypatch.setattr(finder, "LEAST", 2)
+    models = ModelStore(studies / MODELS)
+    assert run("train", "auto", "--studies", studies, "--automatic", "--epochs", 1) == 0
+    with GroundTruthStore(studies) as store:
+        for study in store.studies():
+            mask = store.mask(store.version(study.id, "cyst"))
+            store.add(study.id, "Aorta", mask, author="Ada", state=State.SUBMITTED)
+    assert run("train", "auto", "--studies", studies, "--automatic", "--epochs", 1) == 0
+    assert run("train", "auto", "--studies", studies, "--automatic", "--epochs", 1, "--structure", "AORTA") == 0
+    cards = [load_network_folder(models.folder_of("auto", version)).card for version in (1, 2, 3)]
+    values = [{label.name: label.value for label in card.labels} for card in cards]
+    assert values == [{"cyst": 1}, {"Aorta": 2, "cyst": 1}, {"Aorta": 2}]
+    models.publish("auto", 2, "Ada")
+    capsys.readouterr()
+    assert run("models", "publish", "auto", "--studies", studies) == 2
+    assert "Version 3 of 'auto' does not know cyst, which version 2 finds" in capsys.readouterr().err
+
+
 # Judging
+
+
+class Asked:
+    """A model that gives one mask to everybody and keeps what it was asked."""
+
+    card = ModelCard("asked", "1", "promptable", "For tests.")
+
+    def __init__(self, mask: np.ndarray):
+        self.mask, self.prompts = MaskPatch.of_mask(mask), []
+
+    def annotate(self, volume, prompts):
+        self.prompts.append(prompts)
+        yield Step("pass", 0.0)
+        return self.mask
+
+
+def test_a_model_is_asked_from_points_moved_points_and_clicks(studies):
+    with GroundTruthStore(studies) as store:
+        (lesson, *_) = find_lessons(store)
+        truth = store.mask(store.version(lesson.study, "cyst")).to_mask((18, 30, 30))
+        shifted = Asked(np.roll(truth, 3, axis=2))
+        (verdict,) = judge(store, [lesson], [shifted])
+    exact, moved, *clicked = shifted.prompts
+    inside = np.argwhere(truth)[:, ::-1]
+    ends = np.ravel(np.column_stack([inside.min(axis=0), inside.max(axis=0)]))
+    np.testing.assert_array_equal([exact.extreme_points[n, n // 2] for n in range(6)], ends)
+    assert 0.3 < np.abs(moved.extreme_points - exact.extreme_points).mean() < 3
+    assert [len(prompts.positive) + len(prompts.negative) for prompts in clicked] == [1, 2, 3]
+    for prompts in clicked:
+        assert prompts.prior.version == shifted.mask.version
+        for side, points in ((True, prompts.positive), (False, prompts.negative)):
+            for i, j, k in points.astype(int):
+                assert truth[k, j, i] == side != shifted.mask.to_mask(truth.shape)[k, j, i]
+    assert set(verdict.dice) == {"six points", "points moved", "after 3 clicks"}
+
+
+def test_to_find_nothing_is_no_better_than_no_model(studies):
+    class Blind:
+        card = ModelCard("blind", "1", "automatic", "For tests.", labels=(describe_structure("cyst"),))
+
+        def segment(self, volume):
+            yield Step("pass", 0.0)
+            return MaskPatch(Region((0, 0, 0), (0, 0, 0)), np.zeros((0, 0, 0), np.uint8), "labels")
+
+    with GroundTruthStore(studies) as store:
+        store.add(store.add_study(noise(0), "noise").id, "cyst", MaskPatch.empty(), author="A", state=State.SUBMITTED)
+        blind, none = judge(store, find_lessons(store, absent=True), [Blind(), None])
+    assert blind == none
+    assert blind.score == pytest.approx(1 / 7)
+    assert not blind.is_better(none)
+
+
+def test_labels_that_hold_too_little_judge_nobody(tmp_path):
+    with GroundTruthStore(tmp_path) as store:
+        study = store.add_study(random_volume(), "scan").id
+        store.add(study, "cyst", patch(slice(2), slice(2), slice(2)), author="Ada", state=State.APPROVED)
+        network = load_network_folder(resource("Models", "network"), threads=1)
+        with pytest.raises(StoreError, match="hold no structure of 30 voxels or more"):
+            judge(store, find_lessons(store), [network])
 
 
 def test_a_verdict_is_the_same_twice_and_counts_structures_alike(studies):
@@ -391,4 +528,3 @@ def test_training_needs_its_packages(studies, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert run("train", "mine", "--studies", studies) == 2
     assert "Training needs the package torch: pip install 'aiassist[learning]'." in capsys.readouterr().err
-    assert not issubclass(AIAssistError, ModelError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -69,6 +70,21 @@ def test_publishing_and_taking_back_in_any_order(models):
     assert models.versions("liver") == [1, 2, 3]
 
 
+def test_a_version_that_somebody_removed_is_passed_over(models):
+    for version in (1, 2, 3):
+        add_version(models, "liver")
+        models.publish("liver", version, "Ada")
+    shutil.rmtree(models.folder_of("liver", 2))
+    assert models.rollback("liver", "Ada") == 1
+    assert models.published("liver") == 1
+
+
+def test_what_a_killed_process_left_goes_with_the_next_version(models):
+    (models.folder / "liver" / ".unfinished-1").mkdir(parents=True)
+    assert add_version(models, "liver") == 1
+    assert sorted(path.name for path in (models.folder / "liver").iterdir()) == ["1"]
+
+
 def test_only_versions_that_are_there_can_be_published(models):
     with pytest.raises(UnknownModelError, match=r"no version 1 of a model 'liver' .*; train it first"):
         models.publish("liver", 1, "Ada")
@@ -78,7 +94,9 @@ def test_only_versions_that_are_there_can_be_published(models):
     assert models.published("liver") is None
 
 
-@pytest.mark.parametrize("name", ["", "../liver", ".liver", "a/b", "a b", "x" * 65, "leber\n"])
+@pytest.mark.parametrize(
+    "name", ["", "../liver", ".liver", "a/b", "a b", "x" * 65, "leber\n", "splits.json", "NUL", "com1", "a."]
+)
 def test_names_that_are_no_names_are_refused(models, name):
     with pytest.raises(ModelError, match="is no name for a model"), models.new_version(name):
         pass
@@ -114,11 +132,13 @@ def test_one_damaged_model_keeps_nobody_from_the_others(models, tmp_path, caplog
         models.publish(name, 1, "Ada")
     (models.folder_of("spoiled", 1) / "card.json").write_text("{")
     (models.folder / "lost" / "published.json").write_text(json.dumps([{"version": "1"}]))
+    (models.folder / "odd" / "1").mkdir(parents=True)
+    (models.folder / "odd" / "published.json").mkdir()
     with LocalBackend(threaded=False, models=models.folder) as backend:
         offered = names_of(backend)
         assert "good" in offered
         assert "network" in offered
-        assert not {"spoiled", "lost"} & set(offered)
+        assert not {"spoiled", "lost", "odd"} & set(offered)
         assert "The model spoiled is left out" in caplog.text
         assert "The model lost is left out" in caplog.text
     with pytest.raises(ModelError, match=r"published\.json is damaged; restore it"):

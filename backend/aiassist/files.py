@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from aiassist.errors import AIAssistError
+
 #: Names of unfinished files begin so; a sweep may remove them.
 UNFINISHED = ".unfinished-"
 
@@ -62,6 +64,29 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(path: str | Path, busy: AIAssistError) -> Iterator[None]:
+    """Hold a lock file, which other processes respect that use this; raise `busy` when another holds it.
+
+    The system lets go of it when the process ends, however it ends; the empty file stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise busy from error
+        yield
 
 
 def check_writable(path: str | Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from aiassist.commands.shared import add_author, add_studies, models_folder, progress_bar
+from aiassist.errors import ModelError
 
 
 def add_to(commands) -> None:
@@ -17,6 +17,7 @@ def add_to(commands) -> None:
     listing.set_defaults(run=list_models)
     info = actions.add_parser("info", help="one model's card")
     info.add_argument("model", metavar="M")
+    info.add_argument("--version", metavar="N", type=int, help="a version of a trained one (default: the published)")
     info.set_defaults(run=show_model)
     for action in (listing, info):
         add_studies(action)
@@ -40,6 +41,14 @@ def _store(options):
     return None if folder is None else ModelStore(folder)
 
 
+def _versions(store, name: str) -> str:
+    try:
+        published = store.published(name)
+    except ModelError as error:
+        return f"{', '.join(map(str, store.versions(name)))}; which one is published cannot be said: {error}"
+    return ", ".join(f"{n} (published)" if n == published else str(n) for n in store.versions(name))
+
+
 def list_models(options) -> None:
     """Print a line for each model."""
     from aiassist.engine import LocalBackend
@@ -47,7 +56,7 @@ def list_models(options) -> None:
     with LocalBackend(threaded=False, models=models_folder(options)) as backend:
         cards = backend.models()
     if options.json:
-        print(json.dumps([asdict(card) for card in cards]))
+        print(json.dumps([card.to_json() for card in cards]))
         return
     width = max(len(card.name) for card in cards)
     for number, card in enumerate(cards):
@@ -55,16 +64,25 @@ def list_models(options) -> None:
         print(f"{card.name:{width}}  {card.kind}, version {card.version}{default}: {card.description}")
     store = _store(options)
     for name in store.names() if store is not None else ():
-        published = store.published(name)
-        versions = [f"{n} (published)" if n == published else str(n) for n in store.versions(name)]
-        print(f"{name}: trained versions {', '.join(versions)}")
+        if store.versions(name):
+            print(f"{name}: trained versions {_versions(store, name)}")
+
+
+def _card(options):
+    """The card of a model, or of one version of a trained one."""
+    from aiassist.segmenters.registry import bundled, load_network_folder
+
+    store = _store(options)
+    if options.version is None:
+        return bundled(models=store).get(options.model).card
+    if store is None:
+        raise ModelError(f"--version {options.version} is one of a trained model; say of which --studies.")
+    return load_network_folder(store.folder_of(options.model, options.version)).card
 
 
 def show_model(options) -> None:
     """Print a model's card."""
-    from aiassist.segmenters.registry import bundled
-
-    card = asdict(bundled(models=_store(options)).get(options.model).card)
+    card = _card(options).to_json()
     if options.json:
         print(json.dumps(card))
         return
@@ -108,6 +126,8 @@ def rollback_version(options) -> None:
     from aiassist.groundtruth.names import check_said
 
     check_said(options.author)
-    version = _store(options).rollback(options.model, options.author)
+    models = _store(options)
+    with models.held(options.model, "publishing"):
+        version = models.rollback(options.model, options.author)
     used = f"version {version} is used again" if version is not None else "no version of it is offered any more"
     print(f"{options.model}: {used}.")

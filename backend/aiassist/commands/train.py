@@ -45,18 +45,16 @@ def run(options) -> None:
     from aiassist.groundtruth import GroundTruthStore
     from aiassist.learning.finder import FinderTraining
     from aiassist.learning.finetune import FineTuning
-    from aiassist.learning.networks import base_of, card_of, check_own_name
-    from aiassist.learning.run import Wish
+    from aiassist.learning.networks import check_own_name
     from aiassist.segmenters.model_store import MODELS, ModelStore
 
     _check_options(options)
     kind = FinderTraining if options.automatic else FineTuning
     models = ModelStore(options.studies / MODELS)
     check_own_name(models, options.model, kind.kind)
-    base = base_of(models, options.model, kind.kind, options.base)
-    with GroundTruthStore(options.studies) as store:
-        card, epochs = card_of(base), options.epochs or kind.epochs
-        wish = Wish(card.name, card.version, epochs, tuple(sorted(options.structure)), options.drafts)
+    with models.held(options.model, "training"), GroundTruthStore(options.studies) as store:
+        base = _base(options, models, kind)
+        wish = _wish(options, kind, base)
         learning = kind(store, models, options.model, wish, base)
         with progress_bar() as bar:
             _prepare(learning, bar)
@@ -65,6 +63,24 @@ def run(options) -> None:
                 return
             number, verdicts = _finish(learning, options, bar)
     _tell(options, number, learning, verdicts)
+
+
+def _base(options, models, kind) -> Path:
+    """The network to begin from: what was said, or what an unfinished run began from, whatever is published since."""
+    from aiassist.learning.networks import base_of, folder_of
+    from aiassist.learning.run import begun_from
+
+    begun = begun_from(models, options.model) if options.base is None else None
+    return base_of(models, options.model, kind.kind, options.base) if begun is None else folder_of(models, *begun)
+
+
+def _wish(options, kind, base: Path):
+    from aiassist.groundtruth.names import key_of
+    from aiassist.learning.networks import card_of
+    from aiassist.learning.run import Wish
+
+    card, structures = card_of(base), tuple(sorted(set(map(key_of, options.structure))))
+    return Wish(card.name, card.version, options.epochs or kind.epochs, structures, options.drafts)
 
 
 def _need_training() -> None:
@@ -144,6 +160,9 @@ def _tell(options, number: int, learning, verdicts) -> None:
     )
     for course in now.dice:
         print(f"  {course:16} {before.mean(course):.3f}  {now.mean(course):.3f}")
+    unjudged = sorted({x.structure for x in learning.teaching} - {x.structure for x in learning.judging})
+    if unjudged:
+        print(f"Nothing judges what it learned of {', '.join(unjudged)}: no patient who judges has such a label.")
     if now.is_better(before):
         print(f"It is better. To use it: aiassist models publish {options.model} --studies {options.studies}")
     else:

@@ -9,12 +9,15 @@ import torch
 
 from aiassist.files import whole_file
 from aiassist.imaging import Region, Volume, finite
+from aiassist.segmenters.cube import Cube
 from aiassist.synthesis.scanner import Scan
 
-#: Around a structure, this share of its longest side is kept.
-AROUND = 0.4
-#: About so many voxels along a structure's side are kept: two for each cell of the network.
-ENOUGH = 80
+#: Around the network's cube over a structure, this share of the cube's side is kept.
+AROUND = 0.2
+#: Cells along the cube's side; two voxels for each are enough.
+CELLS = 48
+#: Of a structure of which fewer voxels than this would be left, all are kept.
+FEW = 200
 
 
 def write_crop(path: Path, volume: Volume, mask: np.ndarray) -> None:
@@ -28,13 +31,16 @@ def write_crop(path: Path, volume: Volume, mask: np.ndarray) -> None:
     mask : numpy.ndarray
         Bool ``(k, j, i)``, not empty: the structure.
     """
-    spacing = np.array(volume.geometry.spacing_kji)
-    box = Region.of_mask(mask)
-    region = box.grow(AROUND * float((np.array(box.shape) * spacing).max()), tuple(spacing)).clip(mask.shape)
-    steps = np.maximum(np.rint(np.array(box.shape) / ENOUGH), 1).astype(int)
-    few = tuple(slice(step // 2, None, step) for step in steps)
-    voxels = volume.voxels[region.slices][few]
-    truth = mask[region.slices][few]
+    box, spacing = Region.of_mask(mask), np.array(volume.geometry.spacing_kji)
+    cube = Cube.around(np.array(box.start) - 0.5, np.array(box.stop) - 0.5, mask.shape, spacing, CELLS)
+    around = AROUND * (cube.high - cube.low)
+    region = Region(
+        tuple(np.floor(cube.low - around).astype(int)), tuple(np.ceil(cube.high + around).astype(int))
+    ).clip(mask.shape)
+    steps = np.maximum(cube.cell // 2, 1).astype(int)
+    if mask[region.slices][_every(steps)].sum() < FEW:
+        steps = np.ones(3, int)
+    voxels, truth = volume.voxels[region.slices][_every(steps)], mask[region.slices][_every(steps)]
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -43,6 +49,10 @@ def write_crop(path: Path, volume: Volume, mask: np.ndarray) -> None:
             shape=np.array(truth.shape),
             spacing=spacing * steps,
         )
+
+
+def _every(steps: np.ndarray) -> tuple[slice, ...]:
+    return tuple(slice(step // 2, None, step) for step in steps)
 
 
 def read_crop(path: Path) -> Scan:

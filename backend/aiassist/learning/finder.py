@@ -19,6 +19,7 @@ from aiassist.learning.lessons import Lesson
 from aiassist.learning.run import LearningRun, numbers, provenance
 from aiassist.segmenters.base import ModelCard
 from aiassist.segmenters.overview import CHANNELS, Overview
+from aiassist.segmenters.registry import load_network_folder
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.training import Settings, Trainer, answer_loss
 
@@ -59,7 +60,7 @@ class FinderTraining(LearningRun):
         return max(LEAST, math.ceil(len(self.plan["files"]) * self.wish.epochs / BATCH))
 
     def trainer(self, device: str = "cpu", workers: int = 0) -> Trainer:
-        """See `LearningRun.trainer`; it begins from nothing."""
+        """See `LearningRun.trainer`; it begins from nothing, and needs no workers."""
         settings = Settings(
             steps=self.steps,
             batch=BATCH,
@@ -71,7 +72,6 @@ class FinderTraining(LearningRun):
             fine=min(32, 8 + len(self.structures)),
             rate=RATE,
             warmup=min(50, self.steps // 4),
-            second=0.0,
             seed=self.wish.seed,
         )
         return MapTrainer(self.folder, settings, [self.data / name for name in self.plan["files"]], device)
@@ -79,17 +79,28 @@ class FinderTraining(LearningRun):
     def card(self, number: int, machine: str) -> ModelCard:
         """See `LearningRun.card`."""
         names = {key_of(name): name for study in self.store.studies() for name in self.store.latest(study.id)}
+        values = self._values()
         return ModelCard(
             name=self.name,
             version=str(number),
             kind="automatic",
             description=f"Finds what it learned from the labels here; looks closer by {self.wish.base}.",
             licence="LicenseRef-local",
-            labels=tuple(describe_structure(names[key], value) for value, key in enumerate(self.structures, 1)),
+            labels=tuple(describe_structure(names[key], values[key]) for key in self.structures),
             metrics=numbers(self),
             provenance=provenance(self, machine),
-            devices=("cpu",),
+            devices=("cpu", "cuda"),
         )
+
+    def _values(self) -> dict[str, int]:
+        """The value of each structure in an answer: that which it has in every other version, too."""
+        values: dict[str, int] = {}
+        for version in self.models.versions(self.name):
+            for label in load_network_folder(self.models.folder_of(self.name, version)).card.labels:
+                values[key_of(label.name)] = label.value
+        for key in self.structures:
+            values.setdefault(key, 1 + max(values.values(), default=0))
+        return values
 
 
 def write_map(path: Path, labels: Iterable[tuple[Volume, int, np.ndarray]], structures: int) -> None:
@@ -108,7 +119,9 @@ def write_map(path: Path, labels: Iterable[tuple[Volume, int, np.ndarray]], stru
     for volume, structure, mask in labels:  # one after the other: all masks of a large scan would fill the memory
         overview = Overview.of(volume.geometry, CELLS)
         seen = overview.see(volume)[:MOVING].astype(np.float16) if seen is None else seen
-        known[structure], shares[structure] = True, np.rint(255 * overview.sample(mask)).astype(np.uint8)
+        share = overview.sample(mask)
+        share /= max(share.max(), 1e-3) if mask.any() else 1.0  # what is smaller than a cell must be found, too
+        known[structure], shares[structure] = True, np.rint(255 * share).astype(np.uint8)
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, seen=seen, shares=np.stack([shares[n] for n in sorted(shares)]), known=known)
 
@@ -146,6 +159,7 @@ class MapTrainer(Trainer):
 
     def _loss(self, seen, truth, known) -> tuple[torch.Tensor, float]:
         inside = seen[:, 2:3].expand_as(truth) > 0
+        truth = truth.contiguous(memory_format=torch.channels_last_3d)  # pooled several times as fast
         border = F.max_pool3d(truth, 5, 1, 2) + F.max_pool3d(1 - truth, 5, 1, 2) - 1
         weight = inside * (1 + 2 * border)
         logits, half = self._answer(seen)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from aiassist.errors import StoreError
 from aiassist.evaluation.annotator import jitter, oracle_click
 from aiassist.evaluation.metrics import dice
 from aiassist.groundtruth import GroundTruthStore
@@ -67,9 +68,14 @@ def judge(
     lessons : iterable of Lesson
         Labels that judge.
     models : sequence of Promptable or Automatic
-        None stands for having no model: nothing is found.
+        None stands for having no automatic model: nothing is found.
     progress : callable
         Called after each label.
+
+    Raises
+    ------
+    StoreError
+        When the labels hold nothing that a model can be judged by.
     """
     verdicts = [Verdict() for _ in models]
     exams = [_exam(model) for model in models]
@@ -78,6 +84,8 @@ def judge(
             for course, found in exam(volume, lesson, label):
                 verdict.note(course, lesson.structure, found)
         progress()
+    if not all(verdict.dice for verdict in verdicts):
+        raise StoreError("The labels that judge hold no structure of 30 voxels or more; label some larger ones.")
     return verdicts
 
 
@@ -97,7 +105,7 @@ _Exam = Callable[[Volume, Lesson, np.ndarray], Iterator[tuple[str, float]]]
 
 def _exam(model: Segmenter | None) -> _Exam:
     if model is None:
-        return lambda *_: iter(())
+        return lambda _volume, _lesson, label: iter([(ALONE, _dice(label, MaskPatch.empty()))])
     return _on_its_own(model) if model.card.kind == "automatic" else _from_prompts(model)
 
 
@@ -130,11 +138,12 @@ def _courses(volume: Volume, mask: np.ndarray, model: Promptable, seed: int) -> 
     yield POINTS, _dice(mask, found)
     yield MOVED, _dice(mask, run(model.annotate(volume, moved)))
     for _ in range(CLICKS):
-        click = oracle_click(mask, found.to_mask(mask.shape), volume.geometry.spacing_kji)
+        region = Region.of_mask(mask).union(found.region)
+        click = oracle_click(mask[region.slices], found.within(region), volume.geometry.spacing_kji)
         if click is None:
             break
-        side = "positive" if click.positive else "negative"
-        prompts = replace(prompts, prior=found, **{side: [*getattr(prompts, side), click.point]})
+        side, point = "positive" if click.positive else "negative", click.point + region.start[::-1]
+        prompts = replace(prompts, prior=found, **{side: [*getattr(prompts, side), point]})
         found = run(model.annotate(volume, prompts)).over(found)
     yield AFTER, _dice(mask, found)
 

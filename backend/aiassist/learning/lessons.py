@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,10 @@ from aiassist.evaluation.cases import MIN_COMPONENT, MIN_SHARE, components
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.groundtruth.names import key_of
 from aiassist.groundtruth.records import LabelVersion
+from aiassist.imaging import Region
 
+#: Pieces of a label that count, the largest.
+MOST = 20
 #: States of labels that count: somebody stands for them.
 ACCEPTED = (State.SUBMITTED, State.APPROVED)
 
@@ -72,13 +75,19 @@ def find_lessons(
     return found
 
 
-def targets(mask: np.ndarray) -> list[np.ndarray]:
-    """The structures of a label, as bool masks ``(k, j, i)``: itself, or each piece where it is in several.
+def targets(mask: np.ndarray) -> Iterator[np.ndarray]:
+    """The structures of a label, as bool masks ``(k, j, i)``: itself, or its largest pieces where it is in several.
 
     As in `aiassist evaluate`, a label is one structure when `MIN_SHARE` of it hangs together; else each piece of
-    `MIN_COMPONENT` voxels or more is one, as a patient's lesions are.
+    `MIN_COMPONENT` voxels or more is one, as a patient's lesions are; `MOST` of them at most.
     """
-    parts, sizes = components(mask)
+    box = Region.of_mask(mask).slices
+    parts, sizes = components(mask[box])
     if not sizes.size or sizes.max() >= MIN_SHARE * sizes.sum():
-        return [mask] if sizes.sum() >= MIN_COMPONENT else []
-    return [parts == 1 + n for n in np.flatnonzero(sizes >= MIN_COMPONENT)]
+        yield from [mask] if sizes.sum() >= MIN_COMPONENT else []
+        return
+    largest = np.argsort(-sizes, kind="stable")[:MOST]
+    for number in largest[sizes[largest] >= MIN_COMPONENT]:
+        piece = np.zeros_like(mask)
+        piece[box] = parts == 1 + number
+        yield piece

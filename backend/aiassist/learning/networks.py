@@ -49,6 +49,11 @@ def base_of(models: ModelStore, name: str, kind: str, base: str | None = None) -
     return folder
 
 
+def folder_of(models: ModelStore, name: str, version: str) -> Path:
+    """Where a version of a network lies that a run began from; the one that ships has one version."""
+    return resource("Models", DEFAULT) if name == DEFAULT else models.folder_of(name, int(version))
+
+
 def rival_of(models: ModelStore, name: str, kind: str) -> Path | None:
     """What a version has to be better than: the published one, else the network that ships, or no automatic model."""
     version = models.published(name)

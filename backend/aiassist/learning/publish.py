@@ -8,10 +8,12 @@ from pathlib import Path
 
 from aiassist.errors import ModelError, StoreError
 from aiassist.groundtruth import GroundTruthStore
+from aiassist.groundtruth.names import key_of
 from aiassist.learning.judge import Verdict, judge
 from aiassist.learning.lessons import Lesson, find_lessons
 from aiassist.learning.networks import check_own_name, rival_of
 from aiassist.learning.splits import LEARNED_FROM, Splits
+from aiassist.segmenters.base import ModelCard, Segmenter
 from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import load_network_folder
 
@@ -51,6 +53,11 @@ def publish_if_better(
     StoreError
         When there are no labels to judge by.
     """
+    with models.held(name, "publishing"):
+        return _publish(store, models, name, version, by, progress)
+
+
+def _publish(store, models, name, version, by, progress) -> tuple[Verdict, Verdict]:
     folder = models.folder_of(name, version)
     candidate = load_network_folder(folder)
     check_own_name(models, name, candidate.card.kind)
@@ -58,6 +65,7 @@ def publish_if_better(
         raise ModelError(f"Version {version} of {name!r} is published already.")
     place = rival_of(models, name, candidate.card.kind)
     rival = None if place is None else load_network_folder(place)
+    _check_nothing_lost(candidate.card, rival)
     lessons = _judging(store, models, folder, place)
     judged = iter(range(1, len(lessons) + 1))
     now, before = judge(store, lessons, [candidate, rival], lambda: progress(next(judged), len(lessons)))
@@ -69,6 +77,17 @@ def publish_if_better(
         )
     models.publish(name, version, by)
     return now, before
+
+
+def _check_nothing_lost(card: ModelCard, rival: Segmenter | None) -> None:
+    """Refuse an automatic model that does not know a structure which the one that it would replace finds."""
+    known = {key_of(label.name) for label in card.labels}
+    lost = [label.name for label in rival.card.labels if key_of(label.name) not in known] if rival is not None else []
+    if lost:
+        raise ModelError(
+            f"Version {card.version} of {card.name!r} does not know {', '.join(lost)}, which version "
+            f"{rival.card.version} finds; train it with them, or give it another name."
+        )
 
 
 def _judging(store: GroundTruthStore, models: ModelStore, folder: Path, rival: Path | None) -> list[Lesson]:

@@ -23,6 +23,7 @@ from aiassist.synthesis.training import Trainer
 
 #: Where a model's unfinished run lies, among its versions.
 RUN = ".training"
+PLAN = "plan.json"
 #: Files of the base that a version takes over, but for the one that was trained.
 BASE = {"weights.onnx", "corrections.onnx"}
 
@@ -41,6 +42,15 @@ class Wish:
     structures: tuple[str, ...] = ()
     drafts: bool = False
     seed: int = 0
+
+
+def begun_from(models: ModelStore, name: str) -> tuple[str, str] | None:
+    """Name and version of the network that an unfinished run of a model began from; None when there is no such run."""
+    path = models.folder / name / RUN / PLAN
+    if not path.exists():
+        return None
+    wish = _read(path)["wish"]
+    return wish["base"], wish["base_version"]
 
 
 class LearningRun(ABC):
@@ -72,7 +82,7 @@ class LearningRun(ABC):
     def __init__(self, store: GroundTruthStore, models: ModelStore, name: str, wish: Wish, base: Path):
         self.store, self.models, self.name, self.wish, self.base = store, models, name, wish, base
         self.folder = models.folder / name / RUN
-        self._plan_path = self.folder / "plan.json"
+        self._plan_path = self.folder / PLAN
         asked = json.loads(json.dumps({"kind": self.kind, **asdict(wish)}))
         if self.is_begun and self.plan["wish"] != asked:
             raise AIAssistError(
@@ -88,10 +98,7 @@ class LearningRun(ABC):
     @cached_property
     def plan(self) -> dict:
         """What was decided when the run was prepared."""
-        try:
-            return json.loads(self._plan_path.read_text(encoding="utf8"))
-        except ValueError as error:
-            raise AIAssistError(f"{self._plan_path} is damaged; remove {self.folder} to begin anew.") from error
+        return _read(self._plan_path)
 
     @cached_property
     def teaching(self) -> list[Lesson]:
@@ -172,14 +179,16 @@ class LearningRun(ABC):
             export_onnx(self.folder / "weights.safetensors", folder / self.weights)
             for file in BASE - {self.weights}:
                 if (self.base / file).exists():
-                    shutil.copyfile(self.base / file, folder / file)
+                    with whole_file(folder / file) as temporary:
+                        shutil.copyfile(self.base / file, temporary)
             card = self.card(number, machine).to_json()
             write_json(folder / "card.json", card)
             now, before = judged(folder)
             card["metrics"] |= now.metrics() | {f"before, {key}": value for key, value in before.metrics().items()}
             write_json(folder / "card.json", card)
             write_json(folder / LEARNED_FROM, {part: self.plan[part] for part in ("wish", "teaching", "judging")})
-        shutil.rmtree(self.folder)
+        self._plan_path.unlink()  # the run is over, whatever of its files cannot be removed now
+        shutil.rmtree(self.folder, ignore_errors=True)
         return number, now, before
 
 
@@ -200,6 +209,13 @@ def write_json(path: Path, content: dict) -> None:
     """Write JSON, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
+
+
+def _read(plan: Path) -> dict:
+    try:
+        return json.loads(plan.read_text(encoding="utf8"))
+    except ValueError as error:
+        raise AIAssistError(f"{plan} is damaged; remove {plan.parent} to begin anew.") from error
 
 
 def _in_words(wish: dict) -> str:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from aiassist.errors import ModelError, StoreError
-from aiassist.files import whole_file
+from aiassist.errors import BusyError, ModelError, StoreError
+from aiassist.files import locked, whole_file
 from aiassist.groundtruth import GroundTruthStore
 
 #: Share of the patients whose labels judge, and are never learned from.
@@ -37,7 +37,7 @@ class Splits:
         """Those of some studies, by id, that judge; new patients are given a side, in the order of the studies.
 
         The first one judges, then each time as soon as fewer than `SHARE` of all would. With DICOM headers a patient is
-        told by the Patient ID; an image without is a patient of its own, and stays one when its headers come later.
+        told by the Patient ID; an image without is a patient of its own until its headers come.
 
         Raises
         ------
@@ -46,24 +46,33 @@ class Splits:
         ModelError
             When the file is damaged.
         """
-        sides, patients = self._read()
-        chosen = {}
-        for study in studies:
-            patient = chosen[study] = patients.get(study) or _patient(store, study)
-            patients[study] = patient
-            if patient not in sides:
-                sides[patient] = sum(sides.values()) < SHARE * (len(sides) + 1)
-        self._check_both(store, {patient: sides[patient] for patient in chosen.values()})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.path) as temporary:
-            temporary.write_text(json.dumps({"judges": sides, "patients": patients}, indent=1) + "\n", encoding="utf8")
+        busy = BusyError("Another training or publishing decides now which patients judge; try again in a moment.")
+        with locked(self.path.with_name(f".{FILE}.lock"), busy):
+            sides, patients = self._read()
+            chosen = {study: self._give_side(store, study, sides, patients) for study in studies}
+            self._check_both(store, {patient: sides[patient] for patient in chosen.values()})
+            with whole_file(self.path) as temporary:
+                said = {"judges": sides, "patients": patients}
+                temporary.write_text(json.dumps(said, indent=1) + "\n", encoding="utf8")
         return {study for study, patient in chosen.items() if sides[patient]}
+
+    def _give_side(self, store: GroundTruthStore, study: str, sides: dict[str, bool], patients: dict[str, str]) -> str:
+        """The patient of a study, who has a side now."""
+        before = patients.get(study)
+        if before is None or before == _hash(study):  # of a study without headers, some may have come
+            patients[study] = _patient(store, study)
+        patient = patients[study]
+        if before not in (None, patient):  # who taught once never judges
+            sides[patient] = sides[before] and sides.get(patient, True)
+        if patient not in sides:
+            sides[patient] = sum(sides.values()) < SHARE * (len(sides) + 1)
+        return patient
 
     def _check_both(self, store: GroundTruthStore, sides: dict[str, bool]) -> None:
         if len(sides) == 1:
             raise StoreError(
-                f"All labels in {store.folder} to learn from are of one patient; add another's, which then judges the "
-                "model."
+                f"All labels in {store.folder} to learn from are of one patient, or have the same Patient ID; add "
+                "another's, which then judges the model."
             )
         if len(set(sides.values())) == 1:
             does = "judge" if all(sides.values()) else "teach"
@@ -87,7 +96,10 @@ class Splits:
 
 
 def _patient(store: GroundTruthStore, study: str) -> str:
-    """A name for a study's patient that tells nobody who it is."""
+    """A short name for a study's patient: a hash of the Patient ID, or of the study where none is known."""
     series = store.series(study)
-    said = series.patient_id if series is not None and series.patient_id else study
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    return _hash(series.patient_id if series is not None and series.patient_id else study)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

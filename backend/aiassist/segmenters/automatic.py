@@ -19,8 +19,6 @@ from aiassist.segmenters.promptable import PromptableNetwork
 
 #: Pieces of a structure smaller than this share of its largest are dropped.
 SMALL = 0.1
-#: A structure of fewer cells was not found.
-LEAST = 3
 #: Cells of at most so many voxels a side show what the voxels show, and looking closer would only add another's faults.
 FINE = 1.5
 
@@ -61,7 +59,7 @@ class AutomaticNetwork:
         yield Step("pass", 0.1)
         logits = self.finder.all(seen)
         inside = seen[2] > 0
-        found = {n: field for n, field in enumerate(logits) if _is_found(field, inside)}
+        found = {n: field for n, field in enumerate(logits) if ((field > 0) & inside).any()}
         labelmap = np.zeros(volume.shape, np.uint16)
         # The larger first, so that what lies in or at another, and is smaller, is whole.
         order = sorted(found, key=lambda n: -int(((found[n] > 0) & inside).sum()))
@@ -80,10 +78,6 @@ class AutomaticNetwork:
             return found
         prompts = Prompts(extreme_points=extreme_points(coarse, np.random.default_rng(0)), prior=found)
         return (yield from part(self._closer.annotate(volume, prompts), 0.1, 0.9))
-
-
-def _is_found(logits: np.ndarray, inside: np.ndarray) -> bool:
-    return int(((logits > 0) & inside).sum()) >= LEAST
 
 
 def _main_pieces(logits: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -82,9 +82,9 @@ class Cube:
         k, j, i = [row.sum(1) > 0 for row in rows]
         return weigh(voxels, rows), k[:, None, None] & j[None, :, None] & i[None, None, :]
 
-    def thinned(self, enough: int = 2) -> tuple[Cube, tuple[slice, slice, slice]]:
-        """The cube over fewer voxels, and which those are: so many along a cell's side are enough to average."""
-        steps = np.maximum(self.cell // enough, 1).astype(int)
+    def thinned(self) -> tuple[Cube, tuple[slice, slice, slice]]:
+        """The cube over fewer voxels, and which those are: two along a cell's side are enough to average."""
+        steps = np.maximum(self.cell // 2, 1).astype(int)
         shape = tuple(-(-n // step) for n, step in zip(self.shape, steps, strict=True))
         cube = Cube(self.low / steps, self.high / steps, shape, tuple(np.array(self.spacing) * steps), self.cells)
         return cube, tuple(slice(None, None, step) for step in steps)

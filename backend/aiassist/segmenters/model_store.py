@@ -8,27 +8,29 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiassist.errors import ModelError, UnknownModelError
-from aiassist.files import UNFINISHED, sync, whole_file
+from aiassist.errors import BusyError, ModelError, UnknownModelError
+from aiassist.files import UNFINISHED, locked, sync, whole_file
 
 log = logging.getLogger(__name__)
 
 #: Of a studies folder, where its models lie.
 MODELS = "models"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
+#: Names that Windows keeps for itself.
+_RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 _PUBLISHED = "published.json"
 
 
 def check_model_name(name: str) -> str:
     """The name, when a model may be called so; else `ModelError`."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
         raise ModelError(
-            f"{name!r} is no name for a model; use 1 to 64 letters, digits, dots, hyphens and underscores, "
-            "beginning with a letter or digit."
+            f"{name!r} is no name for a model; use 1 to 64 letters, digits, hyphens and underscores, beginning and "
+            "ending with a letter or digit."
         )
     return name
 
@@ -48,12 +50,13 @@ class ModelStore:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
+        self._warned: set[str] = set()
 
     def names(self) -> list[str]:
-        """The models that have a version, in alphabetical order."""
+        """The models, in alphabetical order; one that was never trained to the end has no version."""
         if not self.folder.is_dir():
             return []
-        return sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and _versions(path))
+        return sorted(path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir())
 
     def versions(self, name: str) -> list[int]:
         """The versions of a model, oldest first; none when there is no such model."""
@@ -69,9 +72,14 @@ class ModelStore:
 
     @contextmanager
     def new_version(self, name: str) -> Iterator[tuple[Path, int]]:
-        """A folder to write the next version into, and its number; it counts once the block has ended well."""
+        """A folder to write the next version into, and its number; it counts once the block has ended well.
+
+        One process at a time may do so for a model.
+        """
         home = self.folder / check_model_name(name)
         home.mkdir(parents=True, exist_ok=True)
+        for left in home.glob(f"{UNFINISHED}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         number = 1 + max(_versions(home), default=0)
         unfinished = home / f"{UNFINISHED}{uuid.uuid4().hex[:8]}"
         unfinished.mkdir()
@@ -82,6 +90,11 @@ class ModelStore:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         sync(home)
+
+    def held(self, name: str, what: str) -> AbstractContextManager[None]:
+        """A lock on a model for its "training" or its "publishing"; `BusyError` for a second one."""
+        busy = BusyError(f"Somebody else's {what} of the model {name!r} is under way; try again when it is over.")
+        return locked(self.folder / f".{check_model_name(name)}.{what}", busy)
 
     def published(self, name: str) -> int | None:
         """The version of a model that is published now."""
@@ -96,8 +109,10 @@ class ModelStore:
                 version = self.published(name)
                 if version is not None:
                     found[name] = self.folder_of(name, version)
-            except ModelError as error:  # one damaged model must not keep people from the others
-                log.warning("The model %s is left out: %s", name, error)
+            except (ModelError, OSError) as error:  # one damaged model must not keep people from the others
+                if str(error) not in self._warned:
+                    self._warned.add(str(error))
+                    log.warning("The model %s is left out: %s", name, error)
         return found
 
     def history(self, name: str) -> list[dict]:
@@ -127,14 +142,14 @@ class ModelStore:
         return stack[-2] if len(stack) > 1 else None
 
     def _stack(self, name: str) -> list[int]:
-        """What was published and not taken back since."""
-        stack: list[int] = []
+        """What was published, not taken back since, and is still there."""
+        known, stack = self.versions(name), []
         for entry in self.history(name):
             if entry["action"] == "publish":
                 stack.append(entry["version"])
             elif stack:
                 stack.pop()
-        return stack
+        return [version for version in stack if version in known]
 
     def _note(self, name: str, action: str, version: int, by: str) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The promptable network by ONNX Runtime, on the CPU and without torch."""
+"""Networks by ONNX Runtime, on the CPU and without torch."""
 
 from __future__ import annotations
 

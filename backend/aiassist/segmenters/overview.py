@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from aiassist.imaging import Geometry, Volume, finite
+from aiassist.imaging import Geometry, Region, Volume, finite
 from aiassist.segmenters.cube import Cube
+from aiassist.segmenters.working_grid import weigh
 
 #: What the network sees of each cell.
 CHANNELS = ("grey levels, all", "grey levels, around the median", "inside the volume", "place along k", "j", "i")
@@ -63,8 +64,10 @@ class Overview:
 
     def sample(self, mask: np.ndarray) -> np.ndarray:
         """The share (c, c, c) of each cell that a mask (k, j, i) of the volume covers."""
-        thin, few = self.cube.thinned(enough=4)
-        return thin.sample(self.turn(mask)[few].astype(np.float32))[0]
+        turned = self.turn(mask)
+        box = Region.of_mask(turned).slices
+        rows = [row[:, part] for row, part in zip(self.cube.weights(), box, strict=True)]
+        return weigh(turned[box].astype(np.float32), rows)
 
     def to_voxels(self, logits: np.ndarray) -> np.ndarray:
         """Where a field of the cells is above zero: bool (k, j, i) of the volume."""

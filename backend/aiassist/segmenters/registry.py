@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -42,31 +43,40 @@ class Registry:
         self._made: dict[str, Segmenter] = {}
         self._models, self._load = models, load
         self._published: dict[str, Path] = {}
+        self._lock = threading.RLock()
 
     def add(self, name: str, maker: Callable[[], Segmenter]) -> None:
         """Register a segmenter under `name`, replacing an earlier one."""
-        self._makers[name] = maker
-        self._made.pop(name, None)
+        with self._lock:
+            self._makers[name] = maker
+            self._made.pop(name, None)
 
     def get(self, name: str) -> Segmenter:
         """The segmenter called `name`; `UnknownModelError` when there is none."""
-        self._look()
-        if name not in self._makers:
-            raise UnknownModelError(f"There is no model {name!r}; the models are {', '.join(self._makers)}.")
+        with self._lock:
+            self._look()
+            if name not in self._makers:
+                raise UnknownModelError(f"There is no model {name!r}; the models are {', '.join(self._makers)}.")
+            return self._make(name)
+
+    def _make(self, name: str) -> Segmenter:
         if name not in self._made:
             self._made[name] = self._makers[name]()
         return self._made[name]
 
     def cards(self) -> Iterator[ModelCard]:
         """The cards of all segmenters; a published one that is damaged is left out, and the log says so."""
-        self._look()
-        for name in list(self._makers):
-            try:
-                yield self.get(name).card
-            except ModelError as error:
-                if name not in self._published:
-                    raise
-                log.warning("The model %s is left out: %s", name, error)
+        cards = []
+        with self._lock:
+            self._look()
+            for name in self._makers:
+                try:
+                    cards.append(self._make(name).card)
+                except ModelError as error:
+                    if name not in self._published:
+                        raise
+                    log.warning("The model %s is left out: %s", name, error)
+        return iter(cards)
 
     def _look(self) -> None:
         """Take notice of what was published or taken back since."""
