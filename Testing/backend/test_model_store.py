@@ -86,10 +86,10 @@ def test_what_a_killed_process_left_goes_with_the_next_version(models):
 
 
 def test_only_versions_that_are_there_can_be_published(models):
-    with pytest.raises(UnknownModelError, match=r"no version 1 of a model 'liver' .*; train it first"):
+    with pytest.raises(UnknownModelError, match=r"No model 'liver' was trained in .*; train it first"):
         models.publish("liver", 1, "Ada")
     add_version(models, "liver")
-    with pytest.raises(UnknownModelError, match=r"no version 2 of a model 'liver' .*; its versions are 1"):
+    with pytest.raises(UnknownModelError, match=r"no version 2 of the model 'liver'; its versions are 1"):
         models.publish("liver", 2, "Ada")
     assert models.published("liver") is None
 

@@ -65,9 +65,13 @@ class ModelStore:
     def folder_of(self, name: str, version: int) -> Path:
         """Where a version lies; `UnknownModelError` when there is none."""
         known = self.versions(name)
+        if not known:
+            raise UnknownModelError(f"No model {name!r} was trained in {self.folder}; train it first.")
         if version not in known:
-            versions = f"its versions are {', '.join(map(str, known))}" if known else "train it first"
-            raise UnknownModelError(f"There is no version {version} of a model {name!r} in {self.folder}; {versions}.")
+            versions = ", ".join(map(str, known))
+            raise UnknownModelError(
+                f"There is no version {version} of the model {name!r}; its versions are {versions}."
+            )
         return self.folder / name / str(version)
 
     @contextmanager
