@@ -26,9 +26,7 @@ def add_to(commands) -> None:
         "is one that needs prompts, else the network that ships)",
     )
     parser.add_argument("--automatic", action="store_true", help="a model that needs no prompts")
-    parser.add_argument(
-        "--epochs", metavar="N", type=int, help="times each label is shown (default: 10, or 60 with --automatic)"
-    )
+    parser.add_argument("--epochs", metavar="N", type=int, default=30, help="times each label is shown (default: 30)")
     parser.add_argument("--structure", metavar="S", action="append", default=[], help="only this; may be repeated")
     parser.add_argument(
         "--drafts", action="store_true", help="learn from drafts, too, not only from what was submitted"
@@ -80,7 +78,7 @@ def _wish(options, kind, base: Path):
     from aiassist.learning.run import Wish
 
     card, structures = card_of(base), tuple(sorted(set(map(key_of, options.structure))))
-    return Wish(card.name, card.version, options.epochs or kind.epochs, structures, options.drafts)
+    return Wish(card.name, card.version, options.epochs, structures, options.drafts)
 
 
 def _need_training() -> None:
@@ -94,7 +92,7 @@ def _need_training() -> None:
 def _check_options(options) -> None:
     check_studies(options.studies)
     for name, least in (("epochs", 1), ("workers", 0)):
-        if getattr(options, name) is not None and getattr(options, name) < least:
+        if getattr(options, name) < least:
             raise AIAssistError(f"--{name} is {getattr(options, name)}; use {least} or more.")
     if not options.minutes > 0:
         raise AIAssistError(f"--minutes is {options.minutes:g}; use more than 0.")

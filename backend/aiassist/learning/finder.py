@@ -42,7 +42,6 @@ class FinderTraining(LearningRun):
 
     kind = "automatic"
     weights = "finder.onnx"
-    epochs = 60
 
     def _write_data(self, teaching: list[Lesson], progress: Callable[[int, int], None]) -> list[str]:
         places = {structure: n for n, structure in enumerate(sorted({lesson.structure for lesson in teaching}))}

@@ -27,7 +27,6 @@ class FineTuning(LearningRun):
 
     kind = "promptable"
     weights = "weights.onnx"
-    epochs = 10
 
     def _write_data(self, teaching: list[Lesson], progress: Callable[[int, int], None]) -> dict[str, list[str]]:
         crops: dict[str, list[str]] = {}

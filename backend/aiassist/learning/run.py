@@ -76,8 +76,6 @@ class LearningRun(ABC):
     kind: str
     #: File of a version that the trained weights become.
     weights: str
-    #: How often each label is shown unless a wish says otherwise.
-    epochs: int
 
     def __init__(self, store: GroundTruthStore, models: ModelStore, name: str, wish: Wish, base: Path):
         self.store, self.models, self.name, self.wish, self.base = store, models, name, wish, base
