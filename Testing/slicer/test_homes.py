@@ -167,9 +167,10 @@ def test_this_slicer_uses_the_gpu_that_slicer_can_use(application, monkeypatch, 
     torch = None if has_gpu is None else SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_gpu))
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setitem(sys.modules, "onnx", SimpleNamespace())
-    monkeypatch.setattr("aiassist.engine.local.LocalBackend", lambda device, threaded: SimpleNamespace(device=device))
+    monkeypatch.setattr("aiassist.engine.local.LocalBackend", lambda **said: SimpleNamespace(**said))
     home = Settings().home(SLICER)
     assert home.backend.device == ("cuda" if has_gpu else "cpu")
+    assert home.backend.models == Settings().studies / MODELS
     assert "--warm-up" not in home._computer.process._arguments
     assert "--warm-up" in Settings().home(COMPUTER).process._arguments
 
