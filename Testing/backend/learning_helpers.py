@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from synth_helpers import TINY
 
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import Geometry, MaskPatch, Volume
-from aiassist.resources import resource
 from aiassist.segmenters.base import ModelCard
 from aiassist.segmenters.model_store import ModelStore
 from aiassist.synthesis.export import export_onnx
@@ -24,7 +22,7 @@ def add_tiny_version(models: ModelStore, name: str, scratch: Path, seed: int = 0
     Trainer(scratch, replace(TINY, steps=1, seed=seed), workers=0).run()
     with models.new_version(name) as (folder, number):
         export_onnx(scratch / "weights.safetensors", folder / "weights.onnx")
-        shutil.copyfile(resource("Models", "network", "corrections.onnx"), folder / "corrections.onnx")
+        export_onnx(scratch / "weights.safetensors", folder / "corrections.onnx", eight_bits=True)
         card = ModelCard(name, str(number), "promptable", "A network for tests.", licence="CC0-1.0")
         (folder / "card.json").write_text(json.dumps(asdict(card)))
     return number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 from pathlib import Path
 
 from aiassist.commands.shared import check_studies, progress_bar
@@ -111,18 +112,23 @@ def _prepare(learning, bar) -> None:
 
 def _train(learning, options, bar) -> bool:
     """Whether the run has come to its end."""
-    trainer = learning.trainer(options.device, options.workers)
-    task = bar.add_task("training", total=learning.steps, completed=trainer.step)
+    end = time.monotonic() + 60 * options.minutes
+    for trainer in learning.trainers(options.device, options.workers):
+        steps = trainer.settings.steps
+        task = bar.add_task("training", total=steps, completed=trainer.step)
 
-    def show(step: int, numbers: dict) -> None:
-        text = f"loss {numbers['loss']:.3f}, Dice {numbers['dice']:.3f}"
-        bar.update(task, completed=step, description=text)
-        if step % 50 == 0 and not sys.stderr.isatty():
-            print(f"step {step} of {learning.steps}: {text}", file=sys.stderr)
+        def show(step: int, numbers: dict, task=task, settings=trainer.settings) -> None:
+            what = "corrections, " if settings.corrections else ""
+            text = f"{what}loss {numbers['loss']:.3f}, Dice {numbers['dice']:.3f}"
+            bar.update(task, completed=step, description=text)
+            if step % 50 == 0 and not sys.stderr.isatty():
+                print(f"step {step} of {settings.steps}: {text}", file=sys.stderr)
 
-    trainer.run(save_every=50, on_step=show, max_seconds=60 * options.minutes)
-    bar.remove_task(task)
-    return trainer.step >= learning.steps
+        trainer.run(save_every=50, on_step=show, max_seconds=end - time.monotonic())
+        bar.remove_task(task)
+        if trainer.step < steps:
+            return False
+    return True
 
 
 def _finish(learning, options, bar):

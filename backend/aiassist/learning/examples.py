@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
 
 from aiassist.learning.crops import read_crop
-from aiassist.synthesis.example import example, present
+from aiassist.segmenters.registry import load_network_folder
+from aiassist.synthesis.corrections import corrections, course
+from aiassist.synthesis.example import Example, example, present
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.scanner import Scan
 
@@ -39,12 +42,47 @@ class LabelExamples(Dataset):
 
     def __getitem__(self, seed: int) -> list[tuple]:
         draw = Draw(seed)
-        if draw.chance(SYNTHETIC):
-            made = example(seed, self.cells)
-        else:
-            files = self.crops[draw.integer(0, len(self.crops) - 1)]
-            made = present(draw, vary(draw, read_crop(files[draw.integer(0, len(files) - 1)])), self.cells)
-        return [(made.channels.half(), made.truth.half(), made.valid)]
+        made = self._synthetic(seed) if draw.chance(SYNTHETIC) else self._real(draw)
+        return [(one.channels.half(), one.truth.half(), one.valid) for one in made]
+
+    def _synthetic(self, seed: int) -> list[Example]:
+        return [example(seed, self.cells)]
+
+    def _real(self, draw: Draw) -> list[Example]:
+        return [present(draw, self._scan(draw), self.cells)]
+
+    def _scan(self, draw: Draw) -> Scan:
+        files = self.crops[draw.integer(0, len(self.crops) - 1)]
+        return vary(draw, read_crop(files[draw.integer(0, len(files) - 1)]))
+
+
+class CorrectionExamples(LabelExamples):
+    """Corrections of the mistakes that a model makes, several for a seed.
+
+    Parameters
+    ----------
+    crops, cells
+        See `LabelExamples`.
+    corrects : Path
+        Folder of the model.
+    """
+
+    def __init__(self, crops: Mapping[str, Sequence[Path]], cells: int, corrects: Path):
+        super().__init__(crops, cells)
+        self.corrects = corrects
+
+    @cached_property
+    def _network(self):
+        return load_network_folder(self.corrects, threads=1)
+
+    def _synthetic(self, seed: int) -> list[Example]:
+        return corrections(seed, self.cells, self._network)
+
+    def _real(self, draw: Draw) -> list[Example]:
+        found: list[Example] = []
+        while not found:  # some answers are right
+            found = list(course(draw, self._scan(draw), self.cells, self._network))
+        return found
 
 
 def vary(draw: Draw, scan: Scan) -> Scan:

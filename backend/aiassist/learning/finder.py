@@ -58,8 +58,8 @@ class FinderTraining(LearningRun):
         """See `LearningRun.steps`."""
         return max(LEAST, math.ceil(len(self.plan["files"]) * self.wish.epochs / BATCH))
 
-    def trainer(self, device: str = "cpu", workers: int = 0) -> Trainer:
-        """See `LearningRun.trainer`; it begins from nothing, and needs no workers."""
+    def trainers(self, device: str = "cpu", workers: int = 0) -> Iterator[Trainer]:
+        """See `LearningRun.trainers`; it begins from nothing, and needs no workers."""
         settings = Settings(
             steps=self.steps,
             batch=BATCH,
@@ -73,7 +73,7 @@ class FinderTraining(LearningRun):
             warmup=min(50, self.steps // 4),
             seed=self.wish.seed,
         )
-        return MapTrainer(self.folder, settings, [self.data / name for name in self.plan["files"]], device)
+        yield MapTrainer(self.folder, settings, [self.data / name for name in self.plan["files"]], device)
 
     def card(self, number: int, machine: str) -> ModelCard:
         """See `LearningRun.card`."""

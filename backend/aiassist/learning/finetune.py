@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 from aiassist.errors import StoreError
 from aiassist.learning.crops import write_crop
-from aiassist.learning.examples import SYNTHETIC, LabelExamples
+from aiassist.learning.examples import SYNTHETIC, CorrectionExamples, LabelExamples
 from aiassist.learning.judge import load
 from aiassist.learning.lessons import Lesson, targets
 from aiassist.learning.run import LearningRun, numbers, provenance
 from aiassist.segmenters.base import ModelCard
 from aiassist.segmenters.torch_runner import load_network
+from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.training import Settings, Trainer
 
 #: Examples of a step.
 BATCH = 8
+CORRECTIONS = "corrections.onnx"
 RATE = 2e-3
+#: The network that corrects takes a third of the steps, of which each takes longer.
+FEWER = 3
 #: Fewest steps of a run, however few the labels.
 LEAST = 60
 
@@ -46,25 +53,43 @@ class FineTuning(LearningRun):
         examples = sum(map(len, self.plan["files"].values())) * self.wish.epochs / (1 - SYNTHETIC)
         return max(LEAST, math.ceil(examples / BATCH))
 
-    def trainer(self, device: str = "cpu", workers: int = 1) -> Trainer:
-        """See `LearningRun.trainer`; it begins from the base's weights."""
+    def trainers(self, device: str = "cpu", workers: int = 1) -> Iterator[Trainer]:
+        """See `LearningRun.trainers`: the network, and then, of its mistakes, the one that corrects."""
         start = self.base / "weights.onnx"
+        settings = self._settings(start, fresh=BATCH // 2)
+        examples = LabelExamples(self._crops(), settings.cells)
+        yield Trainer(self.folder, settings, device, workers, start=start, examples=examples)
+        start = self.base / CORRECTIONS
+        if start.exists():
+            first, folder = self._first_looks(), self.folder / "corrections"
+            more = {"steps": self.steps // FEWER, "fresh": BATCH // 4, "rate": RATE / 2, "seed": self.wish.seed + 1}
+            settings = self._settings(start, **more, second=0.0, corrections=True)
+            examples = CorrectionExamples(self._crops(), settings.cells, first)
+            yield Trainer(folder, settings, device, workers, start=start, corrects=first, examples=examples)
+
+    def export(self, folder: Path) -> None:
+        """See `LearningRun.export`."""
+        super().export(folder)
+        weights = self.folder / "corrections" / "weights.safetensors"
+        if weights.exists():
+            export_onnx(weights, folder / CORRECTIONS, eight_bits=True)
+
+    def _crops(self) -> dict[str, list[Path]]:
+        return {s: [self.data / crop for crop in files] for s, files in self.plan["files"].items()}
+
+    def _settings(self, start: Path, **more) -> Settings:
         net, cells = load_network(start)
-        crops = {s: [self.data / crop for crop in files] for s, files in self.plan["files"].items()}
-        settings = Settings(
-            steps=self.steps,
-            batch=BATCH,
-            fresh=BATCH // 2,
-            cells=cells,
-            inputs=net.shape.inputs,
-            widths=net.shape.widths,
-            blocks=net.shape.blocks,
-            fine=net.shape.fine,
-            rate=RATE,
-            warmup=min(20, self.steps // 4),
-            seed=self.wish.seed,
-        )
-        return Trainer(self.folder, settings, device, workers, start=start, examples=LabelExamples(crops, cells))
+        usual = {"steps": self.steps, "rate": RATE, "warmup": min(20, self.steps // 4), "seed": self.wish.seed}
+        return Settings(batch=BATCH, cells=cells, **asdict(net.shape), **{**usual, **more})
+
+    def _first_looks(self) -> Path:
+        """A folder with the model whose mistakes are corrected: what was trained first."""
+        folder = self.folder / "first"
+        if not (folder / "card.json").exists():
+            folder.mkdir(exist_ok=True)
+            super().export(folder)
+            shutil.copyfile(self.base / "card.json", folder / "card.json")
+        return folder
 
     def card(self, number: int, machine: str) -> ModelCard:
         """See `LearningRun.card`."""

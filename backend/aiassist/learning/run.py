@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,8 @@ from aiassist.synthesis.training import Trainer
 #: Where a model's unfinished run lies, among its versions.
 RUN = ".training"
 PLAN = "plan.json"
-#: Files of the base that a version takes over, but for the one that was trained.
-BASE = {"weights.onnx", "corrections.onnx"}
+#: Files of the base that a version takes over, but for those that were trained.
+BASE = ("weights.onnx", "corrections.onnx")
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,12 @@ class LearningRun(ABC):
         """Write what training reads into `data`; returns what `plan` keeps of it as "files"."""
 
     @abstractmethod
-    def trainer(self, device: str = "cpu", workers: int = 1) -> Trainer:
-        """What trains, begun or going on."""
+    def trainers(self, device: str = "cpu", workers: int = 1) -> Iterator[Trainer]:
+        """What trains, begun or going on; one after the other, each once the one before is at its end."""
+
+    def export(self, folder: Path) -> None:
+        """Write the trained weights as a file of a version, in its folder."""
+        export_onnx(self.folder / "weights.safetensors", folder / self.weights)
 
     @abstractmethod
     def card(self, number: int, machine: str) -> ModelCard:
@@ -174,9 +178,9 @@ class LearningRun(ABC):
             On it, and on the model before.
         """
         with self.models.new_version(self.name) as (folder, number):
-            export_onnx(self.folder / "weights.safetensors", folder / self.weights)
-            for file in BASE - {self.weights}:
-                if (self.base / file).exists():
+            self.export(folder)
+            for file in BASE:
+                if (self.base / file).exists() and not (folder / file).exists():
                     with whole_file(folder / file) as temporary:
                         shutil.copyfile(self.base / file, temporary)
             card = self.card(number, machine).to_json()

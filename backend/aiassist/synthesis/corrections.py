@@ -43,11 +43,12 @@ def corrections(seed: int, cells: int, network: PromptableNetwork, device: torch
     found: list[Example] = []
     while not found:
         scanned = scan(draw)
-        found = list(_course(draw, scanned, cells, network)) if scanned is not None else []
+        found = list(course(draw, scanned, cells, network)) if scanned is not None else []
     return found
 
 
-def _course(draw: Draw, scanned: Scan, cells: int, network: PromptableNetwork) -> Iterator[Example]:
+def course(draw: Draw, scanned: Scan, cells: int, network: PromptableNetwork) -> Iterator[Example]:
+    """The examples of a scan: a mask of its target, and clicks one after the other; none where nothing is wrong."""
     truth = scanned.truth.cpu().numpy()
     volume = Volume(scanned.voxels.cpu().numpy(), Geometry.from_spacing(truth.shape, scanned.spacing[::-1]))
     points = extreme_points(draw, np.argwhere(truth), truth.shape)
