@@ -13,11 +13,10 @@ import torch.nn.functional as F
 
 from aiassist.files import whole_file
 from aiassist.groundtruth.names import key_of
-from aiassist.imaging import Volume, describe_structure
+from aiassist.imaging import Label, Volume, describe_structure
 from aiassist.learning.judge import load
 from aiassist.learning.lessons import Lesson
-from aiassist.learning.run import LearningRun, numbers, provenance
-from aiassist.segmenters.base import ModelCard
+from aiassist.learning.run import LearningRun
 from aiassist.segmenters.overview import CHANNELS, Overview
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.synthesis.fields import Draw
@@ -75,21 +74,15 @@ class FinderTraining(LearningRun):
         )
         yield MapTrainer(self.folder, settings, [self.data / name for name in self.plan["files"]], device)
 
-    def card(self, number: int, machine: str) -> ModelCard:
-        """See `LearningRun.card`."""
+    def description(self) -> str:
+        """See `LearningRun.description`."""
+        return f"Finds what it learned from the labels here; looks closer by {self.wish.base}."
+
+    def labels(self) -> tuple[Label, ...]:
+        """See `LearningRun.labels`."""
         names = {key_of(name): name for study in self.store.studies() for name in self.store.latest(study.id)}
         values = self._values()
-        return ModelCard(
-            name=self.name,
-            version=str(number),
-            kind="automatic",
-            description=f"Finds what it learned from the labels here; looks closer by {self.wish.base}.",
-            licence="LicenseRef-local",
-            labels=tuple(describe_structure(names[key], values[key]) for key in self.structures),
-            metrics=numbers(self),
-            provenance=provenance(self, machine),
-            devices=("cpu", "cuda"),
-        )
+        return tuple(describe_structure(names[key], values[key]) for key in self.structures)
 
     def _values(self) -> dict[str, int]:
         """The value of each structure in an answer: that which it has in every other version, too."""

@@ -13,8 +13,7 @@ from aiassist.learning.crops import write_crop
 from aiassist.learning.examples import SYNTHETIC, CorrectionExamples, LabelExamples
 from aiassist.learning.judge import load
 from aiassist.learning.lessons import Lesson, targets
-from aiassist.learning.run import LearningRun, numbers, provenance
-from aiassist.segmenters.base import ModelCard
+from aiassist.learning.run import LearningRun
 from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.training import Settings, Trainer
@@ -91,16 +90,7 @@ class FineTuning(LearningRun):
             shutil.copyfile(self.base / "card.json", folder / "card.json")
         return folder
 
-    def card(self, number: int, machine: str) -> ModelCard:
-        """See `LearningRun.card`."""
+    def description(self) -> str:
+        """See `LearningRun.description`."""
         more = " and others" if len(self.structures) > 6 else ""
-        return ModelCard(
-            name=self.name,
-            version=str(number),
-            kind="promptable",
-            description=f"From a few points; has learned {', '.join(self.structures[:6])}{more} from the labels here.",
-            licence="LicenseRef-local",
-            metrics=numbers(self),
-            provenance=provenance(self, machine),
-            devices=("cpu", "cuda"),
-        )
+        return f"From a few points; has learned {', '.join(self.structures[:6])}{more} from the labels here."

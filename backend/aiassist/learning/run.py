@@ -13,6 +13,7 @@ from pathlib import Path
 from aiassist.errors import AIAssistError
 from aiassist.files import whole_file
 from aiassist.groundtruth import GroundTruthStore
+from aiassist.imaging import Label
 from aiassist.learning.judge import Verdict
 from aiassist.learning.lessons import Lesson, find_lessons
 from aiassist.learning.splits import LEARNED_FROM, Splits
@@ -157,8 +158,27 @@ class LearningRun(ABC):
         export_onnx(self.folder / "weights.safetensors", folder / self.weights)
 
     @abstractmethod
+    def description(self) -> str:
+        """One sentence for the person who chooses a model."""
+
+    def labels(self) -> tuple[Label, ...]:
+        """What an automatic model finds, in the order of its network's answers."""
+        return ()
+
     def card(self, number: int, machine: str) -> ModelCard:
         """The card of the version, without what judging says."""
+        return ModelCard(
+            name=self.name,
+            version=str(number),
+            kind=self.kind,
+            description=self.description(),
+            licence="LicenseRef-local",
+            labels=self.labels(),
+            metrics={"steps": self.steps, "labels": len(self.teaching), "judging labels": len(self.judging)},
+            provenance=f"Trained by aiassist train, with {self.wish.base} {self.wish.base_version}, on {machine}; has "
+            "learned from patients, so ask before the weights leave this place.",
+            devices=("cpu", "cuda"),
+        )
 
     def finish(self, judged: Callable[[Path], tuple[Verdict, Verdict]], machine: str) -> tuple[int, Verdict, Verdict]:
         """Make a version of the trained run: weights, card, and what it learned from; the run is removed.
@@ -192,19 +212,6 @@ class LearningRun(ABC):
         self._plan_path.unlink()  # the run is over, whatever of its files cannot be removed now
         shutil.rmtree(self.folder, ignore_errors=True)
         return number, now, before
-
-
-def numbers(run: LearningRun) -> dict[str, float]:
-    """What a card says of a run's length and labels."""
-    return {"steps": run.steps, "labels": len(run.teaching), "judging labels": len(run.judging)}
-
-
-def provenance(run: LearningRun, machine: str) -> str:
-    """What a card says of where a run's weights come from."""
-    return (
-        f"Trained by aiassist train, with {run.wish.base} {run.wish.base_version}, on {machine}; has learned from "
-        "patients, so ask before the weights leave this place."
-    )
 
 
 def write_json(path: Path, content: dict) -> None:
