@@ -27,11 +27,10 @@ from aiassist.learning.finder import MapTrainer, write_map
 from aiassist.learning.judge import MOVED, POINTS, Verdict, judge
 from aiassist.learning.lessons import find_lessons, targets
 from aiassist.learning.publish import publish_if_better
-from aiassist.learning.run import RUN
 from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.resources import resource
 from aiassist.segmenters.base import ModelCard, Step
-from aiassist.segmenters.model_store import MODELS, ModelStore
+from aiassist.segmenters.model_store import MODELS, RUN, ModelStore
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.fields import Draw

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 from pathlib import Path
 
-from aiassist.commands.shared import add_author, add_studies, models_folder, progress_bar
+from aiassist.commands.long import Progress, add_for_programs
+from aiassist.commands.shared import add_author, add_studies, models_folder
 from aiassist.errors import ModelError
+from aiassist.lifeline import when_stdin_closes
 
 
 def add_to(commands) -> None:
@@ -24,6 +27,7 @@ def add_to(commands) -> None:
         action.add_argument("--json", action="store_true", help="print JSON")
     publish = actions.add_parser("publish", help="use a trained version from now on, if it is better than what is used")
     publish.add_argument("--version", metavar="N", type=int, help="which one (default: the newest)")
+    add_for_programs(publish)
     publish.set_defaults(run=publish_version)
     rollback = actions.add_parser("rollback", help="take back what was published last")
     rollback.set_defaults(run=rollback_version)
@@ -106,16 +110,15 @@ def publish_version(options) -> None:
     check_said(options.author)
     models = _store(options)
     version = options.version if options.version is not None else max(models.versions(options.model), default=0)
-    with GroundTruthStore(options.studies) as store, progress_bar() as bar:
-        task = bar.add_task("judging", total=None)
-        now, before = publish_if_better(
-            store,
-            models,
-            options.model,
-            version,
-            options.author,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    if options.until_stdin_closes:
+        when_stdin_closes(_thread.interrupt_main)
+    with GroundTruthStore(options.studies) as store, Progress(options.json) as progress:
+        judging = progress.phase("judging by the labels of today")
+        now, before = publish_if_better(store, models, options.model, version, options.author, judging)
+    if options.json:
+        said = {"model": options.model, "version": version, "before": before.means(), "now": now.means()}
+        print(json.dumps({**said, "published": True}))
+        return
     print(
         f"{options.model} version {version} is used from now on: mean Dice {now.score:.3f}, before {before.score:.3f}."
     )

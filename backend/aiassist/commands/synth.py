@@ -7,7 +7,8 @@ import math
 import sys
 from pathlib import Path
 
-from aiassist.commands.shared import check_picture, progress_bar
+from aiassist.commands.long import Enough, Progress
+from aiassist.commands.shared import check_picture
 from aiassist.errors import AIAssistError, MissingExtraError
 
 
@@ -104,14 +105,12 @@ def train_network(options) -> None:
         options.folder, settings, options.device, options.workers, options.world, options.start, options.corrects
     )
     structures = _dev_structures(options.probe) if options.probe else []
-    with progress_bar() as bar:
-        task = bar.add_task("training", total=settings.steps, completed=trainer.step)
+    enough = Enough(options.minutes)
+    with Progress() as progress, enough.held():
+        show_step = progress.steps("training", settings.steps)
 
         def show(step: int, numbers: dict) -> None:
-            text = f"loss {numbers['loss']:.3f}, Dice {numbers['dice']:.3f}"
-            bar.update(task, completed=step, description=text)
-            if step % 50 == 0 and not sys.stderr.isatty():
-                print(f"step {step}: {text}", file=sys.stderr)
+            show_step(step, numbers)
             if structures and (step % options.probe_every == 0 or step == settings.steps):
                 from aiassist.synthesis.probe import probe
 
@@ -119,7 +118,9 @@ def train_network(options) -> None:
                 trainer.log(numbers)
                 print(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()), file=sys.stderr)
 
-        trainer.run(save_every=options.save_every, on_step=show, max_seconds=60 * options.minutes)
+        remaking = progress.phase("making the latest examples again")
+        trainer.run(save_every=options.save_every, on_step=show, enough=enough, on_remade=remaking)
+    enough.check()
     print(options.folder / "weights.safetensors")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
-import sys
-import time
 from pathlib import Path
 
-from aiassist.commands.shared import check_studies, progress_bar
+from aiassist.commands.long import Enough, Progress, add_for_programs
+from aiassist.commands.shared import add_author, check_studies
 from aiassist.errors import AIAssistError, MissingExtraError, ModelError
 
 
@@ -34,43 +34,52 @@ def add_to(commands) -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes that make examples (default: 1)")
+    parser.add_argument("--publish", action="store_true", help="use the version from now on, if it is better")
+    add_author(parser, "who answers for publishing")
+    add_for_programs(parser)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after this long")
     parser.set_defaults(run=run)
 
 
 def run(options) -> None:
-    """Train, judge, and add the version; what is published stays as it is."""
+    """Train, judge, and add the version; what is published stays as it is, but for ``--publish``."""
     _need_training()
     from aiassist.groundtruth import GroundTruthStore
+    from aiassist.groundtruth.names import check_said
     from aiassist.learning.finder import FinderTraining
     from aiassist.learning.finetune import FineTuning
     from aiassist.learning.networks import check_own_name
     from aiassist.segmenters.model_store import MODELS, ModelStore
 
     _check_options(options)
+    check_said(options.author)
+    enough = Enough(options.minutes, options.until_stdin_closes)
     kind = FinderTraining if options.automatic else FineTuning
     models = ModelStore(options.studies / MODELS)
     check_own_name(models, options.model, kind.kind)
-    with models.held(options.model, "training"), GroundTruthStore(options.studies) as store:
-        base = _base(options, models, kind)
-        wish = _wish(options, kind, base)
-        learning = kind(store, models, options.model, wish, base)
-        with progress_bar() as bar:
-            _prepare(learning, bar)
-            if not _train(learning, options, bar):
-                print(f"Stopped after {options.minutes:g} minutes; the same command goes on.")
+    with GroundTruthStore(options.studies) as store, Progress(options.json) as progress:
+        with models.held(options.model, "training"):
+            base = _base(options, models, kind)
+            wish = _wish(options, kind, base)
+            learning = kind(store, models, options.model, wish, base)
+            learning.prepare(progress.phase("reading the labels"))
+            if not _train(learning, options, progress, enough):
+                _tell_stopped(options, enough)
                 return
-            number, verdicts = _finish(learning, options, bar)
-    _tell(options, number, learning, verdicts)
+            outcome = _finish(learning, options, progress)
+        if options.publish and outcome["better"]:
+            outcome["kept back"] = _publish(store, models, outcome, options, progress)
+    _tell(outcome, options)
 
 
 def _base(options, models, kind) -> Path:
     """The network to begin from: what was said, or what an unfinished run began from, whatever is published since."""
     from aiassist.learning.networks import base_of, folder_of
-    from aiassist.learning.run import begun_from
 
-    begun = begun_from(models, options.model) if options.base is None else None
-    return base_of(models, options.model, kind.kind, options.base) if begun is None else folder_of(models, *begun)
+    begun = models.unfinished(options.model) if options.base is None else None
+    if begun is not None:
+        return folder_of(models, begun["base"], begun["base_version"])
+    return base_of(models, options.model, kind.kind, options.base)
 
 
 def _wish(options, kind, base: Path):
@@ -104,47 +113,54 @@ def _check_options(options) -> None:
             raise ModelError("There is no CUDA device here; leave out --device to train on the CPU.")
 
 
-def _prepare(learning, bar) -> None:
-    task = bar.add_task("reading the labels", total=None)
-    learning.prepare(lambda done, total: bar.update(task, completed=done, total=total))
-    bar.remove_task(task)
-
-
-def _train(learning, options, bar) -> bool:
+def _train(learning, options, progress: Progress, enough: Enough) -> bool:
     """Whether the run has come to its end."""
-    end = time.monotonic() + 60 * options.minutes
-    for trainer in learning.trainers(options.device, options.workers):
-        steps = trainer.settings.steps
-        task = bar.add_task("training", total=steps, completed=trainer.step)
-
-        def show(step: int, numbers: dict, task=task, settings=trainer.settings) -> None:
-            what = "corrections, " if settings.corrections else ""
-            text = f"{what}loss {numbers['loss']:.3f}, Dice {numbers['dice']:.3f}"
-            bar.update(task, completed=step, description=text)
-            if step % 50 == 0 and not sys.stderr.isatty():
-                print(f"step {step} of {settings.steps}: {text}", file=sys.stderr)
-
-        trainer.run(save_every=50, on_step=show, max_seconds=end - time.monotonic())
-        bar.remove_task(task)
-        if trainer.step < steps:
-            return False
+    with enough.held():
+        for trainer in learning.trainers(options.device, options.workers):
+            steps = trainer.settings.steps
+            phase = "learning to correct" if trainer.settings.corrections else "learning"
+            remaking = progress.phase("making the latest examples again")
+            trainer.run(save_every=50, on_step=progress.steps(phase, steps), enough=enough, on_remade=remaking)
+            if trainer.step < steps:
+                return False
     return True
 
 
-def _finish(learning, options, bar):
+def _tell_stopped(options, enough: Enough) -> None:
+    enough.check()
+    if options.json:
+        print(json.dumps({"model": options.model, "version": None}))
+    else:
+        print(f"Stopped after {options.minutes:g} minutes; the same command goes on.")
+
+
+def _finish(learning, options, progress: Progress) -> dict:
+    """Judge, and add the version; what there is to say of it."""
     from aiassist.learning.judge import judge
     from aiassist.learning.networks import rival_of
     from aiassist.segmenters.registry import load_network_folder
 
-    task = bar.add_task("judging", total=len(learning.judging))
+    total = len(learning.judging)
+    judged = iter(range(1, total + 1))
 
-    def judged(folder: Path):
+    def judge_both(folder: Path):
         rival = rival_of(learning.models, learning.name, learning.kind)
         pair = [None if place is None else load_network_folder(place) for place in (folder, rival)]
-        return judge(learning.store, learning.judging, pair, lambda: bar.advance(task))
+        return judge(learning.store, learning.judging, pair, lambda: progress.tell("judging", next(judged), total))
 
-    number, *verdicts = learning.finish(judged, _machine(options.device))
-    return number, verdicts
+    progress.tell("judging", 0, total)
+    number, now, before = learning.finish(judge_both, _machine(options.device))
+    return {
+        "model": learning.name,
+        "version": number,
+        "labels": len(learning.teaching),
+        "studies": len({lesson.study for lesson in learning.teaching}),
+        "judging labels": total,
+        "before": before.means(),
+        "now": now.means(),
+        "unjudged": sorted({x.structure for x in learning.teaching} - {x.structure for x in learning.judging}),
+        "better": now.is_better(before),
+    }
 
 
 def _machine(device: str) -> str:
@@ -155,19 +171,37 @@ def _machine(device: str) -> str:
     return f"{os.cpu_count()} CPU cores"
 
 
-def _tell(options, number: int, learning, verdicts) -> None:
-    now, before = verdicts
-    studies = len({lesson.study for lesson in learning.teaching})
+def _publish(store, models, outcome: dict, options, progress: Progress) -> str | None:
+    """Publish the version that was made; why not, when it is kept back."""
+    from aiassist.learning.publish import publish_if_better
+
+    judging = progress.phase("judging by the labels of today")
+    try:
+        publish_if_better(store, models, outcome["model"], outcome["version"], options.author, judging)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def _tell(outcome: dict, options) -> None:
+    published = options.publish and outcome["better"] and outcome["kept back"] is None
+    if options.json:
+        print(json.dumps({**outcome, "published": published}))
+        return
     print(
-        f"{options.model} version {number} learned from {len(learning.teaching)} labels of {studies} studies; "
-        f"Dice by {len(learning.judging)} other labels, before and now:"
+        f"{outcome['model']} version {outcome['version']} learned from {outcome['labels']} labels of "
+        f"{outcome['studies']} studies; Dice by {outcome['judging labels']} other labels, before and now:"
     )
-    for course in now.dice:
-        print(f"  {course:16} {before.mean(course):.3f}  {now.mean(course):.3f}")
-    unjudged = sorted({x.structure for x in learning.teaching} - {x.structure for x in learning.judging})
-    if unjudged:
-        print(f"Nothing judges what it learned of {', '.join(unjudged)}: no patient who judges has such a label.")
-    if now.is_better(before):
-        print(f"It is better. To use it: aiassist models publish {options.model} --studies {options.studies}")
+    for course, dice in outcome["now"].items():
+        print(f"  {course:16} {outcome['before'][course]:.3f}  {dice:.3f}")
+    if outcome["unjudged"]:
+        unjudged = ", ".join(outcome["unjudged"])
+        print(f"Nothing judges what it learned of {unjudged}: no patient who judges has such a label.")
+    if published:
+        print("It is better, and used from now on.")
+    elif outcome.get("kept back"):
+        print(outcome["kept back"])
+    elif outcome["better"]:
+        print(f"It is better. To use it: aiassist models publish {outcome['model']} --studies {options.studies}")
     else:
         print("It is not better, so there is no reason to publish it; what is used stays as it is.")

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 INDEX = "index.sqlite"
 #: Names of the files of label versions.
 VERSION = re.compile(r"v(\d{4,})\.seg\.nrrd")
+#: States of labels that somebody stands for.
+ACCEPTED = (State.SUBMITTED, State.APPROVED)
 #: Unfinished files older than this, in seconds, were left by a crash and are removed.
 STALE = 24 * 3600
 #: Why headers of a second series are not taken.
@@ -392,6 +394,20 @@ class GroundTruthStore:
         """The newest version of each structure of a study, by the structure's name."""
         newest = {key_of(v.structure): v for v in self.history(study)}
         return {version.structure: version for version in newest.values()}
+
+    def accepted(self, drafts: bool = False) -> dict[str, list[LabelVersion]]:
+        """The labels of each study that somebody stands for, oldest study first.
+
+        Of each structure it is the newest version that was submitted or approved (with `drafts`, or is a draft); what
+        was begun on top of it changes nothing.
+        """
+        states = (*ACCEPTED, State.DRAFT) if drafts else ACCEPTED
+        query = select(LabelRow).where(LabelRow.state.in_(states)).order_by(LabelRow.key, LabelRow.number)
+        newest: dict[str, dict[str, LabelVersion]] = {study.id: {} for study in self.studies()}
+        with self._session() as session:
+            for row in session.scalars(query):
+                newest.setdefault(row.study, {})[row.key] = label_version(row, self.folder)
+        return {study: list(versions.values()) for study, versions in newest.items() if versions}
 
     def version(self, study: str, structure: str, number: int | None = None) -> LabelVersion:
         """One version, the newest when no number is given; `NotStoredError` when there is none."""

@@ -133,7 +133,7 @@ class MapTrainer(Trainer):
         self.maps = list(maps)
         super().__init__(folder, settings, device, workers=0)
 
-    def _batches(self, until: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    def _batches(self, until: int, *_: object) -> Iterator[tuple[torch.Tensor, ...]]:
         for step in range(self.step, until):
             draw = Draw(self.settings.seed * 1_000_000_007 + step)
             made = [self._example(draw) for _ in range(self.settings.batch)]

@@ -40,6 +40,10 @@ class Verdict:
         """The mean of a course over structures, each the mean over its labels; 0 where nothing was measured."""
         return float(np.mean([np.mean(found) for found in self.dice.get(course, {"": [0.0]}).values()]))
 
+    def means(self) -> dict[str, float]:
+        """The mean of each course."""
+        return {course: self.mean(course) for course in self.dice}
+
     @property
     def score(self) -> float:
         """What decides: the mean of all courses."""
@@ -51,7 +55,7 @@ class Verdict:
 
     def metrics(self) -> dict[str, float]:
         """The numbers for a model card."""
-        return {f"dice, {course}": round(self.mean(course), 4) for course in self.dice}
+        return {f"dice, {course}": round(mean, 4) for course, mean in self.means().items()}
 
 
 def judge(

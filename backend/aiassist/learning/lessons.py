@@ -12,12 +12,11 @@ from aiassist.evaluation.cases import MIN_COMPONENT, MIN_SHARE, components
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.groundtruth.names import key_of
 from aiassist.groundtruth.records import LabelVersion
+from aiassist.groundtruth.store import ACCEPTED
 from aiassist.imaging import Region
 
 #: Pieces of a label that count, the largest.
 MOST = 20
-#: States of labels that count: somebody stands for them.
-ACCEPTED = (State.SUBMITTED, State.APPROVED)
 
 
 @dataclass(frozen=True)
@@ -58,15 +57,14 @@ def find_lessons(
     StoreError
         When there is none.
     """
-    states = (*ACCEPTED, State.DRAFT) if drafts else ACCEPTED
     wanted = set(map(key_of, structures))
     found, present = [], False
-    for study in store.studies():
-        newest = {key_of(v.structure): v for v in store.history(study.id) if v.state in states}
-        chosen = [v for key, v in newest.items() if not wanted or key in wanted]
+    for versions in store.accepted(drafts).values():
+        chosen = [v for v in versions if not wanted or key_of(v.structure) in wanted]
         found += [Lesson.of(v) for v in chosen if v.voxels or absent]
         present |= any(v.voxels for v in chosen)
     if not present:
+        states = (*ACCEPTED, State.DRAFT) if drafts else ACCEPTED
         what = f"no {' or '.join(s.value for s in states)} label"
         of = f" of {', '.join(structures)}" if structures else ""
         raise StoreError(

@@ -18,13 +18,10 @@ from aiassist.learning.judge import Verdict
 from aiassist.learning.lessons import Lesson, find_lessons
 from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.segmenters.base import ModelCard
-from aiassist.segmenters.model_store import ModelStore
+from aiassist.segmenters.model_store import PLAN, RUN, ModelStore
 from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.training import Trainer
 
-#: Where a model's unfinished run lies, among its versions.
-RUN = ".training"
-PLAN = "plan.json"
 #: Files of the base that a version takes over, but for those that were trained.
 BASE = ("weights.onnx", "corrections.onnx")
 
@@ -43,15 +40,6 @@ class Wish:
     structures: tuple[str, ...] = ()
     drafts: bool = False
     seed: int = 0
-
-
-def begun_from(models: ModelStore, name: str) -> tuple[str, str] | None:
-    """Name and version of the network that an unfinished run of a model began from; None when there is no such run."""
-    path = models.folder / name / RUN / PLAN
-    if not path.exists():
-        return None
-    wish = _read(path)["wish"]
-    return wish["base"], wish["base_version"]
 
 
 class LearningRun(ABC):

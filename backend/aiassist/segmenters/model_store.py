@@ -23,6 +23,8 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
 #: Names that Windows keeps for itself.
 _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 _PUBLISHED = "published.json"
+#: Of a model, where its unfinished training lies among its versions, and the file there that says what it was asked.
+RUN, PLAN = ".training", "plan.json"
 
 
 def check_model_name(name: str) -> str:
@@ -131,6 +133,16 @@ class ModelStore:
         if not isinstance(entries, list) or not all(map(_is_entry, entries)):
             raise ModelError(f"{path} is damaged; restore it from a backup, or remove it and publish again.")
         return entries
+
+    def unfinished(self, name: str) -> dict | None:
+        """What the model's unfinished training was asked, see `aiassist.learning.run.Wish`; None without one."""
+        path = self.folder / check_model_name(name) / RUN / PLAN
+        try:
+            return dict(json.loads(path.read_text(encoding="utf8"))["wish"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{path} is damaged; remove {path.parent} to begin anew.") from error
 
     def publish(self, name: str, version: int, by: str) -> None:
         """Make a version the one that is used under the model's name."""

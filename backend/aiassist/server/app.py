@@ -25,6 +25,7 @@ from aiassist.server.dicom import dicom_routes
 from aiassist.server.downloads import download_routes
 from aiassist.server.exchange import admin_of, fails
 from aiassist.server.guard import PUBLIC, Guard, Limits
+from aiassist.server.learning import learning_routes
 from aiassist.server.monailabel import monailabel_routes
 from aiassist.server.native import native_routes
 from aiassist.server.page import api_page
@@ -68,6 +69,7 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
     app.add_middleware(Guard, tokens=tokens, limits=limits or Limits())
     for routes in (native_routes, upload_routes, download_routes, dicom_routes, annotation_routes, truth_routes):
         app.include_router(routes(service))
+    app.include_router(learning_routes(service))
     desk = Desk(service, Sessions())
     app.include_router(session_routes(desk))
     app.include_router(monailabel_routes(desk, tokens))

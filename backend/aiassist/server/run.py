@@ -6,11 +6,9 @@ import asyncio
 import gc
 import json
 import logging
-import os
 import socket
 import ssl
 import sys
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import uvicorn
 
 from aiassist.engine import LocalBackend
 from aiassist.errors import AccessError, AIAssistError
+from aiassist.lifeline import when_stdin_closes
 from aiassist.protocol.wire import is_loopback
 from aiassist.server.app import make_app
 from aiassist.server.guard import Limits
@@ -110,7 +109,7 @@ def serve(
     if own is not None:
         ready["token"] = own[1]
     if until_stdin_closes:
-        threading.Thread(target=_watch_stdin, args=(server,), daemon=True).start()
+        when_stdin_closes(lambda: setattr(server, "should_exit", True))
     asyncio.run(_run(server, listener, ready, service.backend if warm_up else None))
 
 
@@ -153,9 +152,3 @@ def _listen(address: Address, wait: float) -> socket.socket:
             f"The address {address.host}:{address.port} cannot be used ({error.strerror}); choose another --port."
         ) from error
     return listener
-
-
-def _watch_stdin(server: uvicorn.Server) -> None:
-    while os.read(sys.stdin.fileno(), 4096):  # a thread in sys.stdin.read() breaks Python's end
-        pass
-    server.should_exit = True

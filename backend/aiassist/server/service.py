@@ -27,11 +27,12 @@ from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines
 from aiassist.protocol.messages import voxels_as_bytes
-from aiassist.segmenters.model_store import MODELS
+from aiassist.segmenters.model_store import MODELS, ModelStore
 from aiassist.server.jobs import Jobs
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.taken import Taken
 from aiassist.server.tokens import Person
+from aiassist.server.training import Task, Training
 
 log = logging.getLogger("aiassist.server")
 
@@ -79,12 +80,15 @@ class Service:
         )
         self.backend.studies = self.studies
         self.jobs = Jobs(self.backend, settings.named)
+        self.models = ModelStore(settings.studies / MODELS)
+        self.training = Training(settings.studies, settings.device)
         self._fetching: set[tuple[str, str]] = set()
         self._taken = Taken()
         self._saving, self._audit = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
         """Stop the work and let go of the files."""
+        self.training.close()
         self.backend.close()
         self.store.close()
 
@@ -355,6 +359,35 @@ class Service:
             data = path.read_bytes()
         self.note(person, "export", study=study, ending=ending)
         return data
+
+    # Learning
+
+    def train(self, person: Person, options: Mapping) -> Task:
+        """Have a model learn; `options` are those of the body of the request."""
+        model = options["model"]
+        task = self.training.train(person.name, model, options)
+        said = ("automatic", "epochs", "structures", "publish")
+        self.note(person, "train", model=model, **{name: options[name] for name in said})
+        return task
+
+    def publish(self, person: Person, model: str, version: int) -> Task:
+        """Have a version judged by the labels of today, and published if it is better."""
+        self.models.folder_of(model, version)
+        task = self.training.publish(person.name, model, version)
+        self.note(person, "publish", model=model, version=version)
+        return task
+
+    def rollback(self, person: Person, model: str) -> int | None:
+        """Take back what was published last of a model; the version that is used now, if any."""
+        with self.models.held(model, "publishing"):
+            version = self.models.rollback(model, person.name)
+        self.note(person, "rollback", model=model, used=version)
+        return version
+
+    def stop_training(self, person: Person) -> None:
+        """Tell the training that runs to save and stop."""
+        self.training.stop()
+        self.note(person, "stop training")
 
     # Who did what
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -253,25 +254,29 @@ class Trainer:
         until: int | None = None,
         save_every: int = 250,
         on_step: Callable[[int, dict], None] = lambda step, numbers: None,
-        max_seconds: float = math.inf,
+        enough: Callable[[], bool] = lambda: False,
+        on_remade: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Train to step `until` (the settings' end when absent) or until the time is up, saving as it goes."""
+        """Train to step `until` (the settings' end when absent), or till a step after which it is `enough`.
+
+        It saves as it goes, and at the end. A run that goes on makes the examples anew first that it shows again;
+        `on_remade` is told how many are done, and of how many.
+        """
         until = min(until or self.settings.steps, self.settings.steps)
         if self.step >= until:
             self.write_weights(self.folder / "weights.safetensors")
             return
-        began = time.perf_counter()
-        for examples in self._batches(until):
+        for examples in self._batches(until, enough, on_remade):
             tick = time.perf_counter()
             numbers = self.train_step(*examples)
             self.step += 1
             self.seconds += time.perf_counter() - tick
             self.log(numbers)
             on_step(self.step, numbers)
-            out_of_time = time.perf_counter() - began > max_seconds
-            if self.step % save_every == 0 or self.step == until or out_of_time:
+            stops = enough()
+            if self.step % save_every == 0 or self.step == until or stops:
                 self.save()
-            if out_of_time:
+            if stops:
                 break
         self.write_weights(self.folder / "weights.safetensors")
 
@@ -283,7 +288,7 @@ class Trainer:
             for name, value in numbers.items():
                 self._writer.add_scalar(name, value, self.step)
 
-    def _batches(self, until: int):
+    def _batches(self, until: int, enough, on_remade) -> Iterator[tuple[torch.Tensor, ...]]:
         """Batches from the current step on, as (channels, truth, valid)."""
         settings = self.settings
         base = settings.seed * 1_000_000_000
@@ -296,13 +301,16 @@ class Trainer:
             batch_size=None,
             num_workers=self.workers,
             prefetch_factor=8 if self.workers else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_begin_work,
             multiprocessing_context="spawn" if self.workers else None,
         )
         buffer, fresh = Buffer(), []
         for seed, made in zip(seeds, loader, strict=True):
             buffer.add(seed, made)
             if seed < base + first:
+                on_remade(seed - base - replay + 1, first - replay)
+                if enough():
+                    return
                 continue
             fresh += made
             if (seed - base + 1) % settings.fresh == 0:
@@ -405,7 +413,8 @@ def _damage_said(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _one_thread(_worker: int) -> None:
+def _begin_work(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal's Ctrl+C the one that trains makes something
     torch.set_num_threads(1)
 
 

@@ -1,0 +1,183 @@
+"""Models learn where the labels are: on the server, in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+
+import pytest
+from learning_helpers import add_tiny_version, store_of_ellipsoids
+from server_helpers import Server, wait_until
+
+from aiassist.errors import BusyError
+from aiassist.segmenters.model_store import MODELS, ModelStore
+from aiassist.server.tokens import add_token
+from aiassist.server.training import Training
+
+LONG = 240
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """Six labelled scans, and a published network that has learned next to nothing."""
+    home = tmp_path_factory.mktemp("template")
+    store_of_ellipsoids(home / "studies", 6).close()
+    models = ModelStore(home / "studies" / MODELS)
+    add_tiny_version(models, "tiny", home / "scratch")
+    models.publish("tiny", 1, "Ada")
+    return home / "studies"
+
+
+@pytest.fixture
+def studies(template, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(template, tmp_path / "studies")
+
+
+def learning(server) -> dict:
+    return server.ask("GET", "/api/learning").json()
+
+
+def task(server) -> dict | None:
+    return server.ask("GET", "/api/learning/task").json()["task"]
+
+
+def begin(server, what: str, **body) -> dict:
+    reply = server.ask("POST", f"/api/learning/{what}", json=body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()["task"]
+
+
+def wait_for_end(server) -> dict:
+    wait_until(lambda: task(server)["state"] != "running", LONG)
+    return task(server)
+
+
+def test_a_model_learns_on_the_server_and_is_offered_once_it_is_published(studies):
+    with Server(studies, "--author", "Ada") as server:
+        before = learning(server)
+        assert (before["labels"], before["studies"], before["structures"]) == (6, 6, {"cyst": 6})
+        assert before["missing"] == [] and before["task"] is None
+        (model,) = before["models"]
+        assert (model["name"], model["kind"], model["published"], model["unfinished"]) == (
+            "tiny",
+            "promptable",
+            1,
+            None,
+        )
+
+        began = begin(server, "train", model="tiny", epochs=20)
+        assert (began["what"], began["model"], began["by"], began["state"]) == ("train", "tiny", "Ada", "running")
+        busy = server.ask("POST", "/api/learning/train", json={"model": "other"})
+        assert busy.status_code == 503 and "Ada has 'tiny' trained or published now" in busy.json()["message"]
+        wait_until(lambda: task(server)["phase"] == "learning" and task(server)["done"] > 3, LONG)
+        assert task(server)["total"] == 60 and re.match(r"learning: loss [\d.]+, Dice ", task(server)["text"])
+        ended = wait_for_end(server)
+        assert ended["state"] == "done", ended
+        result = ended["result"]
+        assert (result["version"], result["labels"], result["judging labels"], result["published"]) == (2, 4, 2, False)
+        assert result["better"] and result["now"]["six points"] > result["before"]["six points"]
+        (model,) = learning(server)["models"]
+        assert [one["version"] for one in model["versions"]] == ["1", "2"] and model["published"] == 1
+        assert model["versions"][1]["metrics"]["dice, six points"] == pytest.approx(
+            result["now"]["six points"], abs=1e-4
+        )
+
+        begin(server, "publish", model="tiny", version=2)
+        assert wait_for_end(server)["result"]["published"] is True
+        with server.backend() as backend:
+            assert {card.name: card.version for card in backend.models()}["tiny"] == "2"
+        assert server.ask("POST", "/api/learning/rollback", json={"model": "tiny"}).json() == {"published": 1}
+        assert [one["action"] for one in learning(server)["models"][0]["history"]] == ["publish", "publish", "rollback"]
+    audit = [json.loads(line) for line in (studies / "audit.jsonl").read_text().splitlines()]
+    assert [(line["who"], line["what"]) for line in audit] == [("Ada", one) for one in ("train", "publish", "rollback")]
+
+
+def test_a_training_that_is_stopped_or_outlived_goes_on(studies):
+    asked = {"model": "tiny", "epochs": 200, "structures": ["Cyst"]}
+    with Server(studies) as server:
+        begin(server, "train", **asked)
+        wait_until(lambda: task(server)["phase"] == "learning" and task(server)["done"] > 1, LONG)
+        stopped = server.ask("DELETE", "/api/learning/task")
+        assert stopped.status_code == 200
+        ended = wait_for_end(server)
+        assert (ended["state"], ended["result"]) == ("stopped", None)
+        assert "the same training goes on" in ended["message"]
+        first = task(server)["done"]
+        (model,) = learning(server)["models"]
+        assert (model["unfinished"]["epochs"], model["unfinished"]["structures"]) == (200, ["cyst"])
+        begin(server, "train", **{**asked, "epochs": 3})
+        other = wait_for_end(server)
+        assert other["state"] == "failed" and "was begun otherwise" in other["message"]
+        begin(server, "train", **asked)
+        wait_until(lambda: task(server)["phase"] == "learning" and task(server)["done"] > first, LONG)
+        server.kill()  # as a power cut: the training stops, too, and keeps what it did
+    wait_until(lambda: is_free(studies), LONG)
+    with Server(studies) as server:
+        begin(server, "train", **asked)
+        wait_until(lambda: task(server)["phase"] == "learning" and task(server)["done"] > first + 1, LONG)
+
+
+def is_free(studies) -> bool:
+    """Whether no training of the model goes on."""
+    try:
+        with ModelStore(studies / MODELS).held("tiny", "training"):
+            return True
+    except BusyError:
+        return False
+
+
+def test_only_an_admin_trains_publishes_and_takes_back(studies, tmp_path):
+    tokens = tmp_path / "tokens"
+    token = {name: add_token(tokens, name, role) for name, role in (("ada", "admin"), ("bob", "annotator"))}
+    with Server(studies, "--token-file", str(tokens)) as server:
+        wanted = {
+            ("POST", "train"): {"model": "tiny"},
+            ("POST", "publish"): {"model": "tiny", "version": 1},
+            ("POST", "rollback"): {"model": "tiny"},
+            ("DELETE", "task"): None,
+        }
+        for (method, what), body in wanted.items():
+            reply = server.ask(method, f"/api/learning/{what}", token["bob"], json=body)
+            assert reply.status_code == 403 and "bob is an annotator; this needs an admin." in reply.text
+        assert server.ask("GET", "/api/learning", token["bob"]).json()["task"] is None
+        assert ModelStore(studies / MODELS).published("tiny") == 1
+        reply = server.ask("POST", "/api/learning/rollback", token["ada"], json={"model": "tiny"})
+        assert reply.json() == {"published": None}
+
+
+def test_what_cannot_be_trained_or_published_is_said_at_once(studies):
+    wrong = [
+        ("train", {"model": "--help"}, 422, "'--help' is no name for a model"),
+        ("train", {"model": "../x"}, 422, "'../x' is no name for a model"),
+        ("train", {"model": "tiny", "epochs": 0}, 422, "epochs: Input should be greater than or equal to 1"),
+        ("publish", {"model": "tiny", "version": 7}, 404, "There is no version 7 of the model 'tiny'"),
+        ("publish", {"model": "none", "version": 1}, 404, "No model 'none' was trained"),
+        ("rollback", {"model": "none"}, 422, "No version of 'none' is published"),
+    ]
+    with Server(studies) as server:
+        for what, body, status, sentence in wrong:
+            reply = server.ask("POST", f"/api/learning/{what}", json=body)
+            assert reply.status_code == status and sentence in reply.json()["message"]
+        assert task(server) is None
+
+
+def test_a_training_that_fails_says_why(studies):
+    with Server(studies) as server:
+        begin(server, "train", model="tiny", structures=["kidney"], base="network")
+        ended = wait_for_end(server)
+        assert ended["state"] == "failed" and ended["result"] is None
+        assert "holds no submitted or approved label of kidney to learn from" in ended["message"]
+        begin(server, "train", model="network")
+        assert "'network' is a model that ships with aiassist" in wait_for_end(server)["message"]
+
+
+def test_a_server_without_torch_says_what_it_lacks(studies, monkeypatch):
+    known = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else known(name))
+    training = Training(studies)
+    assert training.missing() == ["torch"]
+    with pytest.raises(ValueError, match="This server lacks torch, so it cannot train"):
+        training.train("Ada", "tiny", {})

@@ -1,0 +1,47 @@
+"""What a client says to the server about learning; see `aiassist.client.conversations` for what a conversation is.
+
+Tasks are told as JSON, see `aiassist.server.training.Task`.
+"""
+
+from __future__ import annotations
+
+from aiassist.client.conversations import Conversation
+from aiassist.protocol import Request
+from aiassist.protocol.messages import check
+
+_PLACE = "/api/learning"
+
+
+def look() -> Conversation[dict]:
+    """What there is to learn from, the trained models, and the latest task; see the API's page."""
+    return check((yield Request("GET", _PLACE))).json()
+
+
+def task() -> Conversation[dict | None]:
+    """The latest training or publishing, as it stands."""
+    return check((yield Request("GET", f"{_PLACE}/task"))).json()["task"]
+
+
+def train(model: str, **options) -> Conversation[dict]:
+    """Begin to train a version of a model, or go on with it; `options` are ``automatic``, ``base``, ``epochs``,
+    ``structures``, ``drafts`` and ``publish``, see the API's page."""
+    return (yield from _begin("train", model=model, **options))
+
+
+def publish(model: str, version: int) -> Conversation[dict]:
+    """Begin to judge a version, which is published if it is better."""
+    return (yield from _begin("publish", model=model, version=version))
+
+
+def rollback(model: str) -> Conversation[int | None]:
+    """Take back what was published last; the version that is used now, if any."""
+    return check((yield Request.of_json("POST", f"{_PLACE}/rollback", {"model": model}))).json()["published"]
+
+
+def stop() -> Conversation[dict | None]:
+    """Have the training saved and stopped."""
+    return check((yield Request("DELETE", f"{_PLACE}/task"))).json()["task"]
+
+
+def _begin(what: str, **body) -> Conversation[dict]:
+    return check((yield Request.of_json("POST", f"{_PLACE}/{what}", body))).json()["task"]

@@ -1,0 +1,115 @@
+"""What long commands share: how far they are, and how they stop."""
+
+from __future__ import annotations
+
+import _thread
+import json
+import signal
+import sys
+import threading
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from aiassist.commands.shared import progress_bar
+from aiassist.lifeline import when_stdin_closes
+
+#: Of training, a line where there is no terminal to draw a bar on: one every so many steps.
+EVERY = 50
+#: Seconds between two lines for a program.
+PAUSE = 0.5
+
+
+def add_for_programs(parser: ArgumentParser) -> None:
+    """Add ``--json`` and ``--until-stdin-closes``, by which another program runs the command."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, and on stderr, one a line, how far it is"
+    )
+    parser.add_argument("--until-stdin-closes", action="store_true", help="stop with the program that started it")
+
+
+class Progress:
+    """Shows how far the phases of a command are: by a bar on a terminal, by lines of JSON on stderr for a program."""
+
+    def __init__(self, as_json: bool = False):
+        self._json = as_json
+        self._bar, self._task = progress_bar(), None
+        self._phase, self._told = "", 0.0
+
+    def __enter__(self) -> Progress:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *what) -> None:
+        self._bar.__exit__(*what)
+
+    def tell(self, phase: str, done: int, total: int | None = None, text: str = "") -> None:
+        """Say that `done` of `total` are done of a phase, and how it goes."""
+        begins, self._phase = phase != self._phase, phase
+        if self._json:
+            if begins or done == total or time.monotonic() - self._told > PAUSE:
+                self._told = time.monotonic()
+                line = {"phase": phase, "done": done, "total": total, "text": text}
+                print(json.dumps(line), file=sys.stderr, flush=True)
+            return
+        if begins:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(phase)
+        self._bar.update(self._task, completed=done, total=total, description=text or phase)
+
+    def phase(self, name: str) -> Callable[[int, int], None]:
+        """What tells of one phase."""
+        return lambda done, total: self.tell(name, done, total)
+
+    def steps(self, phase: str, total: int) -> Callable[[int, dict], None]:
+        """What tells of a training's steps; see `Trainer.run`."""
+
+        def show(step: int, numbers: dict) -> None:
+            text = f"{phase}: loss {numbers['loss']:.3f}, Dice {numbers['dice']:.3f}"
+            self.tell(phase, step, total, text)
+            if step % EVERY == 0 and not (self._json or sys.stderr.isatty()):
+                print(f"step {step} of {total}: {text}", file=sys.stderr)
+
+        return show
+
+
+class Enough:
+    """Whether a training that can go on later stops now: its minutes are over, or somebody wants it to.
+
+    Called after each step. While `held`, the first interrupt (Ctrl+C, or with `with_stdin` the end of standard input)
+    waits for it; a second one, as any at other times, breaks the work off.
+    """
+
+    def __init__(self, minutes: float, with_stdin: bool = False):
+        self._end = time.monotonic() + 60 * minutes
+        self.interrupted = False
+        if with_stdin:
+            when_stdin_closes(_thread.interrupt_main)
+
+    def __call__(self) -> bool:
+        return self.interrupted or time.monotonic() >= self._end
+
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` when somebody wanted it to stop; what was trained is saved."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let interrupts wait for the end of a step."""
+        if threading.current_thread() is not threading.main_thread():  # nobody interrupts another
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(*_) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
