@@ -31,7 +31,11 @@ ALLOWED = {
     "learning": {
         *("synthesis", "evaluation", "groundtruth", "segmenters", "imaging", "prompts", "errors", "files", "resources"),
     },
-    "server": {"protocol", "engine", "segmenters", "groundtruth", "contour", "imaging", "prompts", "errors", "files"},
+    "server": {
+        *("protocol", "engine", "segmenters", "groundtruth", "contour", "imaging", "prompts"),
+        *("errors", "files", "lifeline"),
+    },
+    "lifeline": set(),
     "resources": {"errors"},
     "errors": set(),
     "files": {"errors"},

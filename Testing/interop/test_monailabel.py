@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -248,10 +249,25 @@ def test_a_value_that_is_no_structure_is_refused_before_anything_is_saved(
     assert server.ask("GET", f"/api/truth/{image}").json()["versions"] == before
 
 
-def test_no_training_runs_and_none_starts(client):
+def test_a_training_is_started_watched_and_stopped_as_its_plugin_does(client):
     assert client.train_status(check_if_running=True) is False
-    with pytest.raises(MONAILabelClientException):
+    info = client.info()
+    assert info["trainers"]["learned"]["config"] == {"epochs": 30} and info["train_stats"] == {}
+    assert "on its own" in info["trainers"]["learned-automatic"]["description"]
+    with pytest.raises(MONAILabelClientException) as error:
         client.train_start("network", {})
+    assert "No model 'network' can be trained here, but learned, learned-automatic." in error.value.msg
+    started = client.train_start("learned", {"epochs": 2})
+    assert (started["model"], started["status"]) == ("learned", "RUNNING") and started["start_ts"]
+    assert client.train_status(check_if_running=True) is True
+    assert client.info()["train_stats"]["learned"]["total_epochs"] >= 1
+    client.train_stop()
+    end = time.monotonic() + 60
+    while client.train_status(check_if_running=True):
+        assert time.monotonic() < end
+        time.sleep(0.5)  # as patient as the guard against floods wants it
+    over = client.train_status()
+    assert over["status"] in ("STOPPED", "ERROR") and over["end_ts"] and over["details"][-1]
 
 
 def test_images_come_back_with_a_file_name(client, server, image_file, volume, tmp_path):

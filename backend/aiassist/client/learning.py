@@ -25,17 +25,17 @@ def task() -> Conversation[dict | None]:
 def train(model: str, **options) -> Conversation[dict]:
     """Begin to train a version of a model, or go on with it; `options` are ``automatic``, ``base``, ``epochs``,
     ``structures``, ``drafts`` and ``publish``, see the API's page."""
-    return (yield from _begin("train", model=model, **options))
+    return (yield from _post("train", model=model, **options))["task"]
 
 
 def publish(model: str, version: int) -> Conversation[dict]:
     """Begin to judge a version, which is published if it is better."""
-    return (yield from _begin("publish", model=model, version=version))
+    return (yield from _post("publish", model=model, version=version))["task"]
 
 
 def rollback(model: str) -> Conversation[int | None]:
     """Take back what was published last; the version that is used now, if any."""
-    return check((yield Request.of_json("POST", f"{_PLACE}/rollback", {"model": model}))).json()["published"]
+    return (yield from _post("rollback", model=model))["published"]
 
 
 def stop() -> Conversation[dict | None]:
@@ -43,5 +43,5 @@ def stop() -> Conversation[dict | None]:
     return check((yield Request("DELETE", f"{_PLACE}/task"))).json()["task"]
 
 
-def _begin(what: str, **body) -> Conversation[dict]:
-    return check((yield Request.of_json("POST", f"{_PLACE}/{what}", body))).json()["task"]
+def _post(what: str, **body) -> Conversation[dict]:
+    return check((yield Request.of_json("POST", f"{_PLACE}/{what}", body, repeatable=False))).json()

@@ -33,21 +33,22 @@ class Progress:
     """Shows how far the phases of a command are: by a bar on a terminal, by lines of JSON on stderr for a program."""
 
     def __init__(self, as_json: bool = False):
-        self._json = as_json
-        self._bar, self._task = progress_bar(), None
+        self._bar, self._task = None if as_json else progress_bar(), None
         self._phase, self._told = "", 0.0
 
     def __enter__(self) -> Progress:
-        self._bar.__enter__()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
-    def __exit__(self, *what) -> None:
-        self._bar.__exit__(*what)
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
     def tell(self, phase: str, done: int, total: int | None = None, text: str = "") -> None:
         """Say that `done` of `total` are done of a phase, and how it goes."""
         begins, self._phase = phase != self._phase, phase
-        if self._json:
+        if self._bar is None:
             if begins or done == total or time.monotonic() - self._told > PAUSE:
                 self._told = time.monotonic()
                 line = {"phase": phase, "done": done, "total": total, "text": text}
@@ -69,7 +70,7 @@ class Progress:
         def show(step: int, numbers: dict) -> None:
             text = f"{phase}: loss {numbers['loss']:.3f}, Dice {numbers['dice']:.3f}"
             self.tell(phase, step, total, text)
-            if step % EVERY == 0 and not (self._json or sys.stderr.isatty()):
+            if step % EVERY == 0 and self._bar is not None and not sys.stderr.isatty():
                 print(f"step {step} of {total}: {text}", file=sys.stderr)
 
         return show

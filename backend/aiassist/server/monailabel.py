@@ -22,6 +22,7 @@ from aiassist.segmenters.base import ModelCard
 from aiassist.server.adapters import Desk, points_of
 from aiassist.server.exchange import fails, person_of
 from aiassist.server.forms import form_of, form_reply, form_with
+from aiassist.server.monailabel_training import train_stats, trainers, training_routes
 from aiassist.server.tokens import Tokens
 
 #: States of a version that need no saving again.
@@ -62,10 +63,10 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
             "version": __version__,
             "labels": [*names, *sorted(found - set(names))],
             "models": {card.name: _model(card, names) for card in cards},
-            "trainers": {},
+            "trainers": await thread(trainers, service),
             "strategies": {"first": {"description": "The oldest image without a label that nobody else works on"}},
             "scoring": {},
-            "train_stats": {},
+            "train_stats": train_stats(service),
             "datastore": {"total": len(latest), "completed": sum(bool(labels) for labels in latest.values())},
         }
 
@@ -82,18 +83,7 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
     _datastore_routes(routes, desk)
     _infer_routes(routes, desk)
 
-    @routes.post("/train/{model}", summary="Not here yet", responses=fails())
-    @routes.post("/train/", include_in_schema=False)
-    async def train(model: str = "") -> Response:
-        raise ModelError("This server does not train; take its ground truth and train elsewhere.")
-
-    @routes.get("/train/", summary="Whether a training runs: 404 when none does", responses=fails(404))
-    @routes.get("/train/{model}", include_in_schema=False)
-    @routes.delete("/train/", include_in_schema=False)
-    @routes.delete("/train/{model}", include_in_schema=False)
-    async def training(model: str = "") -> Response:
-        return JSONResponse({"error": "ModelError", "message": "No training runs."}, 404)
-
+    routes.include_router(training_routes(service))
     return routes
 
 

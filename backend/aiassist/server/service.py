@@ -28,6 +28,7 @@ from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines
 from aiassist.protocol.messages import voxels_as_bytes
 from aiassist.segmenters.model_store import MODELS, ModelStore
+from aiassist.segmenters.registry import load_network_folder
 from aiassist.server.jobs import Jobs
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.taken import Taken
@@ -369,6 +370,13 @@ class Service:
         said = ("automatic", "epochs", "structures", "publish")
         self.note(person, "train", model=model, **{name: options[name] for name in said})
         return task
+
+    def is_automatic(self, model: str) -> bool:
+        """Whether a model that was trained here, or was begun to be, needs no prompts."""
+        versions = self.models.versions(model)
+        if versions:
+            return load_network_folder(self.models.folder_of(model, versions[-1])).card.kind == "automatic"
+        return (self.models.unfinished(model) or {}).get("kind") == "automatic"
 
     def publish(self, person: Person, model: str, version: int) -> Task:
         """Have a version judged by the labels of today, and published if it is better."""

@@ -92,6 +92,7 @@ class Training:
     @staticmethod
     def missing() -> list[str]:
         """The packages that training needs and this Python lacks."""
+        importlib.invalidate_caches()  # some may have been installed since
         return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
     def train(self, by: str, model: str, options: Mapping) -> Task:
