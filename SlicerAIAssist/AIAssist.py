@@ -125,14 +125,18 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
         from AIAssistLib.assistant import Assistant
         from AIAssistLib.launch import slicer_python
         from AIAssistLib.network_qt import EventLoop
-        from AIAssistLib.packages import Packages
+        from AIAssistLib.packages import LEARNING, Packages
         from AIAssistLib.settings_qt import Settings
 
         self.settings = Settings()
         self.loop = EventLoop()
         self.python = slicer_python(slicer.app.slicerHome)
-        self.packages = Packages(self.settings.packages, Path(__file__).parent / "Resources" / "requirements.txt")
+        resources, folder = Path(__file__).parent / "Resources", self.settings.packages
+        self.packages = Packages(folder, resources / "requirements.txt")
         self.packages.use()
+        more = folder.with_name(folder.name + LEARNING)
+        self.learning_packages = Packages(more, resources / "requirements-learning.txt")
+        self.learning_packages.use()
         self.assistant = Assistant(self.settings.remembered_home())
         removed = slicer.vtkMRMLScene.NodeRemovedEvent
         self._observed = slicer.mrmlScene.AddObserver(removed, self._node_removed)

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import aiassist
+from AIAssistLib.packages import LEARNING
 
 #: Runs the command line from the extension's own copy of the package. What Slicer ships goes before what was
 #: downloaded, so that nothing of Slicer's is ever replaced.
 _PROGRAM = """
 import sys
 sys.path.insert(0, {package!r})
-sys.path.append({packages!r})
+sys.path += {packages!r}
 from aiassist.cli import main
 sys.exit(main())
 """
@@ -33,7 +34,7 @@ def backend_command(
     python : str
         Slicer's interpreter.
     packages : Path
-        The private folder of what Slicer lacks.
+        The private folder of what Slicer lacks; that of what learning needs lies beside it.
     studies : Path
         The studies folder.
     device : str
@@ -44,7 +45,8 @@ def backend_command(
         Whether it will be asked for masks, and not only keep what is saved.
     """
     package = str(Path(aiassist.__file__).parents[1])
-    program = _PROGRAM.format(package=package, packages=str(packages))
+    folders = [str(packages), f"{packages}{LEARNING}"]
+    program = _PROGRAM.format(package=package, packages=folders)
     serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes"]
     serve += ["--device", device, f"--author={author}", *(["--warm-up"] if has_models else [])]
     return python, ["-P", "-c", program, *serve]

@@ -28,6 +28,9 @@ _MODULES = {
 #: File in a folder of packages with the Slicers that use it, one a line, by where their Python is installed.
 USERS = "used-by.txt"
 
+#: What the name of a folder of packages ends in that learning needs besides.
+LEARNING = "-learning"
+
 #: Runs pip until it is done or standard input closes: `PythonSlicer` is a launcher, and killing it leaves pip running.
 _PIP = """
 import os, runpy, sys, threading
@@ -128,9 +131,11 @@ class Packages:
 
     def _tidy(self) -> None:
         """Delete the folders that only this Slicer used, or Slicers that are gone; those in use on Windows stay."""
+        stem = self.folder.name.removesuffix(LEARNING)
+        ours = {stem, stem + LEARNING, self.unfinished.name}
         for folder in self.folder.parent.glob("packages-*"):
             others = {one for one in _users(folder) - {sys.prefix} if Path(one).exists()}
-            if folder in (self.folder, self.unfinished) or others or not _users(folder):
+            if folder.name in ours or others or not _users(folder):
                 continue
             with suppress(OSError):  # renamed first, for half a folder would be worse than a whole one
                 shutil.rmtree(folder.rename(folder.with_name(folder.name + ".old")))

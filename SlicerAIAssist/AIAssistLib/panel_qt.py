@@ -15,6 +15,7 @@ from AIAssistLib.console import new_segmentation
 from AIAssistLib.drafts import names_with_drafts
 from AIAssistLib.export_section_qt import ExportSection
 from AIAssistLib.icons_qt import show_icons
+from AIAssistLib.learn_section_qt import LearnSection
 from AIAssistLib.next_section_qt import NextSection
 from AIAssistLib.nodes import remove_with_display
 from AIAssistLib.recovery_qt import Recovery
@@ -68,6 +69,7 @@ class Panel:
         self.exporting = ExportSection(self)
         self.images = NextSection(self)
         self.recovery = Recovery(self)
+        self.learn = LearnSection(self)
         self.backend = BackendSection(self)
         logic.assistant.changed = self.backend.show_status
         logic.assistant.moved = self._home_changed
@@ -128,6 +130,7 @@ class Panel:
     def _home_changed(self) -> None:
         self.images.home_changed()
         self.saving.home_changed()
+        self.learn.home_changed()
 
     # Coming and going
 
@@ -167,6 +170,7 @@ class Panel:
             slicer.mrmlScene.RemoveObserver(tag)
         self.auto.cancel()
         self.images.cancel()
+        self.learn.cleanup()
         self.backend.cleanup()
         self.logic.assistant.changed = self.logic.assistant.moved = _nothing
 
@@ -191,6 +195,7 @@ class Panel:
     def models_seen(self) -> None:
         """The backend's models are known."""
         self.auto.models_seen()
+        self.learn.models_seen()
 
     def save_state(self, segmentation) -> None:
         """Let the editor remember a segmentation for undo, if it is still the one in the panel."""

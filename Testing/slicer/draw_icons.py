@@ -145,6 +145,12 @@ def install(pen):
     pen.fill(GREEN, (6.8, 9), (17.2, 9), (12, 16))
 
 
+def learn(pen):
+    pen.line(GREY, (4, 4), (4, 20), (20, 20), width=1.8)
+    pen.line(GREEN, (7, 16), (11, 11.5), (14.5, 13.5), (18.5, 6), width=2.6)
+    pen.fill(GREEN, (14.4, 6.6), (20.6, 9.6), (20.6, 2.6))
+
+
 def folder(pen):
     pen.fill(ORANGE, (2.5, 5), (9.5, 5), (11.5, 7.5), (21.5, 7.5), (21.5, 19.5), (2.5, 19.5))
 
@@ -208,7 +214,7 @@ def propagate(pen):
 
 
 ICONS = (
-    accept, add, box, bring_back, cancel, clicks, connect, export, folder, history, install, line, look, measure,
+    accept, add, box, bring_back, cancel, clicks, connect, export, folder, history, install, learn, line, look, measure,
     next_image, next_structure, propagate, remove, reset, run, save, save_next, six_points, take_back,
 )  # fmt: skip
 

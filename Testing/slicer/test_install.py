@@ -30,6 +30,21 @@ NEVER_IMPORTED = {"colorama", "flatbuffers", "imageio", "networkx", "protobuf", 
 #: Held back to what works with the typing_extensions that Slicer ships; `pydantic-core` goes with `pydantic`.
 HELD_BACK = {"anyio", "pydantic", "pydantic-core"}
 
+#: What is in no Slicer, nor in what we install into one: training there must not want it.
+NOT_IN_SLICER = ("rich", "monai", "matplotlib", "tensorboard", "onnxscript", "surface_distance", "pandas")
+WITHOUT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in sys.argv[1].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+import aiassist.commands.train, aiassist.learning.finder, aiassist.learning.finetune, aiassist.learning.publish
+from aiassist.commands.long import Progress
+with Progress(as_json=True) as progress:
+    progress.tell("learning", 1, 2)
+"""
+
 
 def run_installed(installed: Path, code: str) -> str:
     """What Python prints that finds the installed modules and this environment's packages, but not the checkout."""
@@ -136,6 +151,19 @@ def test_versions_are_the_tested_ones_but_for_those_held_back():
     assert {n: str(r.specifier) for n, r in ours.items() if n not in HELD_BACK} == {
         n: str(pins[n].specifier) for n in ours if n not in HELD_BACK
     }
+
+
+def test_what_learning_needs_is_listed_but_for_torch_and_goes_behind_what_slicer_ships():
+    more, pins = required(file=REQUIREMENTS.with_name("requirements-learning.txt")), constrained()
+    assert {n: str(r.specifier) for n, r in more.items()} == {n: str(pins[n].specifier) for n in more}
+    needed = {
+        canonicalize_name(one.name) for n in more for one in map(Requirement, requires(n) or []) if not one.marker
+    }
+    assert set(more) == {"onnx", "safetensors", "protobuf", "ml-dtypes"} and needed - set(more) <= SHIPPED
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, ",".join(NOT_IN_SLICER)], capture_output=True, encoding="utf8", timeout=120
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_mac_with_an_intel_processor_gets_the_last_onnx_runtime_that_was_made_for_it():

@@ -71,6 +71,7 @@ def test_nothing_is_left_in_a_cache_that_removing_does_not_know():
 
 def test_here_nothing_is_missing():
     assert Packages(Path("nowhere"), REQUIREMENTS).missing() == []
+    assert Packages(Path("nowhere"), REQUIREMENTS.with_name("requirements-learning.txt")).missing() == []
 
 
 def test_an_install_from_a_folder_of_wheels_without_internet(application, packages, tmp_path):
@@ -144,6 +145,8 @@ def test_what_only_this_slicer_used_goes_when_a_new_version_is_complete(applicat
         "packages-5.11-0": [here, there],
         "packages-5.9-0": [],
         "packages-5.13-0.part": [],
+        "packages-5.12-0-learning": [here],
+        "packages-5.12-1-learning": [here],
     }
     for name, lines in users.items():
         folder = packages.folder.with_name(name)
@@ -155,7 +158,7 @@ def test_what_only_this_slicer_used_goes_when_a_new_version_is_complete(applicat
     left = {path.name for path in packages.folder.parent.iterdir()}
     assert left == {
         *("packages-5.12-1", "packages-5.10-0", "packages-5.11-0", "packages-5.9-0", "packages-5.13-0.part"),
-        "studies",
+        *("packages-5.12-1-learning", "studies"),
     }
     (packages.folder / "used-by.txt").write_text(there)
     install(packages, tmp_path / "wheels")  # again, and who used it before still does

@@ -1,0 +1,197 @@
+"""Models that learn from the saved labels, where these are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from slicer.i18n import tr as _
+
+from aiassist.client import learning
+from AIAssistLib.talks import Conversation, Talk, sentence
+
+#: Milliseconds between two looks at what goes on.
+LOOK = 1000
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a trained model, as the panel lists it.
+
+    ``before`` and ``now`` are the mean Dice by labels that taught neither, of what it was to replace and of itself.
+    """
+
+    model: str
+    number: int
+    labels: int
+    before: float
+    now: float
+    is_used: bool
+
+
+class Learning:
+    """What can be learned, what was, and the training or publishing that goes on.
+
+    Parameters
+    ----------
+    assistant : AIAssistLib.assistant.Assistant
+    changed : callable
+        Called whenever something here changed.
+    used : callable
+        Called when another version of a model is used from now on.
+    """
+
+    def __init__(self, assistant, changed: Callable[[], None], used: Callable[[], None]):
+        self._assistant, self._changed, self._used = assistant, changed, used
+        self._talk: Talk | None = None
+        self._unwatch: Callable[[], None] = _nothing
+        #: What the backend said of learning; None before it was asked.
+        self.known: dict | None = None
+        #: The latest training or publishing, see `aiassist.server.training.Task`.
+        self.task: dict | None = None
+        #: What to tell the person, and whether it is an error.
+        self.text, self.failed = "", False
+
+    @property
+    def running(self) -> bool:
+        """Whether something is trained or published now."""
+        return self.task is not None and self.task["state"] == "running"
+
+    @property
+    def fraction(self) -> float:
+        """The share of the present phase that is done."""
+        return self.task["done"] / self.task["total"] if self.running and self.task["total"] else 0.0
+
+    @property
+    def structures(self) -> dict[str, int]:
+        """Of how many images each structure has a label that can be learned from."""
+        return self.known["structures"] if self.known is not None else {}
+
+    @property
+    def models(self) -> dict[str, dict]:
+        """What is known of each trained model, by its name."""
+        return {model["name"]: model for model in (self.known or {}).get("models", ())}
+
+    @property
+    def versions(self) -> list[Version]:
+        """All versions of all models, the newest of each first."""
+        return [_version(model, one) for model in self.models.values() for one in reversed(model.get("versions", ()))]
+
+    def look(self) -> None:
+        """Ask what there is; what goes on is watched from then on."""
+
+        def seen(known: dict) -> None:
+            self.known = known
+            self._note(known["task"])
+
+        self._ask(learning.look(), seen)
+
+    def train(self, model: str, **options) -> None:
+        """Begin to train a version; `options` as of `aiassist.client.learning.train`."""
+        self._ask(learning.train(model, **options), self._note)
+
+    def publish(self, version: Version) -> None:
+        """Begin to judge a version, which is used from then on if it is better."""
+        self._ask(learning.publish(version.model, version.number), self._note)
+
+    def take_back(self, model: str) -> None:
+        """Use what was used before the latest publishing."""
+
+        def done(number: int | None) -> None:
+            used = _("Version {number} of {model} is used again.").format(number=number, model=model)
+            none = _("No version of {model} is offered any more.").format(model=model)
+            self._say(used if number is not None else none)
+            self._used()
+            self.look()
+
+        self._ask(learning.rollback(model), done)
+
+    def stop(self) -> None:
+        """Have the training saved and stopped."""
+        self._ask(learning.stop(), self._note)
+
+    def leave(self) -> None:
+        """Watch no longer; what goes on goes on."""
+        self._unwatch()
+        if self._talk is not None:
+            self._talk.cancel()
+        self.known = self.task = None
+        self._say("")
+
+    def _ask(self, conversation: Conversation, done: Callable) -> None:
+        self._unwatch()
+        if self._talk is not None:
+            self._talk.cancel()
+        self._talk = self._assistant.start(conversation, done, self._fail)
+
+    def _note(self, task: dict | None) -> None:
+        """There is news of the latest task; when it has just ended, what there is is asked again."""
+        ended = self.running and task is not None and task["state"] != "running"
+        self.task = task
+        if task is not None and (self.running or ended or not self.text):
+            self._say(_of(task), task["state"] == "failed")
+        else:
+            self._changed()
+        if ended:
+            if (task["result"] or {}).get("published"):
+                self._used()
+            self.look()
+        elif self.running:
+            self._unwatch = self._assistant.home.carrier.after(LOOK, self._watch)
+
+    def _watch(self) -> None:
+        self._ask(learning.task(), self._note)
+
+    def _fail(self, error: Exception) -> None:
+        self._say(sentence(error), failed=True)
+        if self.running:  # the way there may be open again soon
+            self._unwatch = self._assistant.home.carrier.after(LOOK, self._watch)
+
+    def _say(self, text: str, failed: bool = False) -> None:
+        self.text, self.failed = text, failed
+        self._changed()
+
+
+def _version(model: dict, card: dict) -> Version:
+    dice = {name: value for name, value in card["metrics"].items() if "dice" in name}
+    before = [value for name, value in dice.items() if name.startswith("before, ")]
+    now = [value for name, value in dice.items() if not name.startswith("before, ")]
+    return Version(
+        model["name"],
+        int(card["version"]),
+        int(card["metrics"].get("labels", 0)),
+        sum(before) / max(1, len(before)),
+        sum(now) / max(1, len(now)),
+        model["published"] == int(card["version"]),
+    )
+
+
+def _of(task: dict) -> str:
+    """What to tell a person of a task."""
+    if task["state"] == "running":
+        text = task["text"] or task["phase"]
+        share = f" ({task['done'] / task['total']:.0%})" if task["total"] else ""
+        return f"{task['model']}: {text}{share}"
+    return _outcome(task["result"]) if task["state"] == "done" else f"{task['model']}: {task['message']}"
+
+
+def _outcome(result: dict) -> str:
+    """What came of a training or a publishing that was done."""
+    now, before = _mean(result["now"]), _mean(result["before"])
+    dice = _("mean Dice {now:.3f}, before {before:.3f}").format(now=now, before=before)
+    name = _("{model} version {version}").format(**result)
+    if result["published"]:
+        return _("{name} is used from now on: {dice}.").format(name=name, dice=dice)
+    if not result["better"]:
+        return _("{name} is not better, so what is used stays as it is: {dice}.").format(name=name, dice=dice)
+    if result.get("kept back"):
+        return result["kept back"]
+    return _("{name} is better: {dice}. Choose it below to use it.").format(name=name, dice=dice)
+
+
+def _mean(dice: dict[str, float]) -> float:
+    return sum(dice.values()) / max(1, len(dice))
+
+
+def _nothing() -> None:
+    """There is nothing to prevent."""

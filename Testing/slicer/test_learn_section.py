@@ -1,0 +1,169 @@
+"""Models learn from the saved labels, in the panel."""
+
+from __future__ import annotations
+
+import pytest
+import slicer
+from learning_helpers import add_tiny_version, store_of_ellipsoids
+
+from aiassist.client import learning as asking
+from aiassist.segmenters.model_store import MODELS, RUN, ModelStore
+from helpers import wait
+from homes import Homes
+
+LONG = 240
+
+
+@pytest.fixture(scope="module")
+def taught(application, tmp_path_factory):
+    """Homes whose computer has six labelled scans, and a published network that has learned next to nothing."""
+    folder = tmp_path_factory.mktemp("taught")
+    store_of_ellipsoids(folder / "computer", 6).close()
+    models = ModelStore(folder / "computer" / MODELS)
+    add_tiny_version(models, "tiny", folder / "scratch")
+    models.publish("tiny", add_tiny_version(models, "tiny", folder / "other", seed=1), "Ada")
+    homes = Homes(folder)
+    yield homes
+    homes.close()
+
+
+@pytest.fixture
+def learn(module, taught):
+    """The section, open, over those homes."""
+    taught.use(module.logic.assistant, "computer")
+    module.panel.learn.home_changed()
+    module.panel.backend.look()
+    wait(lambda: module.logic.assistant.cards)
+    module.panel.ui.learnSection.collapsed = False
+    section = module.panel.learn
+    wait(lambda: section.learning.known is not None)
+    section.ui.learnModelCombo.setEditText("tiny")
+    yield section
+    module.panel.ui.learnSection.collapsed = True
+    section.learning.leave()
+
+
+def rows(section) -> list[list[str]]:
+    table = section.ui.learnTable
+    return [[table.item(row, column).text() for column in range(6)] for row in range(table.rowCount)]
+
+
+def test_it_says_what_there_is_to_learn_from_and_what_was_learned(learn):
+    ui = learn.ui
+    assert ui.learnLabelsLabel.text == "6 labels of 6 images to learn from: cyst 6"
+    assert ui.learnModelCombo.currentText == "tiny"
+    assert not ui.learnKindCombo.enabled and ui.learnKindCombo.currentIndex == 0  # what it is, it stays
+    assert [ui.learnStructureCombo.itemText(n) for n in range(2)] == ["All structures", "cyst"]
+    assert rows(learn) == [
+        ["tiny", "2", "0", "0.000", "0.000", "in use"],
+        ["tiny", "1", "0", "0.000", "0.000", ""],
+    ]
+    assert ui.learnButton.enabled and ui.learnButton.text == "Learn" and not ui.learnStopButton.enabled
+    ui.learnModelCombo.setEditText("cysts")
+    assert ui.learnKindCombo.enabled
+
+
+def test_a_training_is_seen_stopped_and_goes_on(learn, taught):
+    ui, learning = learn.ui, learn.learning
+    ui.learnStructureCombo.setCurrentIndex(1)
+    ui.learnEpochsSpinBox.setValue(200)
+    ui.learnButton.click()
+    wait(lambda: learning.running)
+    assert not ui.learnButton.enabled and not ui.learnProgress.isHidden()
+    wait(lambda: learning.task["phase"] == "learning" and learning.task["done"] > 1, LONG)
+    assert ui.learnLabel.text.startswith("tiny: learning: loss ") and ui.learnLabel.text.endswith("%)")
+    assert ui.learnProgress.value == round(100 * learning.task["done"] / learning.task["total"])
+    ui.learnStopButton.click()
+    wait(lambda: ui.learnButton.text == "Go on learning", LONG)
+    assert ui.learnLabel.text == "tiny: It was stopped and saved; asked for again, the same training goes on."
+    done = learning.task["done"]
+    ui.learnStructureCombo.setCurrentIndex(0)  # what it was asked, it is asked again
+    ui.learnButton.click()
+    wait(lambda: learning.running and learning.task["phase"] == "learning" and learning.task["done"] > done, LONG)
+    ui.learnStopButton.click()
+    wait(lambda: not learning.running, LONG)
+    assert (taught.folder / "computer" / MODELS / "tiny" / RUN / "plan.json").exists()
+
+
+def test_a_version_is_used_only_if_it_is_better_and_taken_back(learn, module, monkeypatch):
+    ui, asked = learn.ui, []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) or True)
+    assert "tiny" in [card.name for card in module.logic.assistant.cards]
+    assert not ui.publishButton.enabled and not ui.takeBackButton.enabled  # none is chosen
+    ui.learnTable.selectRow(1)
+    assert ui.publishButton.enabled and not ui.takeBackButton.enabled
+    ui.publishButton.click()
+    wait(lambda: learn.learning.failed, LONG)
+    assert "does not say what it learned from" in ui.learnLabel.text
+    ui.learnTable.selectRow(0)
+    assert not ui.publishButton.enabled and ui.takeBackButton.enabled
+    ui.takeBackButton.click()
+    wait(lambda: rows(learn)[0][5] == "")
+    assert asked == ["Use what was used before version 2 of tiny was published? Everybody here will."]
+    assert ui.learnLabel.text == "No version of tiny is offered any more."
+    wait(lambda: "tiny" not in [card.name for card in module.logic.assistant.cards])
+
+
+def test_what_came_of_a_training_is_said(learn, monkeypatch):
+    result = {"model": "liver", "version": 3, "before": {"a": 0.8, "b": 0.7}, "now": {"a": 0.85, "b": 0.75}}
+    ends = {
+        "liver version 3 is used from now on: mean Dice 0.800, before 0.750.": {"better": True, "published": True},
+        "liver version 3 is better: mean Dice 0.800, before 0.750. Choose it below to use it.": {
+            "better": True,
+            "published": False,
+        },
+        "liver version 3 is not better, so what is used stays as it is: mean Dice 0.800, before 0.750.": {
+            "better": False,
+            "published": False,
+        },
+    }
+    for sentence, more in ends.items():
+        learn.learning.text = ""
+        task = {"model": "liver", "state": "done", "result": {**result, **more}, "message": ""}
+        learn.learning._note(task)
+        assert learn.ui.learnLabel.text == sentence
+
+
+def test_a_name_is_needed_and_a_wrong_one_is_said(learn):
+    learn.ui.learnModelCombo.setEditText(" ")
+    learn.ui.learnButton.click()
+    assert learn.ui.learnLabel.text == "Give the model a name first, such as the structure's."
+    learn.ui.learnModelCombo.setEditText("a liver")
+    learn.ui.learnButton.click()
+    wait(lambda: "'a liver' is no name for a model" in learn.ui.learnLabel.text)
+
+
+def test_what_is_missing_is_said_with_what_to_do(learn, monkeypatch):
+    known = learn.learning.known
+    home = learn.assistant.home
+    learn.learning.known = {**known, "missing": ["torch", "onnx"]}
+    learn._changed()
+    assert "get the extension PyTorch from the Extensions manager" in learn.ui.learnLabel.text
+    assert learn.ui.learnInstallButton.isHidden() and not learn.ui.learnButton.enabled
+    learn.learning.known = {**known, "missing": ["onnx"]}
+    learn._changed()
+    assert learn.ui.learnLabel.text.startswith("Learning needs onnx, about 25 MB")
+    assert not learn.ui.learnInstallButton.isHidden()
+    monkeypatch.setattr(home, "near", False, raising=False)
+    learn._changed()
+    assert learn.ui.learnLabel.text.startswith("This server lacks onnx")
+    assert learn.ui.learnInstallButton.isHidden()
+
+
+def test_versions_show_the_mean_of_all_courses(learn):
+    metrics = {"labels": 4, "dice, six points": 0.8, "dice, points moved": 0.7}
+    metrics |= {"before, dice, six points": 0.6, "before, dice, points moved": 0.5, "steps": 60}
+    model = {"name": "liver", "versions": [{"version": "1", "metrics": metrics}], "published": 1}
+    learn.learning.known = {**learn.learning.known, "models": [model]}
+    learn._changed()
+    assert rows(learn) == [["liver", "1", "4", "0.550", "0.750", "in use"]]
+
+
+def test_this_slicer_asks_the_process_that_keeps_the_labels(learn, taught, module):
+    taught.use(module.logic.assistant, "slicer")
+    learn.home_changed()
+    module.panel.backend.look()
+    wait(lambda: learn.learning.known is not None)
+    assert learn.ui.learnLabelsLabel.text.startswith("There is no label to learn from yet")
+    assert not learn.ui.learnButton.enabled
+    assert module.logic.assistant.home.finish(asking.task()) is None
