@@ -55,7 +55,7 @@ class Stage:
 
     def show(self, *sections: str) -> None:
         """Open these sections of the panel and close the others."""
-        for name in ("backendSection", "structuresSection", "autoSection", "saveSection"):
+        for name in ("backendSection", "structuresSection", "autoSection", "saveSection", "learnSection"):
             getattr(self.panel.ui, name).collapsed = name not in sections
 
     def zoom(self, names, world, mm: float) -> None:
@@ -165,6 +165,10 @@ def main(out: Path) -> None:
             view.show(case.node)
             view.xy(case.middle("liver"))
         stage.picture("6-save", "Red", "Green")
+        stage.show("learnSection")
+        wait(lambda: panel.learn.learning.known is not None)
+        panel.ui.learnModelCombo.setEditText("liver")
+        stage.picture("7-learn")
         stage.host.self().exit()
         stage.application.stop()
 
