@@ -273,7 +273,7 @@ def test_a_run_makes_a_better_version_that_is_published_and_taken_back(studies, 
     assert models.published("tiny") == 2
     assert run("models", "list", "--studies", studies) == 0
     listed = capsys.readouterr().out
-    assert "tiny: trained versions 1, 2 (published)" in listed
+    assert "tiny: versions 1, 2 (published)" in listed
     assert run("models", "info", "tiny", "--version", 1, "--studies", studies) == 0
     assert "A network for tests." in capsys.readouterr().out
     check_commands(studies)

@@ -29,6 +29,13 @@ def add_to(commands) -> None:
     publish.add_argument("--version", metavar="N", type=int, help="which one (default: the newest)")
     add_for_programs(publish)
     publish.set_defaults(run=publish_version)
+    taken = actions.add_parser("import", help="add a MONAI bundle as an automatic model, which is used from now on")
+    taken.add_argument("path", metavar="PATH", type=Path, help="its folder, or a zip archive of it")
+    taken.add_argument("--name", metavar="M", help="of the model (default: made of the bundle's)")
+    taken.add_argument("--trust", action="store_true", help="let it run programs of its own")
+    taken.add_argument("--studies", metavar="DIR", type=Path, required=True, help="the studies folder")
+    add_author(taken, "who answers for it")
+    taken.set_defaults(run=import_model)
     rollback = actions.add_parser("rollback", help="take back what was published last")
     rollback.set_defaults(run=rollback_version)
     for action in (publish, rollback):
@@ -69,7 +76,7 @@ def list_models(options) -> None:
     store = _store(options)
     for name in store.names() if store is not None else ():
         if store.versions(name):
-            print(f"{name}: trained versions {_versions(store, name)}")
+            print(f"{name}: versions {_versions(store, name)}")
 
 
 def _card(options):
@@ -122,6 +129,21 @@ def publish_version(options) -> None:
     print(
         f"{options.model} version {version} is used from now on: mean Dice {now.score:.3f}, before {before.score:.3f}."
     )
+
+
+def import_model(options) -> None:
+    """Add a bundle's version of a model, and publish it."""
+    from aiassist.groundtruth.names import check_said
+    from aiassist.segmenters.bundle_import import import_bundle
+
+    check_said(options.author)
+    models = _store(options)
+    name, number, card = import_bundle(options.path, models, options.name, options.trust)
+    with models.held(name, "publishing"):
+        models.publish(name, number, options.author)
+    labels = ", ".join(label.name for label in card.labels[:8])
+    more = f" and {len(card.labels) - 8} more" if len(card.labels) > 8 else ""
+    print(f"{name} version {number} is used from now on; it finds {labels}{more}.")
 
 
 def rollback_version(options) -> None:

@@ -13,6 +13,8 @@ from aiassist.errors import MissingExtraError, ModelError, UnknownModelError
 from aiassist.resources import resource
 from aiassist.segmenters.automatic import AutomaticNetwork
 from aiassist.segmenters.base import ModelCard, Segmenter
+from aiassist.segmenters.bundle import FOLDER as BUNDLE
+from aiassist.segmenters.bundle import BundleModel
 from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.geodesic import Geodesic
 from aiassist.segmenters.lungs import LungsCT
@@ -111,11 +113,11 @@ def bundled(device: str = "cpu", threads: int = 0, models: ModelStore | None = N
     return registry
 
 
-def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> PromptableNetwork | AutomaticNetwork:
+def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> Segmenter:
     """The model of a folder with ``card.json`` and ``weights.onnx``; its weights load at the first use.
 
     With ``corrections.onnx`` beside them, corrections run by those weights. An automatic model also has
-    ``finder.onnx``, which runs on the CPU.
+    ``finder.onnx``, which runs on the CPU, or it is a MONAI bundle in a folder ``bundle``.
 
     Raises
     ------
@@ -130,6 +132,8 @@ def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> 
     def runner(weights: Path) -> Callable[[], Runner]:
         return lambda: OnnxRunner(weights, threads) if device == "cpu" else _torch_runner(weights, device)
 
+    if (folder / BUNDLE).is_dir():
+        return BundleModel(folder / BUNDLE, card, device)
     corrections = folder / "corrections.onnx"
     network = PromptableNetwork(
         runner(folder / "weights.onnx"), card, runner(corrections) if corrections.exists() else None
