@@ -305,3 +305,73 @@ def test_what_a_recipe_needs_and_no_more_is_taken_of_the_configuration(tmp_path)
     assert config["device"] == "cuda" and config["preprocessing"]["transforms"][-1]["device"] == "@device"
     names = [one["_target_"] for one in config["preprocessing"]["transforms"]]
     assert names[0] == "monai.transforms.EnsureChannelFirstd" and len(names) == 5
+
+
+# What came before bundles
+
+
+def make_mmar(folder, **more):
+    """An archive as Clara Train 4.1 laid them out; its model tells grey levels apart."""
+    (folder / "config").mkdir(parents=True)
+    (folder / "models").mkdir()
+    keys = {"keys": ["image"]}
+    scale = {"keys": "image", "a_min": -200, "a_max": 300, "b_min": 0.0, "b_max": 1.0, "clip": True}
+    inverse = {"keys": "pred", "transform": "@pre_transforms", "orig_keys": "image", "meta_keys": "pred_meta_dict"}
+    inference = {
+        "CLARA_TRAIN_VERSION": "4.1.0",
+        "amp": True,
+        "model": {"ts_path": "{MMAR_TORCHSCRIPT}"},
+        "pre_transforms": [
+            {"name": "LoadImaged", "args": keys},
+            {"name": "AddChanneld", "args": keys},
+            {"name": "Spacingd", "args": {**keys, "pixdim": [1.5, 1.5, 1.5], "mode": ["bilinear"]}},
+            {"name": "ScaleIntensityRanged", "args": scale},
+            {"name": "CropForegroundd", "args": {**keys, "source_key": "image"}},
+            {"name": "ToTensord", "args": keys},
+        ],
+        "inferer": {
+            "name": "SlidingWindowInferer",
+            "args": {"roi_size": [48, 48, 48], "sw_batch_size": 4, "overlap": 0.5},
+        },
+        "handlers": [{"name": "StatsHandler", "args": {"output_transform": "lambda x: None"}}],
+        "post_transforms": [
+            {"name": "Activationsd", "args": {"keys": "pred", "softmax": True}},
+            {"name": "Invertd", "args": {**inverse, "nearest_interp": False, "to_tensor": True, "device": "cuda"}},
+            {"name": "AsDiscreted", "args": {"keys": "pred", "argmax": True, "to_onehot": True, "n_classes": 3}},
+            {"name": "SaveImaged", "args": {"keys": "pred", "output_dir": "{MMAR_EVAL_OUTPUT_PATH}"}},
+        ],
+        "evaluator": {"name": "SupervisedEvaluator", "args": {"network": "@model", "amp": "{amp}"}},
+        **more,
+    }
+    environment = {"MMAR_EVAL_OUTPUT_PATH": "eval", "MMAR_TORCHSCRIPT": "models/levels.ts"}
+    aiaa = {"version": 1, "type": "segmentation", "labels": ["fat", "muscle"], "description": "Fat and muscle in CT"}
+    for name, content in (("config_inference", inference), ("environment", environment), ("config_aiaa", aiaa)):
+        (folder / "config" / f"{name}.json").write_text(json.dumps(content))
+    torch.jit.script(Levels()).save(str(folder / "models" / "levels.ts"))
+    return folder
+
+
+def test_an_mmar_of_clara_is_imported_as_a_bundle(tmp_path, volume):
+    model = load(tmp_path, make_mmar(tmp_path / "clara_tissues"))
+    assert [(label.name, label.value) for label in model.card.labels] == [("fat", 1), ("muscle", 2)]
+    part = volume.voxels[10:40, 40:90, 30:90]
+    found = run(model.segment(Volume(part, Geometry(part.shape, volume.geometry.affine)))).to_labelmap(part.shape)
+    assert (found == tissues(part)).mean() > 0.8
+
+
+def test_an_mmars_checkpoint_needs_the_network_of_its_training(tmp_path):
+    torch.manual_seed(0)
+    net = UNet(spatial_dims=3, in_channels=1, out_channels=3, channels=[4, 8], strides=[2])
+    mmar = make_mmar(tmp_path / "mmar", model=[{"ckpt_path": "{MMAR_CKPT}"}, {"ts_path": "x.ts", "disabled": True}])
+    torch.save({"model": net.state_dict(), "epoch": 3}, mmar / "models" / "model.pt")
+    models = ModelStore(tmp_path / "models")
+    with pytest.raises(ModelError, match="does not say of what kind its network is"):
+        import_bundle(mmar, models)
+    arguments = {"dimensions": 3, "in_channels": 1, "out_channels": 3, "channels": [4, 8], "strides": [2]}
+    train = {"train": {"model": {"name": "UNet", "args": arguments}}}
+    (mmar / "config" / "config_train.json").write_text(json.dumps(train))
+    name, number, card = import_bundle(mmar, models)
+    assert (name, number, card.description) == ("mmar", 1, "Fat and muscle in CT")
+    (mmar / "config" / "config_aiaa.json").unlink()
+    with pytest.raises(ModelError, match="is missing or names no labels"):
+        import_bundle(mmar, models)

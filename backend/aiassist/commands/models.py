@@ -29,7 +29,7 @@ def add_to(commands) -> None:
     publish.add_argument("--version", metavar="N", type=int, help="which one (default: the newest)")
     add_for_programs(publish)
     publish.set_defaults(run=publish_version)
-    taken = actions.add_parser("import", help="add a MONAI bundle as an automatic model, which is used from now on")
+    taken = actions.add_parser("import", help="use a MONAI bundle, or an MMAR of NVIDIA Clara, as a model")
     taken.add_argument("path", metavar="PATH", type=Path, help="its folder, or a zip archive of it")
     taken.add_argument("--name", metavar="M", help="of the model (default: made of the bundle's)")
     taken.add_argument("--trust", action="store_true", help="let it run programs of its own")

@@ -83,7 +83,7 @@ class BundleModel:
         except ModelError:
             raise
         except Exception as error:
-            why = " ".join(str(error).split())[:200] or type(error).__name__
+            why = _cause(error)
             raise ModelError(f"The bundle {self.card.name!r} cannot segment this image: {why}.") from error
 
 
@@ -118,7 +118,7 @@ class _Pipeline:
         except ModelError:
             raise
         except Exception as error:
-            why = " ".join(str(error).split())[:200]
+            why = _cause(error)
             raise ModelError(f"The bundle in {folder} cannot be built by this MONAI: {why}.") from error
         return cls(_image_key(parts["preprocessing"]), **parts, network=network, device=device)
 
@@ -155,6 +155,13 @@ class _Pipeline:
             for value, mask in enumerate(done):
                 labels[mask > 0.5] = value
         return labels.transpose(2, 1, 0).astype(np.uint16)
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong at the bottom: MONAI says of each layer which transform it was."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:200].removesuffix(".") or type(error).__name__
 
 
 def _image_key(preprocessing) -> str:

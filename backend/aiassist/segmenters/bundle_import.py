@@ -1,4 +1,4 @@
-"""Make a version of a model of a MONAI bundle, in a folder of models."""
+"""Make a version of a model of a MONAI bundle, or of an MMAR, its forerunner, in a folder of models."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from aiassist.errors import ModelError
 from aiassist.imaging import Geometry, Label, Volume, describe_structure
 from aiassist.segmenters.base import ModelCard, run
 from aiassist.segmenters.bundle import FOLDER, TRUSTED, BundleModel
+from aiassist.segmenters.mmar import bundle_of, is_mmar
 from aiassist.segmenters.model_store import ModelStore, check_model_name
 from aiassist.segmenters.recipe import FILES, read_recipe
 
@@ -33,7 +34,7 @@ TRIAL = 48
 def import_bundle(
     path: Path, models: ModelStore, name: str | None = None, is_trusted: bool = False
 ) -> tuple[str, int, ModelCard]:
-    """Copy a bundle, a folder or a zip archive, as a new version of a model; it is tried on an empty image first.
+    """Copy a bundle or MMAR, a folder or a zip archive, as a new version of a model, once it ran on an empty image.
 
     Parameters
     ----------
@@ -77,7 +78,8 @@ def import_bundle(
 def _unpacked(path: Path) -> Iterator[Path]:
     """The folder of a bundle, taken from its archive where it is one."""
     if path.is_dir():
-        yield _root(path)
+        with _as_bundle(path) as bundle:
+            yield bundle
         return
     if not path.exists():
         raise FileNotFoundError(2, "There is no bundle", str(path))
@@ -87,16 +89,34 @@ def _unpacked(path: Path) -> Iterator[Path]:
         if sum(one.file_size for one in archive.infolist()) > LARGEST:
             raise ModelError(f"{path} holds more than {LARGEST // 2**30} GB, so it is not unpacked.")
         archive.extractall(folder)  # which leaves no way out of the folder
-        yield _root(Path(folder))
+        with _as_bundle(Path(folder)) as bundle:
+            yield bundle
 
 
-def _root(folder: Path) -> Path:
-    """The folder with the configuration: this one, or the only one in it."""
+@contextmanager
+def _as_bundle(folder: Path) -> Iterator[Path]:
+    """The bundle in a folder, or in the only folder in it; of an MMAR, what it would be as a bundle."""
     inner = [one for one in sorted(folder.iterdir()) if one.is_dir()]
     for place in (folder, *inner[:1]):
         if any((place / "configs" / name).is_file() for name in FILES):
-            return place
+            yield place
+            return
+        if is_mmar(place):
+            with tempfile.TemporaryDirectory(prefix="aiassist-") as made:
+                yield _translated(place, Path(made) / place.resolve().name)
+            return
     raise ModelError(f"{folder} is no MONAI bundle: it has no configs/{FILES[0]}.")
+
+
+def _translated(mmar: Path, bundle: Path) -> Path:
+    config, metadata = bundle_of(mmar)
+    (bundle / "configs").mkdir(parents=True)
+    for name, content in (("inference.json", config), ("metadata.json", metadata)):
+        (bundle / "configs" / name).write_text(json.dumps(content, indent=1), encoding="utf8")
+    for name in ("models", "docs"):
+        if (mmar / name).is_dir():
+            shutil.copytree(mmar / name, bundle / name)
+    return bundle
 
 
 def _metadata(bundle: Path) -> dict:

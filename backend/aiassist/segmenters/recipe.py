@@ -21,9 +21,9 @@ from aiassist.errors import MissingExtraError, ModelError
 #: What is needed of a configuration, and the names that it has there.
 PARTS = {
     "network": ("network_def", "network"),
-    "preprocessing": ("preprocessing", "pre_processing", "transforms"),
+    "preprocessing": ("preprocessing", "pre_processing", "pre_transforms", "transforms"),
     "inferer": ("inferer",),
-    "postprocessing": ("postprocessing", "post_processing"),
+    "postprocessing": ("postprocessing", "post_processing", "post_transforms"),
 }
 #: Files of a bundle that hold it, the first that is there.
 FILES = ("inference.json", "inference.yaml", "inference.yml")

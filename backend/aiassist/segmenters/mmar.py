@@ -1,0 +1,123 @@
+"""NVIDIA Clara's Medical Model ARchives (MMAR, of Clara Train 4 with PyTorch) as MONAI bundles, which took their place.
+
+See https://docs.nvidia.com/clara/clara-train-sdk/pt/mmar.html for the format; examples (Apache-2.0):
+https://github.com/NVIDIA/clara-train-examples
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from aiassist.errors import ModelError
+
+#: Files in ``config`` that say how to segment, the first that is there.
+FILES = ("config_inference.json", "config_validation.json")
+#: What the variables of an archive stand for when its ``environment.json`` says nothing of them.
+USUAL = {"MMAR_CKPT_DIR": "models", "MMAR_CKPT": "models/model.pt", "MMAR_TORCHSCRIPT": "models/model.ts"}
+#: Names that MONAI has changed since.
+_RENAMED = {"dimensions": "spatial_dims", "logit_thresh": "threshold", "sigmoid_thresh": "threshold"}
+#: Arguments that MONAI has no more, or that make of labels what is not wanted here.
+_GONE = {"AsDiscreted": {"n_classes", "num_classes", "to_onehot", "threshold_values"}, "Invertd": {"meta_keys"}}
+
+#: Transforms that MONAI has no more, or that can no longer be inverted, and what does the same.
+_REPLACED = {"AddChanneld": ("EnsureChannelFirstd", {"channel_dim": "no_channel"}), "ToTensord": ("EnsureTyped", {})}
+
+
+def is_mmar(folder: Path) -> bool:
+    """Whether a folder is an archive that can be read here."""
+    return any((folder / "config" / name).is_file() for name in FILES)
+
+
+def bundle_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configuration and the metadata of the bundle that an archive's folder would be today.
+
+    Raises
+    ------
+    ModelError
+        When the archive does not say how its model is built, or what it finds.
+    """
+    path = next(folder / "config" / name for name in FILES if (folder / "config" / name).is_file())
+    said, found = _read(path), _read(folder / "config" / "config_aiaa.json", optional=True)
+    known = {**USUAL, **_read(folder / "config" / "environment.json", optional=True), **said}
+    said = _filled(said, known)
+    config = {
+        "bundle_root": ".",
+        "preprocessing": [_component(one) for one in said.get("pre_transforms", ()) if not one.get("disabled")],
+        "postprocessing": [_component(one) for one in said.get("post_transforms", ()) if not one.get("disabled")],
+        **_model(folder, said),
+    }
+    if "inferer" in said:
+        config["inferer"] = _component(said["inferer"])
+    return config, _metadata(folder, found, _read(folder / "resources" / "metadata.json", optional=True))
+
+
+def _read(path: Path, optional: bool = False) -> dict:
+    if optional and not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is missing or no JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} is no configuration of an archive.")
+    return found
+
+
+def _filled(value: Any, known: dict) -> Any:
+    """The value with its variables, as ``{MMAR_CKPT}``, replaced by what they stand for, and the names of today."""
+    if isinstance(value, dict):
+        return {key: _filled(inner, known) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(inner, known) for inner in value]
+    if not isinstance(value, str):
+        return value
+    whole = re.fullmatch(r"\{(\w+)\}", value)
+    if whole is not None and whole[1] in known:
+        return known[whole[1]]
+    value = re.sub(r"\{(\w+)\}", lambda match: str(known.get(match[1], match[0])), value)
+    return value.replace("@pre_transforms", "@preprocessing").replace("@post_transforms", "@postprocessing")
+
+
+def _component(said: dict) -> dict:
+    """A component as a bundle has it."""
+    name = str(said.get("path") or said.get("name") or "")
+    gone = _GONE.get(name.rpartition(".")[2], set())
+    arguments = {_RENAMED.get(key, key): value for key, value in said.get("args", {}).items() if key not in gone}
+    name, more = _REPLACED.get(name.rpartition(".")[2], (name, {}))
+    return {"_target_": name, **arguments, **more}
+
+
+def _model(folder: Path, said: dict) -> dict[str, Any]:
+    """Where the weights lie, and the network that they are for; TorchScript brings its own."""
+    models = said.get("model", [])
+    models = [one for one in (models if isinstance(models, list) else [models]) if not one.get("disabled")]
+    script = next((one["ts_path"] for one in models if "ts_path" in one), None)
+    weights = script or next((one["ckpt_path"] for one in models if "ckpt_path" in one), USUAL["MMAR_CKPT"])
+    network = next((one for one in models if "name" in one or "path" in one), None)
+    if network is None:
+        train = _read(folder / "config" / "config_train.json", optional=True).get("train", {})
+        network = train.get("model")
+    if script is None and network is None:
+        raise ModelError(f"{folder} does not say of what kind its network is, neither for inference nor for training.")
+    loader = {"_target_": "CheckpointLoader", "load_path": f"$@bundle_root + '/{weights}'"}
+    built = _component(network) if network is not None else {"_target_": "UNet"}  # which TorchScript never needs
+    return {"network_def": built, "checkpointloader": loader}
+
+
+def _metadata(folder: Path, found: dict, more: dict) -> dict[str, Any]:
+    """What the archive's description for AIAA says, as a bundle says it."""
+    labels = found.get("labels")
+    if not isinstance(labels, list) or not labels:
+        raise ModelError(
+            f"{folder / 'config' / 'config_aiaa.json'} is missing or names no labels, so what it finds is not known."
+        )
+    channels = {"0": "background"} | {str(1 + number): str(label) for number, label in enumerate(labels)}
+    return {
+        "name": str(more.get("name") or folder.name),
+        "version": str(found.get("version", "")),
+        "description": str(found.get("description") or "A model of NVIDIA Clara."),
+        "network_data_format": {"inputs": {"image": {}}, "outputs": {"pred": {"channel_def": channels}}},
+    }
