@@ -71,6 +71,9 @@ class BackendSection(Section):
             self.install()
 
     def _where_chosen(self, index: int) -> None:
+        if not self._may_leave():
+            self._show_home()
+            return
         self._show()
         if self._homes[index] == SERVER:
             self.tell(_("Enter the server's address and your token, then press Connect."))
@@ -127,7 +130,10 @@ class BackendSection(Section):
         blocked = combo.blockSignals(True)
         combo.clear()
         combo.addItems(self._names)
+        chosen = self._names.index(self.assistant.model) if self.assistant.model in self._names else 0
+        combo.setCurrentIndex(chosen)
         combo.blockSignals(blocked)
+        self._model_chosen(combo.currentIndex)
         self.show_status()
         self.panel.models_seen()
 
@@ -139,7 +145,14 @@ class BackendSection(Section):
 
     def restart(self) -> None:
         """Stop the backend and start it again."""
-        self.attempt(self._move, self.logic.settings.where)
+        if self._may_leave():
+            self.attempt(self._move, self.logic.settings.where)
+
+    def _may_leave(self) -> bool:
+        """Whether this computer's process may be stopped: no model learns there, or the person says so."""
+        return not self.panel.learn.is_learning_here or ask(
+            _("A model learns on this computer. Its training is saved, and goes on when you want. Stop it?")
+        )
 
     def show_status(self) -> None:
         """One line on the backend."""
@@ -191,7 +204,7 @@ class BackendSection(Section):
 
     def remove(self) -> None:
         """Delete everything that was downloaded."""
-        if not ask(_("Delete the downloaded packages? Your annotations stay.")):
+        if not ask(_("Delete the downloaded packages? Your annotations stay.")) or not self._may_leave():
             return
         self.assistant.home.close()
         self.tell(_("Stopping the backend"))

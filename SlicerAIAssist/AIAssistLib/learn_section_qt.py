@@ -29,13 +29,20 @@ class LearnSection(Section):
         ui.learnModelCombo.connect("currentTextChanged(QString)", self._model_chosen)
         ui.learnButton.connect("clicked()", self.train)
         ui.learnStopButton.connect("clicked()", self.learning.stop)
-        ui.learnTable.connect("itemSelectionChanged()", self._changed)
+        ui.learnTable.connect("itemSelectionChanged()", self._row_chosen)
+        ui.learnDiscardButton.connect("clicked()", self.discard)
         ui.publishButton.connect("clicked()", self.publish)
         ui.takeBackButton.connect("clicked()", self.take_back)
         ui.learnLookButton.connect("clicked()", self.look)
         ui.learnInstallButton.connect("clicked()", self.install)
         self._listed: list[Version] = []
+        self._selected: tuple[str, int] | None = None
         self._changed()
+
+    @property
+    def is_learning_here(self) -> bool:
+        """Whether a training goes on that ends with this computer's process."""
+        return self.assistant.home.near and self.learning.running
 
     def home_changed(self) -> None:
         """The labels are elsewhere now."""
@@ -50,7 +57,12 @@ class LearnSection(Section):
             self.look()
 
     def _opened(self, collapsed: bool) -> None:
-        if not collapsed and self.assistant.cards:
+        if not collapsed:
+            self.look_if_shown()
+
+    def look_if_shown(self) -> None:
+        """Labels were saved, or the module is shown again: there may be more to learn from."""
+        if not self.ui.learnSection.collapsed and self.assistant.cards and not self.learning.running:
             self.look()
 
     def look(self) -> None:
@@ -67,14 +79,19 @@ class LearnSection(Section):
         name = self.ui.learnModelCombo.currentText.strip()
         if not name:
             raise ModelError("Give the model a name first, such as the structure's.")
-        unfinished = self.learning.models.get(name, {}).get("unfinished")
-        if unfinished is not None:
-            self.learning.train(name, **_again(unfinished))
+        if self.learning.unfinished(name) is not None:
+            self.learning.go_on(name)
             return
         chosen = self.ui.learnStructureCombo.currentIndex
         structures = [list(self.learning.structures)[chosen - 1]] if chosen > 0 else []
         is_automatic, rounds = self.ui.learnKindCombo.currentIndex == 1, self.ui.learnEpochsSpinBox.value
         self.learning.train(name, automatic=is_automatic, epochs=rounds, structures=structures)
+
+    def discard(self) -> None:
+        """Remove the unfinished training of the model that is named."""
+        name = self.ui.learnModelCombo.currentText.strip()
+        if ask(_("Delete the unfinished training of {model} and all that it did?").format(model=name)):
+            self.learning.discard(name)
 
     def publish(self) -> None:
         """Use the chosen version, if it is better."""
@@ -90,8 +107,13 @@ class LearnSection(Section):
             self.learning.take_back(version.model)
 
     def _chosen(self) -> Version | None:
+        return next((one for one in self._listed if (one.model, one.number) == self._selected), None)
+
+    def _row_chosen(self) -> None:
         row = self.ui.learnTable.currentRow()
-        return self._listed[row] if 0 <= row < len(self._listed) else None
+        chosen = self._listed[row] if 0 <= row < len(self._listed) else None
+        self._selected = (chosen.model, chosen.number) if chosen is not None else None
+        self._show_buttons()
 
     def _used(self) -> None:
         """Another version of a model is offered from now on."""
@@ -99,12 +121,20 @@ class LearnSection(Section):
 
     # What is shown
 
-    def _model_chosen(self, name: str) -> None:
-        """Show what kind the model is; that of one that was begun stays."""
-        kind = self.learning.models.get(name.strip(), {}).get("kind")
-        self.ui.learnKindCombo.setEnabled(kind is None)
+    def _model_chosen(self, _name: str) -> None:
+        """Show what kind the model is, and what its unfinished training was asked: both stay."""
+        ui, name = self.ui, self.ui.learnModelCombo.currentText.strip()
+        kind, unfinished = self.learning.models.get(name, {}).get("kind"), self.learning.unfinished(name)
         if kind is not None:
-            self.ui.learnKindCombo.setCurrentIndex(int(kind == "automatic"))
+            ui.learnKindCombo.setCurrentIndex(int(kind == "automatic"))
+        if unfinished is not None:
+            ui.learnEpochsSpinBox.setValue(unfinished["epochs"])
+            asked = [key.casefold() for key in unfinished["structures"]]
+            names = [name.casefold() for name in self.learning.structures]
+            ui.learnStructureCombo.setCurrentIndex(1 + names.index(asked[0]) if asked[:1] and asked[0] in names else 0)
+        ui.learnKindCombo.setEnabled(kind is None)
+        ui.learnEpochsSpinBox.setEnabled(unfinished is None)
+        ui.learnStructureCombo.setEnabled(unfinished is None)
         self._show_buttons()
 
     def _changed(self) -> None:
@@ -113,11 +143,10 @@ class LearnSection(Section):
         self._show_versions()
         ui.learnProgress.setVisible(learning.running)
         ui.learnProgress.setValue(round(100 * learning.fraction))
-        ui.learnLabelsLabel.setText(self._labels())
+        ui.learnLabelsLabel.setText("\n".join(filter(None, [self._labels(), *learning.damaged, self._advice()])))
         ui.learnInstallButton.setVisible(self._can_install() and self._installer is None)
-        self._show_buttons()
-        advice = self._advice()
-        self.tell(advice or learning.text, learning.failed and not advice)
+        self._model_chosen(ui.learnModelCombo.currentText)
+        self.tell(learning.text, learning.failed)
 
     def _show_names(self) -> None:
         """Offer the models and structures that are known; what was entered stays."""
@@ -129,7 +158,6 @@ class LearnSection(Section):
             combo.addItems(models)
             combo.setEditText(name if name != FIRST or FIRST in models else models[0])
             combo.blockSignals(blocked)
-            self._model_chosen(combo.currentText)
         combo, chosen = self.ui.learnStructureCombo, self.ui.learnStructureCombo.currentText
         structures = [_("All structures"), *self.learning.structures]
         if [combo.itemText(n) for n in range(combo.count)] != structures:
@@ -146,11 +174,18 @@ class LearnSection(Section):
             [v.model, str(v.number), str(v.labels), f"{v.before:.3f}", f"{v.now:.3f}", _("in use") if v.is_used else ""]
             for v in self._listed
         ]
-        fill_table(self.ui.learnTable, titles, rows)
+        table, selected = self.ui.learnTable, self._selected
+        blocked = table.blockSignals(True)
+        fill_table(table, titles, rows)
+        table.clearSelection()
+        row = next((n for n, one in enumerate(self._listed) if (one.model, one.number) == selected), -1)
+        table.setCurrentCell(row, 0)
+        table.blockSignals(blocked)
 
     def _show_buttons(self) -> None:
         running, known, chosen, ui = self.learning.running, self.learning.known, self._chosen(), self.ui
-        unfinished = self.learning.models.get(ui.learnModelCombo.currentText.strip(), {}).get("unfinished")
+        unfinished = self.learning.unfinished(ui.learnModelCombo.currentText.strip())
+        ui.learnDiscardButton.setVisible(unfinished is not None and not running)
         ui.learnButton.setText(_("Go on learning") if unfinished else _("Learn"))
         ui.learnButton.setEnabled(known is not None and not known["missing"] and bool(known["labels"]) and not running)
         ui.learnStopButton.setEnabled(running)
@@ -215,9 +250,3 @@ class LearnSection(Section):
         self.learning.leave()
         if self._installer is not None:
             self._installer.cancel()
-
-
-def _again(unfinished: dict) -> dict:
-    """The options of a training that was begun."""
-    asked = {name: unfinished[name] for name in ("epochs", "structures", "drafts")}
-    return {**asked, "automatic": unfinished["kind"] == "automatic"}

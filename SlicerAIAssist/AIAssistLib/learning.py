@@ -60,7 +60,7 @@ class Learning:
     @property
     def fraction(self) -> float:
         """The share of the present phase that is done."""
-        return self.task["done"] / self.task["total"] if self.running and self.task["total"] else 0.0
+        return min(1.0, self.task["done"] / self.task["total"]) if self.running and self.task["total"] else 0.0
 
     @property
     def structures(self) -> dict[str, int]:
@@ -73,6 +73,15 @@ class Learning:
         return {model["name"]: model for model in (self.known or {}).get("models", ())}
 
     @property
+    def damaged(self) -> list[str]:
+        """What is said of models whose files are damaged."""
+        return [model["message"] for model in self.models.values() if "message" in model]
+
+    def unfinished(self, model: str) -> dict | None:
+        """What the unfinished training of a model was asked; None without one."""
+        return self.models.get(model, {}).get("unfinished")
+
+    @property
     def versions(self) -> list[Version]:
         """All versions of all models, the newest of each first."""
         return [_version(model, one) for model in self.models.values() for one in reversed(model.get("versions", ()))]
@@ -82,6 +91,8 @@ class Learning:
 
         def seen(known: dict) -> None:
             self.known = known
+            if self.failed and not self.running:
+                self.text, self.failed = "", False
             self._note(known["task"])
 
         self._ask(learning.look(), seen)
@@ -106,6 +117,16 @@ class Learning:
 
         self._ask(learning.rollback(model), done)
 
+    def go_on(self, model: str) -> None:
+        """Go on with a model's unfinished training: it is asked the same again."""
+        asked = self.unfinished(model)
+        same = {name: asked[name] for name in ("epochs", "structures", "drafts")}
+        self.train(model, automatic=asked["kind"] == "automatic", **same)
+
+    def discard(self, model: str) -> None:
+        """Remove a model's unfinished training."""
+        self._ask(learning.discard(model), lambda _said: self.look())
+
     def stop(self) -> None:
         """Have the training saved and stopped."""
         self._ask(learning.stop(), self._note)
@@ -126,17 +147,21 @@ class Learning:
 
     def _note(self, task: dict | None) -> None:
         """There is news of the latest task; when it has just ended, what there is is asked again."""
-        ended = self.running and task is not None and task["state"] != "running"
-        self.task = task
-        if task is not None and (self.running or ended or not self.text):
+        before, self.task = self.task if self.running else None, task
+        is_same = before is not None and task is not None and task["id"] == before["id"]
+        ended = before is not None and not (is_same and self.running)
+        if ended and not is_same:  # it was restarted meanwhile
+            self._say(_("{model}: the backend was restarted; what was trained is kept.").format(model=before["model"]))
+        elif task is not None and (self.running or ended or not self.text):
             self._say(_of(task), task["state"] == "failed")
         else:
             self._changed()
         if ended:
-            if (task["result"] or {}).get("published"):
+            if is_same and (task["result"] or {}).get("published"):
                 self._used()
             self.look()
         elif self.running:
+            self._unwatch()
             self._unwatch = self._assistant.home.carrier.after(LOOK, self._watch)
 
     def _watch(self) -> None:
@@ -170,7 +195,7 @@ def _of(task: dict) -> str:
     """What to tell a person of a task."""
     if task["state"] == "running":
         text = task["text"] or task["phase"]
-        share = f" ({task['done'] / task['total']:.0%})" if task["total"] else ""
+        share = f" ({min(1.0, task['done'] / task['total']):.0%})" if task["total"] else ""
         return f"{task['model']}: {text}{share}"
     return _outcome(task["result"]) if task["state"] == "done" else f"{task['model']}: {task['message']}"
 

@@ -148,6 +148,7 @@ class Panel:
             key.connect("activated()", getattr(self, shortcut.action))
             self._keys.append(key)
         self.backend.enter()
+        self.learn.look_if_shown()
         self.recovery.start()
 
     def exit(self) -> None:

@@ -73,6 +73,7 @@ class SaveSection(Section):
             self._allow(True)
             self.panel.recovery.autosave.saved(outcome.study, outcome.masks)
             self.panel.images.note_saved(volume)
+            self.panel.learn.look_if_shown()
             same = self.panel.editor.sourceVolumeNode() is volume and stamps_of(segmentation) == stamps
             if same:
                 if outcome.numbers:  # else nothing has the comment yet

@@ -6,15 +6,18 @@ import importlib.util
 import json
 import re
 import shutil
+import signal
 
+import psutil
 import pytest
+import torch
 from learning_helpers import add_tiny_version, store_of_ellipsoids
 from server_helpers import Server, wait_until
 
 from aiassist.errors import BusyError
-from aiassist.segmenters.model_store import MODELS, ModelStore
+from aiassist.segmenters.model_store import MODELS, RUN, ModelStore
 from aiassist.server.tokens import add_token
-from aiassist.server.training import Training
+from aiassist.server.training import Options, Training
 
 LONG = 240
 
@@ -112,7 +115,29 @@ def test_a_training_that_is_stopped_or_outlived_goes_on(studies):
     wait_until(lambda: is_free(studies), LONG)
     with Server(studies) as server:
         begin(server, "train", **asked)
-        wait_until(lambda: task(server)["phase"] == "learning" and task(server)["done"] > first + 1, LONG)
+        wait_until(lambda: task(server)["phase"] == "learning", LONG)
+        begun = task(server)["done"]
+        assert begun > first  # where it was
+        wait_until(lambda: task(server)["done"] > begun, LONG)
+    wait_until(lambda: is_free(studies), LONG)
+    log = (studies / MODELS / "tiny" / RUN / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == list(range(1, len(log) + 1))  # no step was done twice
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_what_the_system_tells_the_whole_service_loses_no_step(studies, sign):
+    server = Server(studies)
+    with server:
+        begin(server, "train", model="tiny", epochs=200)
+        wait_until(lambda: task(server)["phase"] == "learning" and task(server)["done"] > 1, LONG)
+        children = psutil.Process(server.process.pid).children()
+        for process in (*children, server.process):  # as systemd does, and nearly as a terminal
+            process.send_signal(sign)
+        server.process.wait(LONG)
+        server.process.stdout.close()
+    assert len(children) == 1 and is_free(studies)
+    run = studies / MODELS / "tiny" / RUN
+    assert torch.load(run / "state.pt")["step"] == len((run / "log.jsonl").read_text().splitlines())
 
 
 def is_free(studies) -> bool:
@@ -132,6 +157,7 @@ def test_only_an_admin_trains_publishes_and_takes_back(studies, tmp_path):
             ("POST", "train"): {"model": "tiny"},
             ("POST", "publish"): {"model": "tiny", "version": 1},
             ("POST", "rollback"): {"model": "tiny"},
+            ("POST", "discard"): {"model": "tiny"},
             ("DELETE", "task"): None,
         }
         for (method, what), body in wanted.items():
@@ -151,6 +177,8 @@ def test_what_cannot_be_trained_or_published_is_said_at_once(studies):
         ("publish", {"model": "tiny", "version": 7}, 404, "There is no version 7 of the model 'tiny'"),
         ("publish", {"model": "none", "version": 1}, 404, "No model 'none' was trained"),
         ("rollback", {"model": "none"}, 422, "No version of 'none' is published"),
+        ("train", {"model": "tiny", "base": "../x"}, 422, "'../x' is no name for a model"),
+        ("train", {"model": "tiny", "structures": ["a\0b"]}, 422, "structures.0: String should match pattern"),
     ]
     with Server(studies) as server:
         for what, body, status, sentence in wrong:
@@ -177,4 +205,32 @@ def test_a_server_without_torch_says_what_it_lacks(studies, monkeypatch):
     training = Training(studies)
     assert training.missing() == ["torch"]
     with pytest.raises(ValueError, match="This server lacks torch, so it cannot train"):
-        training.train("Ada", "tiny", {})
+        training.train("Ada", "tiny", Options())
+
+
+def test_a_long_result_is_read_whole_and_a_path_is_told_to_nobody(tmp_path, monkeypatch):
+    training = Training(tmp_path / "secret")
+    monkeypatch.setattr("aiassist.server.training._PROGRAM", "print('{{\"a\": \"' + 'x' * 300000 + '\"}}') #{path}")
+    done = training.publish("Ada", "tiny", 1)
+    wait_until(lambda: done.state != "running")
+    assert done.state == "done" and len(done.result["a"]) == 300000
+    monkeypatch.undo()
+    failed = training.publish("Ada", "tiny", 1)
+    wait_until(lambda: failed.state != "running")
+    assert failed.state == "failed" and str(tmp_path) not in failed.message
+
+
+def test_a_damaged_model_keeps_nobody_from_the_others(studies):
+    models = studies / MODELS
+    (models / "broken" / "1").mkdir(parents=True)
+    (models / "broken" / "1" / "card.json").write_text("no card")
+    (models / "learned-automatic" / RUN / "data").mkdir(parents=True)  # a training that broke off at its beginning
+    with Server(studies) as server:
+        told = {model["name"]: model for model in learning(server)["models"]}
+        assert told["broken"]["message"] == "The files of 'broken' are damaged; the server's log says more."
+        assert told["tiny"]["published"] == 1
+        trainers = server.ask("GET", "/info/").json()["trainers"]
+        assert set(trainers) == {"tiny", "learned", "learned-automatic"}
+        assert "on its own" in trainers["learned-automatic"]["description"]
+        other = server.ask("DELETE", "/train/tiny")
+        assert other.status_code == 404

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import slicer
 from learning_helpers import add_tiny_version, store_of_ellipsoids
 
 from aiassist.client import learning as asking
+from aiassist.errors import ConnectionLostError
 from aiassist.segmenters.model_store import MODELS, RUN, ModelStore
 from helpers import wait
 from homes import Homes
@@ -33,7 +36,7 @@ def learn(module, taught):
     taught.use(module.logic.assistant, "computer")
     module.panel.learn.home_changed()
     module.panel.backend.look()
-    wait(lambda: module.logic.assistant.cards)
+    wait(lambda: "tiny" in [card.name for card in module.logic.assistant.cards] or is_taken_back(taught))
     module.panel.ui.learnSection.collapsed = False
     section = module.panel.learn
     wait(lambda: section.learning.known is not None)
@@ -41,6 +44,11 @@ def learn(module, taught):
     yield section
     module.panel.ui.learnSection.collapsed = True
     section.learning.leave()
+
+
+def is_taken_back(taught) -> bool:
+    """Whether a test has taken back what was published."""
+    return ModelStore(taught.folder / "computer" / MODELS).published("tiny") is None
 
 
 def rows(section) -> list[list[str]]:
@@ -63,7 +71,7 @@ def test_it_says_what_there_is_to_learn_from_and_what_was_learned(learn):
     assert ui.learnKindCombo.enabled
 
 
-def test_a_training_is_seen_stopped_and_goes_on(learn, taught):
+def test_a_training_is_seen_stopped_goes_on_and_is_discarded(learn, taught, monkeypatch):
     ui, learning = learn.ui, learn.learning
     ui.learnStructureCombo.setCurrentIndex(1)
     ui.learnEpochsSpinBox.setValue(200)
@@ -77,18 +85,30 @@ def test_a_training_is_seen_stopped_and_goes_on(learn, taught):
     wait(lambda: ui.learnButton.text == "Go on learning", LONG)
     assert ui.learnLabel.text == "tiny: It was stopped and saved; asked for again, the same training goes on."
     done = learning.task["done"]
-    ui.learnStructureCombo.setCurrentIndex(0)  # what it was asked, it is asked again
+    run = taught.folder / "computer" / MODELS / "tiny" / RUN
+    assert len((run / "log.jsonl").read_text().splitlines()) >= done > 0
+    assert not ui.learnEpochsSpinBox.enabled and ui.learnEpochsSpinBox.value == 200  # what it was asked, it is asked
+    assert not ui.learnStructureCombo.enabled and ui.learnStructureCombo.currentText == "cyst"
     ui.learnButton.click()
     wait(lambda: learning.running and learning.task["phase"] == "learning" and learning.task["done"] > done, LONG)
+    assert learn.is_learning_here
     ui.learnStopButton.click()
     wait(lambda: not learning.running, LONG)
-    assert (taught.folder / "computer" / MODELS / "tiny" / RUN / "plan.json").exists()
+    steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1))  # none was done twice
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: True)
+    wait(lambda: not ui.learnDiscardButton.isHidden())
+    ui.learnDiscardButton.click()
+    wait(lambda: ui.learnButton.text == "Learn")
+    assert not run.exists() and ui.learnEpochsSpinBox.enabled
 
 
 def test_a_version_is_used_only_if_it_is_better_and_taken_back(learn, module, monkeypatch):
     ui, asked = learn.ui, []
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) or True)
-    assert "tiny" in [card.name for card in module.logic.assistant.cards]
+    combo = module.panel.ui.modelCombo
+    combo.setCurrentIndex(combo.findText("tiny"))
+    assert module.logic.assistant.model == "tiny"
     assert not ui.publishButton.enabled and not ui.takeBackButton.enabled  # none is chosen
     ui.learnTable.selectRow(1)
     assert ui.publishButton.enabled and not ui.takeBackButton.enabled
@@ -102,6 +122,8 @@ def test_a_version_is_used_only_if_it_is_better_and_taken_back(learn, module, mo
     assert asked == ["Use what was used before version 2 of tiny was published? Everybody here will."]
     assert ui.learnLabel.text == "No version of tiny is offered any more."
     wait(lambda: "tiny" not in [card.name for card in module.logic.assistant.cards])
+    wait(lambda: module.logic.assistant.model == "network")  # and no click asks for what is gone
+    assert module.panel.ui.modelCombo.currentText == "network"
 
 
 def test_what_came_of_a_training_is_said(learn, monkeypatch):
@@ -119,7 +141,7 @@ def test_what_came_of_a_training_is_said(learn, monkeypatch):
     }
     for sentence, more in ends.items():
         learn.learning.text = ""
-        task = {"model": "liver", "state": "done", "result": {**result, **more}, "message": ""}
+        task = {"id": "1", "model": "liver", "state": "done", "result": {**result, **more}, "message": ""}
         learn.learning._note(task)
         assert learn.ui.learnLabel.text == sentence
 
@@ -137,16 +159,17 @@ def test_what_is_missing_is_said_with_what_to_do(learn, monkeypatch):
     known = learn.learning.known
     home = learn.assistant.home
     learn.learning.known = {**known, "missing": ["torch", "onnx"]}
-    learn._changed()
-    assert "get the extension PyTorch from the Extensions manager" in learn.ui.learnLabel.text
+    learn.learning._say("tiny version 2 is used from now on.")
+    assert "get the extension PyTorch from the Extensions manager" in learn.ui.learnLabelsLabel.text
+    assert learn.ui.learnLabel.text == "tiny version 2 is used from now on."  # which needs no PyTorch
     assert learn.ui.learnInstallButton.isHidden() and not learn.ui.learnButton.enabled
     learn.learning.known = {**known, "missing": ["onnx"]}
     learn._changed()
-    assert learn.ui.learnLabel.text.startswith("Learning needs onnx, about 25 MB")
+    assert "Learning needs onnx, about 25 MB" in learn.ui.learnLabelsLabel.text
     assert not learn.ui.learnInstallButton.isHidden()
     monkeypatch.setattr(home, "near", False, raising=False)
     learn._changed()
-    assert learn.ui.learnLabel.text.startswith("This server lacks onnx")
+    assert "This server lacks onnx" in learn.ui.learnLabelsLabel.text
     assert learn.ui.learnInstallButton.isHidden()
 
 
@@ -157,6 +180,43 @@ def test_versions_show_the_mean_of_all_courses(learn):
     learn.learning.known = {**learn.learning.known, "models": [model]}
     learn._changed()
     assert rows(learn) == [["liver", "1", "4", "0.550", "0.750", "in use"]]
+
+
+def test_the_chosen_version_stays_the_chosen_one_when_others_come(learn):
+    versions = [{"version": str(number), "metrics": {}} for number in (1, 2)]
+    model = {"name": "liver", "kind": "promptable", "versions": versions, "published": 1, "unfinished": None}
+    learn.learning.known = {**learn.learning.known, "models": [model]}
+    learn._changed()
+    learn.ui.learnTable.setCurrentCell(0, 0)
+    assert learn._chosen().number == 2
+    versions.append({"version": "3", "metrics": {}})
+    learn._changed()
+    assert [row[1] for row in rows(learn)] == ["3", "2", "1"]
+    assert learn._chosen().number == 2 and learn.ui.learnTable.currentRow() == 1
+
+
+def test_a_backend_that_was_restarted_is_noticed_and_an_old_error_goes(learn):
+    task = {"id": "1", "model": "tiny", "state": "running", "done": 3, "total": 9, "text": "", "phase": "learning"}
+    learn.learning._note({**task, "message": "", "result": None})
+    assert learn.learning.running
+    learn.learning._note(None)
+    assert learn.ui.learnLabel.text == "tiny: the backend was restarted; what was trained is kept."
+    learn.learning._fail(ConnectionLostError("The server does not answer."))
+    assert learn.ui.learnLabel.text == "The server does not answer."
+    learn.look()
+    wait(lambda: learn.ui.learnLabel.text != "The server does not answer.")
+
+
+def test_nobody_stops_a_training_by_the_way(learn, module, monkeypatch):
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) and False)
+    learn.learning.task = {"id": "1", "model": "tiny", "state": "running", "done": 3, "total": 9}
+    home = module.logic.assistant.home
+    module.panel.backend.restart()
+    module.panel.ui.whereCombo.setCurrentIndex(2)
+    assert module.logic.assistant.home is home and module.panel.ui.whereCombo.currentIndex == 0
+    assert len(asked) == 2 and "A model learns on this computer" in asked[0]
+    learn.learning.task = None
 
 
 def test_this_slicer_asks_the_process_that_keeps_the_labels(learn, taught, module):

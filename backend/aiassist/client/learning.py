@@ -38,6 +38,11 @@ def rollback(model: str) -> Conversation[int | None]:
     return (yield from _post("rollback", model=model))["published"]
 
 
+def discard(model: str) -> Conversation[dict]:
+    """Remove a model's unfinished training, with all that it did."""
+    return (yield from _post("discard", model=model))
+
+
 def stop() -> Conversation[dict | None]:
     """Have the training saved and stopped."""
     return check((yield Request("DELETE", f"{_PLACE}/task"))).json()["task"]

@@ -10,7 +10,7 @@ import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from aiassist.commands.shared import progress_bar
 from aiassist.lifeline import when_stdin_closes
@@ -52,7 +52,8 @@ class Progress:
             if begins or done == total or time.monotonic() - self._told > PAUSE:
                 self._told = time.monotonic()
                 line = {"phase": phase, "done": done, "total": total, "text": text}
-                print(json.dumps(line), file=sys.stderr, flush=True)
+                with suppress(OSError):  # who listened is gone
+                    print(json.dumps(line), file=sys.stderr, flush=True)
             return
         if begins:
             if self._task is not None:
@@ -79,15 +80,15 @@ class Progress:
 class Enough:
     """Whether a training that can go on later stops now: its minutes are over, or somebody wants it to.
 
-    Called after each step. While `held`, the first interrupt (Ctrl+C, or with `with_stdin` the end of standard input)
-    waits for it; a second one, as any at other times, breaks the work off.
+    Called after each step. While `held`, an interrupt (Ctrl+C, the system's SIGTERM, or with `with_stdin` the end of
+    standard input) waits for it, and a second Ctrl+C breaks the work off; so does any at other times.
     """
 
     def __init__(self, minutes: float, with_stdin: bool = False):
         self._end = time.monotonic() + 60 * minutes
-        self.interrupted = False
+        self._holds = self.interrupted = False
         if with_stdin:
-            when_stdin_closes(_thread.interrupt_main)
+            when_stdin_closes(self._stop)
 
     def __call__(self) -> bool:
         return self.interrupted or time.monotonic() >= self._end
@@ -97,20 +98,29 @@ class Enough:
         if self.interrupted:
             raise KeyboardInterrupt
 
+    def _stop(self) -> None:
+        self.interrupted = True
+        if not self._holds:
+            _thread.interrupt_main()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let interrupts wait for the end of a step."""
         if threading.current_thread() is not threading.main_thread():  # nobody interrupts another
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
+        before = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
 
-        def note(*_) -> None:
+        def note(sign: int, _frame) -> None:
             self.interrupted = True
-            signal.signal(signal.SIGINT, before)
+            signal.signal(sign, before[sign])
 
-        signal.signal(signal.SIGINT, note)
+        self._holds = True
+        for sign in before:
+            signal.signal(sign, note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
+            self._holds = False

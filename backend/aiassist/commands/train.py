@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiassist.commands.long import Enough, Progress, add_for_programs
 from aiassist.commands.shared import add_author, check_studies
-from aiassist.errors import AIAssistError, MissingExtraError, ModelError
+from aiassist.errors import AIAssistError, MissingExtraError, ModelError, UnknownModelError
 
 
 def add_to(commands) -> None:
@@ -75,10 +75,17 @@ def run(options) -> None:
 def _base(options, models, kind) -> Path:
     """The network to begin from: what was said, or what an unfinished run began from, whatever is published since."""
     from aiassist.learning.networks import base_of, folder_of
+    from aiassist.segmenters.model_store import RUN
 
     begun = models.unfinished(options.model) if options.base is None else None
     if begun is not None:
-        return folder_of(models, begun["base"], begun["base_version"])
+        try:
+            return folder_of(models, begun["base"], begun["base_version"])
+        except UnknownModelError as error:
+            raise ModelError(
+                f"The unfinished training of {options.model!r} began from {begun['base']} {begun['base_version']}, "
+                f"which is gone; remove {models.folder / options.model / RUN} to begin anew."
+            ) from error
     return base_of(models, options.model, kind.kind, options.base)
 
 
@@ -121,16 +128,16 @@ def _train(learning, options, progress: Progress, enough: Enough) -> bool:
             phase = "learning to correct" if trainer.settings.corrections else "learning"
             remaking = progress.phase("making the latest examples again")
             trainer.run(save_every=50, on_step=progress.steps(phase, steps), enough=enough, on_remade=remaking)
-            if trainer.step < steps:
+            if enough.interrupted or trainer.step < steps:
                 return False
     return True
 
 
 def _tell_stopped(options, enough: Enough) -> None:
-    enough.check()
     if options.json:
-        print(json.dumps({"model": options.model, "version": None}))
-    else:
+        print(json.dumps({"model": options.model, "version": None, "saved": True}), flush=True)
+    enough.check()
+    if not options.json:
         print(f"Stopped after {options.minutes:g} minutes; the same command goes on.")
 
 
@@ -178,8 +185,10 @@ def _publish(store, models, outcome: dict, options, progress: Progress) -> str |
     judging = progress.phase("judging by the labels of today")
     try:
         publish_if_better(store, models, outcome["model"], outcome["version"], options.author, judging)
-    except ModelError as error:
+    except (AIAssistError, OSError) as error:  # the version is there all the same
         return str(error)
+    except KeyboardInterrupt:
+        return f"{outcome['model']} version {outcome['version']} is there; it was stopped before it was published."
     return None
 
 

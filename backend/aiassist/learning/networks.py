@@ -7,7 +7,6 @@ from pathlib import Path
 from aiassist.errors import ModelError
 from aiassist.resources import resource
 from aiassist.segmenters.base import ModelCard
-from aiassist.segmenters.bundle import FOLDER as BUNDLE
 from aiassist.segmenters.model_store import ModelStore, check_model_name
 from aiassist.segmenters.registry import BUNDLED, DEFAULT, load_network_folder
 
@@ -19,7 +18,7 @@ def check_own_name(models: ModelStore, name: str, kind: str) -> str:
     versions = models.versions(name)
     if versions and (known := card_of(models.folder_of(name, versions[-1])).kind) != kind:
         raise ModelError(f"{name!r} has versions that are {known}; give the one that is {kind} another name.")
-    if versions and (models.folder_of(name, versions[-1]) / BUNDLE).is_dir():
+    if models.is_imported(name):
         raise ModelError(f"{name!r} is a bundle that was imported; give the model that learns another name.")
     return name
 

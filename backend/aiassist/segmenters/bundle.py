@@ -20,9 +20,7 @@ from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.segmenters.base import ModelCard, Step, Work
 from aiassist.segmenters.recipe import read_recipe
 
-#: Of a version of a model, the folder that makes it a bundle.
-FOLDER = "bundle"
-#: File in it that says that whoever imported it trusts its makers.
+#: File in a bundle's folder that says that whoever imported it trusts its makers.
 TRUSTED = "trusted"
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from aiassist.errors import ModelError
 from aiassist.imaging import Geometry, Label, Volume, describe_structure
 from aiassist.segmenters.base import ModelCard, run
-from aiassist.segmenters.bundle import FOLDER, TRUSTED, BundleModel
+from aiassist.segmenters.bundle import TRUSTED, BundleModel
 from aiassist.segmenters.mmar import bundle_of, is_mmar
-from aiassist.segmenters.model_store import ModelStore, check_model_name
+from aiassist.segmenters.model_store import BUNDLE, ModelStore, check_model_name
 from aiassist.segmenters.recipe import FILES, read_recipe
 
 #: What is taken over of a bundle's folder; of one that is trusted also its own classes.
@@ -61,16 +61,15 @@ def import_bundle(
     with _unpacked(path) as bundle:
         metadata = _metadata(bundle)
         name = check_model_name(name or _as_name(str(metadata.get("name") or bundle.name)))
-        versions = models.versions(name)
-        if versions and not (models.folder_of(name, versions[-1]) / FOLDER).is_dir():
+        if models.versions(name) and not models.is_imported(name):
             raise ModelError(f"{name!r} is a model that was trained here; give the bundle another --name.")
         if not is_trusted:
             read_recipe(bundle).config()
         with models.held(name, "training"), models.new_version(name) as (folder, number):
             card = _card(name, number, bundle, metadata)
-            _copy(bundle, folder / FOLDER, is_trusted)
+            _copy(bundle, folder / BUNDLE, is_trusted)
             (folder / "card.json").write_text(json.dumps(card.to_json(), indent=1) + "\n", encoding="utf8")
-            _try(BundleModel(folder / FOLDER, card))
+            _try(BundleModel(folder / BUNDLE, card))
     return name, number, card
 
 

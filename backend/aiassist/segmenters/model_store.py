@@ -25,6 +25,10 @@ _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 _PUBLISHED = "published.json"
 #: Of a model, where its unfinished training lies among its versions, and the file there that says what it was asked.
 RUN, PLAN = ".training", "plan.json"
+#: What it was asked; see `aiassist.learning.run.Wish`.
+ASKED = ("kind", "base", "base_version", "epochs", "structures", "drafts", "seed")
+#: Of a version, the folder that makes it a MONAI bundle.
+BUNDLE = "bundle"
 
 
 def check_model_name(name: str) -> str:
@@ -75,6 +79,11 @@ class ModelStore:
                 f"There is no version {version} of the model {name!r}; its versions are {versions}."
             )
         return self.folder / name / str(version)
+
+    def is_imported(self, name: str) -> bool:
+        """Whether a model is a bundle that was imported, and none that was trained here."""
+        versions = self.versions(name)
+        return bool(versions) and (self.folder_of(name, versions[-1]) / BUNDLE).is_dir()
 
     @contextmanager
     def new_version(self, name: str) -> Iterator[tuple[Path, int]]:
@@ -138,11 +147,17 @@ class ModelStore:
         """What the model's unfinished training was asked, see `aiassist.learning.run.Wish`; None without one."""
         path = self.folder / check_model_name(name) / RUN / PLAN
         try:
-            return dict(json.loads(path.read_text(encoding="utf8"))["wish"])
+            asked = json.loads(path.read_text(encoding="utf8"))["wish"]
+            return {key: asked[key] for key in ASKED}
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{path} is damaged; remove {path.parent} to begin anew.") from error
+
+    def discard_unfinished(self, name: str) -> None:
+        """Remove the model's unfinished training, with all that it did; `BusyError` while it goes on."""
+        with self.held(name, "training"):
+            shutil.rmtree(self.folder / check_model_name(name) / RUN, ignore_errors=True)
 
     def publish(self, name: str, version: int, by: str) -> None:
         """Make a version the one that is used under the model's name."""

@@ -13,12 +13,11 @@ from aiassist.errors import MissingExtraError, ModelError, UnknownModelError
 from aiassist.resources import resource
 from aiassist.segmenters.automatic import AutomaticNetwork
 from aiassist.segmenters.base import ModelCard, Segmenter
-from aiassist.segmenters.bundle import FOLDER as BUNDLE
 from aiassist.segmenters.bundle import BundleModel
 from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.geodesic import Geodesic
 from aiassist.segmenters.lungs import LungsCT
-from aiassist.segmenters.model_store import ModelStore
+from aiassist.segmenters.model_store import BUNDLE, ModelStore
 from aiassist.segmenters.onnx_runner import OnnxRunner
 from aiassist.segmenters.promptable import PromptableNetwork, Runner
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from dataclasses import asdict
 from typing import Annotated
@@ -12,11 +13,13 @@ from pydantic import Field
 
 from aiassist.errors import ModelError
 from aiassist.groundtruth.names import key_of
-from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.server.bodies import Strict
 from aiassist.server.exchange import admin_of, fails
 from aiassist.server.service import Service
+from aiassist.server.training import EPOCHS, Options
+
+log = logging.getLogger("aiassist.server")
 
 ModelName = Annotated[
     str,
@@ -29,10 +32,10 @@ class TrainBody(Strict):
 
     model: ModelName
     automatic: bool = Field(False, description="A model that needs no prompts")
-    base: str | None = Field(None, min_length=1, max_length=64, description="The network to begin from")
-    epochs: int = Field(30, ge=1, le=10_000, description="Times each label is shown")
-    structures: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
-        [], max_length=1000, description="Only these; all when empty"
+    base: ModelName | None = Field(None, description="The network to begin from")
+    epochs: int = Field(EPOCHS, ge=1, le=10_000, description="Times each label is shown")
+    structures: list[Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")]] = Field(
+        [], max_length=100, description="Only these; all when empty"
     )
     drafts: bool = Field(False, description="Learn from drafts, too")
     publish: bool = Field(False, description="Use the version from then on, if it is better")
@@ -66,7 +69,8 @@ def learning_routes(service: Service) -> APIRouter:
     )
     async def everything() -> dict:
         labels, models = await thread(_labels, service), await thread(_models, service)
-        return {"missing": service.training.missing(), **labels, "models": models, "task": _task(service)}
+        missing = await thread(service.training.missing)
+        return {"missing": missing, **labels, "models": models, "task": _task(service)}
 
     @routes.get("/task", summary="The latest training or publishing, as it stands", responses=fails())
     async def task() -> dict:
@@ -74,14 +78,20 @@ def learning_routes(service: Service) -> APIRouter:
 
     @routes.post("/train", summary="Train a version of a model, for an admin", responses=fails(403, 503))
     async def train(body: TrainBody, request: Request) -> dict:
-        options = body.model_dump()
-        return {"task": (await thread(service.train, admin_of(request), options)).to_json()}
+        asked = body.model_dump(exclude={"model"})
+        options = Options(**{**asked, "structures": tuple(body.structures)})
+        return {"task": (await thread(service.train, admin_of(request), body.model, options)).to_json()}
 
     @routes.post("/publish", summary="Publish a version if it is better, for an admin", responses=fails(403, 404, 503))
     async def publish(body: VersionBody, request: Request) -> dict:
         return {"task": (await thread(service.publish, admin_of(request), body.model, body.version)).to_json()}
 
-    @routes.post("/rollback", summary="Take back what was published last, for an admin", responses=fails(403, 404))
+    @routes.post("/discard", summary="Remove a model's unfinished training, for an admin", responses=fails(403, 503))
+    async def discard(body: ModelBody, request: Request) -> dict:
+        await thread(service.discard, admin_of(request), body.model)
+        return {"model": body.model}
+
+    @routes.post("/rollback", summary="Take back what was published last, for an admin", responses=fails(403, 503))
     async def rollback(body: ModelBody, request: Request) -> dict:
         return {"published": await thread(service.rollback, admin_of(request), body.model)}
 
@@ -108,24 +118,25 @@ def _labels(service: Service) -> dict:
 
 
 def _models(service: Service) -> list[dict]:
-    """The trained models, their versions and what is published, damaged ones with a sentence on that."""
-    models, told = service.models, []
-    for name in models.names():
+    """The trained models, their versions and what is published; of damaged ones a sentence on that."""
+    told = []
+    for name in service.models.names():
         try:
-            told.append(_model(models, name))
-        except ModelError as error:
-            told.append({"name": name, "message": str(error)})
+            told.append(_model(service, name))
+        except (ModelError, OSError):
+            log.warning("The model %s is damaged.", name, exc_info=True)
+            told.append({"name": name, "message": f"The files of {name!r} are damaged; the server's log says more."})
     return told
 
 
-def _model(models: ModelStore, name: str) -> dict:
+def _model(service: Service, name: str) -> dict:
+    models = service.models
     cards = [load_network_folder(models.folder_of(name, number)).card for number in models.versions(name)]
-    unfinished = models.unfinished(name)
     return {
         "name": name,
-        "kind": cards[-1].kind if cards else (unfinished or {}).get("kind"),
+        "kind": service.kind_of(name),
         "versions": [{key: asdict(card)[key] for key in ("version", "description", "metrics")} for card in cards],
         "published": models.published(name),
         "history": models.history(name),
-        "unfinished": unfinished,
+        "unfinished": models.unfinished(name),
     }

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +33,7 @@ from aiassist.server.jobs import Jobs
 from aiassist.server.spool import STUDY_ID, Spool
 from aiassist.server.taken import Taken
 from aiassist.server.tokens import Person
-from aiassist.server.training import Task, Training
+from aiassist.server.training import Options, Task, Training
 
 log = logging.getLogger("aiassist.server")
 
@@ -363,20 +363,23 @@ class Service:
 
     # Learning
 
-    def train(self, person: Person, options: Mapping) -> Task:
-        """Have a model learn; `options` are those of the body of the request."""
-        model = options["model"]
+    def train(self, person: Person, model: str, options: Options) -> Task:
+        """Have a model learn."""
         task = self.training.train(person.name, model, options)
-        said = ("automatic", "epochs", "structures", "publish")
-        self.note(person, "train", model=model, **{name: options[name] for name in said})
+        self.note(person, "train", model=model, **asdict(options))
         return task
 
-    def is_automatic(self, model: str) -> bool:
-        """Whether a model that was trained here, or was begun to be, needs no prompts."""
+    def kind_of(self, model: str) -> str | None:
+        """What kind a model is that was trained here, or was begun to be: "promptable" or "automatic"."""
         versions = self.models.versions(model)
         if versions:
-            return load_network_folder(self.models.folder_of(model, versions[-1])).card.kind == "automatic"
-        return (self.models.unfinished(model) or {}).get("kind") == "automatic"
+            return load_network_folder(self.models.folder_of(model, versions[-1])).card.kind
+        return (self.models.unfinished(model) or {}).get("kind")
+
+    def discard(self, person: Person, model: str) -> None:
+        """Remove a model's unfinished training."""
+        self.models.discard_unfinished(model)
+        self.note(person, "discard training", model=model)
 
     def publish(self, person: Person, model: str, version: int) -> Task:
         """Have a version judged by the labels of today, and published if it is better."""

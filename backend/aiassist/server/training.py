@@ -8,13 +8,12 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
-from collections import deque
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 from uuid import uuid4
 
 from aiassist.errors import BusyError, ModelError
@@ -29,7 +28,10 @@ PATIENCE = 60
 #: Processes that make examples for a GPU; the CPU makes them between its steps.
 WORKERS = 8
 #: Exit status of a command that was interrupted, and what it means.
-INTERRUPTED, STOPPED = 130, "It was stopped and saved; asked for again, the same training goes on."
+INTERRUPTED = 130
+STOPPED, SAVED = "It was stopped.", "It was stopped and saved; asked for again, the same training goes on."
+#: How often each label is shown when nobody says.
+EPOCHS = 30
 #: The command line, with the modules that this process has, below the priority of those who wait for an answer.
 _PROGRAM = """
 import os, sys
@@ -41,12 +43,30 @@ sys.exit(main())
 """
 
 
+@dataclass(frozen=True)
+class Options:
+    """What a training is asked; they mean what the options of ``aiassist train`` do."""
+
+    automatic: bool = False
+    base: str | None = None
+    epochs: int = EPOCHS
+    structures: tuple[str, ...] = ()
+    drafts: bool = False
+    publish: bool = False
+
+    def arguments(self) -> list[str]:
+        """Them as arguments of the command line."""
+        named = [f"--epochs={self.epochs}", *(f"--structure={name}" for name in self.structures)]
+        named += [f"--from={self.base}"] if self.base is not None else []
+        return named + [f"--{name}" for name in ("automatic", "drafts", "publish") if getattr(self, name)]
+
+
 @dataclass
 class Task:
     """One training or publishing, as it stands.
 
-    ``phase`` says what it does now, of which ``done`` of ``total`` are done. ``result`` is what the command printed,
-    see `aiassist.commands.train`; ``message`` why there is none.
+    ``now`` has its ``phase``, of which ``done`` of ``total`` are done, and a ``text``. ``result`` is what the command
+    printed, see `aiassist.commands.train`; ``message`` why there is none.
     """
 
     what: Literal["train", "publish"]
@@ -54,18 +74,16 @@ class Task:
     by: str
     id: str = field(default_factory=lambda: uuid4().hex)
     state: Literal["running", "done", "failed", "stopped"] = "running"
-    phase: str = "starting"
-    done: int = 0
-    total: int | None = None
-    text: str = ""
+    now: dict = field(default_factory=lambda: {"phase": "starting", "done": 0, "total": None, "text": ""})
     began: str = field(default_factory=lambda: _now())
     ended: str | None = None
     result: dict | None = None
     message: str = ""
 
     def to_json(self) -> dict:
-        """All of it as JSON."""
-        return asdict(self)
+        """All of it as JSON, flat."""
+        said = asdict(self)
+        return {**said, **said.pop("now")}
 
 
 class Training:
@@ -95,11 +113,8 @@ class Training:
         importlib.invalidate_caches()  # some may have been installed since
         return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
-    def train(self, by: str, model: str, options: Mapping) -> Task:
+    def train(self, by: str, model: str, options: Options) -> Task:
         """Begin to train a version of a model, or go on with it.
-
-        `options` has the entries ``automatic``, ``base``, ``epochs``, ``structures``, ``drafts`` and ``publish``, which
-        mean what the options of ``aiassist train`` do.
 
         Raises
         ------
@@ -109,17 +124,16 @@ class Training:
             When this Python cannot train, or no model may be called so.
         """
         check_model_name(model)
+        if options.base is not None:
+            check_model_name(options.base)
         if self.missing():
             raise ModelError(
                 f"This server lacks {', '.join(self.missing())}, so it cannot train; its administrator can: pip "
                 "install 'aiassist[learning]'."
             )
-        command = ["train", model, "--epochs", str(options["epochs"]), "--device", self._device, "--workers"]
-        command.append(str(min(WORKERS, os.cpu_count() or 1)) if self._device == "cuda" else "0")
-        command += [f"--structure={name}" for name in options["structures"]]
-        command += [f"--from={options['base']}"] if options.get("base") else []
-        command += [f"--{name}" for name in ("automatic", "drafts", "publish") if options[name]]
-        return self._start(Task("train", model, by), command)
+        workers = min(WORKERS, os.cpu_count() or 1) if self._device == "cuda" else 0
+        where = [f"--device={self._device}", f"--workers={workers}"]
+        return self._start(Task("train", model, by), ["train", model, *options.arguments(), *where])
 
     def publish(self, by: str, model: str, version: int) -> Task:
         """Begin to publish a version if it is better. `BusyError` while another task runs."""
@@ -147,41 +161,52 @@ class Training:
         with self._lock:
             if self.task is not None and self.task.state == "running":
                 raise BusyError(f"{self.task.by} has {self.task.model!r} trained or published now; wait, or stop that.")
-            below = subprocess.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 0
+            # What it prints can be longer than a pipe, and is read at the end.
+            printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever follows
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program, *command, *common],
-                **{name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")},
+                [sys.executable, "-X", "utf8", "-P", "-c", program, *command, *common],
+                stdin=subprocess.PIPE,
+                stdout=printed,
+                stderr=subprocess.PIPE,
                 encoding="utf8",
                 errors="replace",
-                creationflags=below,
+                **_apart(),
             )
             self.task = task
-            self._thread = threading.Thread(target=self._follow, args=(self._process, task), daemon=True)
+            self._thread = threading.Thread(target=self._follow, args=(self._process, printed, task), daemon=True)
             self._thread.start()
         return task
 
-    def _follow(self, process: subprocess.Popen, task: Task) -> None:
+    def _follow(self, process: subprocess.Popen, printed: BinaryIO, task: Task) -> None:
         """Note what the process says, until it ends."""
-        last: deque[str] = deque(["it said nothing"], maxlen=1)
+        last = "it said nothing"
         for line in process.stderr:
             said = _json(line)
-            if said is not None and "phase" in said:
-                task.phase, task.done, task.total, task.text = (said[k] for k in ("phase", "done", "total", "text"))
+            if said is not None and said.keys() >= task.now.keys():
+                task.now = {key: said[key] for key in task.now}
             elif line.strip():
-                last.append(line.strip().removeprefix("aiassist: "))
-                log.info("%s of %s: %s", task.what, task.model, line.rstrip())
-        result, status = _json(process.stdout.read()), process.wait()
+                last = line.strip().removeprefix("aiassist: ")
+        status = process.wait()
+        printed.seek(0)
+        result = _json(printed.read().decode("utf8", "replace"))
         with self._lock:
-            for stream in (process.stdin, process.stdout, process.stderr):
+            for stream in (process.stdin, process.stderr, printed):
                 stream.close()
             task.ended = _now()
             if status == 0 and result is not None:
                 task.result, task.state = result, "done"
             elif status == INTERRUPTED:
-                task.message, task.state = STOPPED, "stopped"
-            else:
-                task.message, task.state = last[-1], "failed"
-                log.warning("%s of %s failed: %s", task.what, task.model, task.message)
+                task.message, task.state = SAVED if result is not None else STOPPED, "stopped"
+            else:  # where the folder lies is nobody's business
+                task.message, task.state = last.replace(str(self._studies), "the studies folder"), "failed"
+        log.info("%s of %s by %s: %s", task.what, task.model, task.by, task.state)
+
+
+def _apart() -> dict:
+    """Keep a process away from the interrupts of this one's terminal, and on Windows from its priority."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.BELOW_NORMAL_PRIORITY_CLASS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
 
 
 def _json(text: str) -> dict | None:

@@ -272,10 +272,10 @@ class Trainer:
             self.step += 1
             self.seconds += time.perf_counter() - tick
             self.log(numbers)
-            on_step(self.step, numbers)
             stops = enough()
             if self.step % save_every == 0 or self.step == until or stops:
                 self.save()
+            on_step(self.step, numbers)
             if stops:
                 break
         self.write_weights(self.folder / "weights.safetensors")
