@@ -223,6 +223,7 @@ PROGRAMS = {
     "a function as a class": ("network_def", {"_target_": "monai.networks.nets.unet.warnings.warn", "message": "x"}),
     "a transform that calls": ("preprocessing", [{"_target_": "Lambdad", "keys": "image", "func": "@fine"}]),
     "a transform that writes": ("preprocessing", [{"_target_": "monai.transforms.io.array.WriteFileMapping"}]),
+    "an address": ("network_def", {"_target_": "HoVerNet", "pretrained_url": "https://example.org/x.pt"}),
     "a mode": ("inferer", {"_target_": "SlidingWindowInferer", "_mode_": "debug", "roi_size": 48}),
 }
 

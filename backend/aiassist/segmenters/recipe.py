@@ -33,6 +33,8 @@ WEIGHTS = "$@bundle_root + '/models/model.pt'"
 MODULES = ("monai.networks.nets", "monai.transforms", "monai.inferers")
 #: Classes there that call what they are given, or other libraries.
 _REFUSED = re.compile(r"Lambda|Callable|TorchVision|TorchIO|CuCIM|SimulateDelay|DataStats")
+#: Arguments by which networks fetch weights from elsewhere.
+_FETCHES = re.compile(r"url|pretrained", re.IGNORECASE)
 #: Transforms that read and write files: the image comes from us, and the answer goes back to us.
 _INPUT, _OUTPUT = re.compile(r"(.*\.)?LoadImage(d|D|Dict)?"), re.compile(r"(.*\.)?SaveImage(d|D|Dict)?")
 _REFERENCE = re.compile(r"@(\w+(?:[#:]+\w+)*)")
@@ -173,6 +175,9 @@ def _safe(value: Any, place: str) -> Any:
         odd = [key for key in value if str(key).startswith("_") and key not in ("_target_", "_disabled_", "_desc_")]
         if odd:
             raise _refused(place, odd[0], "is more than a recipe needs")
+        fetched = [key for key, inner in value.items() if _FETCHES.search(str(key)) and inner not in (None, False)]
+        if fetched:
+            raise _refused(place, fetched[0], "has a class fetch what is not in the bundle")
         safe = {key: _safe(inner, f"{place}#{key}") for key, inner in value.items()}
         return {**safe, "_target_": _full_name(value["_target_"], place)} if "_target_" in value else safe
     if isinstance(value, list):
