@@ -222,7 +222,7 @@ class LearnSection(Section):
                 "Learning needs PyTorch: get the extension PyTorch from the Extensions manager, let it install "
                 "PyTorch, then look again."
             )
-        return _("Learning needs {names}, about 25 MB, in the folder of AI Assist's own packages.").format(
+        return _("Learning needs {names}, about 10 MB, in the folder of AI Assist's own packages.").format(
             names=", ".join(missing)
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import sys
 import zipfile
 
 import numpy as np
@@ -14,7 +15,7 @@ from monai.networks.nets import UNet
 
 from aiassist import cli
 from aiassist.engine import LocalBackend, SegmentRequest
-from aiassist.errors import ModelError
+from aiassist.errors import MissingExtraError, ModelError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import Geometry, Volume, read_labelmap, write_volume
 from aiassist.segmenters.base import run
@@ -274,6 +275,16 @@ def test_what_is_no_bundle_or_does_not_fit_is_said_and_nothing_is_kept(tmp_path,
         assert sentence in capsys.readouterr().err, path
     assert ModelStore(studies / MODELS).published_folders() == {}
     assert not list((studies / MODELS).glob("*/[0-9]*"))
+
+
+def test_without_monai_one_sentence_says_what_to_install(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "monai"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "monai", None)
+    models = ModelStore(tmp_path / "models")
+    with pytest.raises(MissingExtraError, match="This model needs the package monai"):
+        import_bundle(make_bundle(tmp_path / "bundle"), models, "fat")
+    assert models.names() == []
 
 
 def test_names_of_trained_models_and_bundles_do_not_mix(tmp_path):

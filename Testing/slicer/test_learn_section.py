@@ -165,7 +165,7 @@ def test_what_is_missing_is_said_with_what_to_do(learn, monkeypatch):
     assert learn.ui.learnInstallButton.isHidden() and not learn.ui.learnButton.enabled
     learn.learning.known = {**known, "missing": ["onnx"]}
     learn._changed()
-    assert "Learning needs onnx, about 25 MB" in learn.ui.learnLabelsLabel.text
+    assert "Learning needs onnx, about 10 MB" in learn.ui.learnLabelsLabel.text
     assert not learn.ui.learnInstallButton.isHidden()
     monkeypatch.setattr(home, "near", False, raising=False)
     learn._changed()

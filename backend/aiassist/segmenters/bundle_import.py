@@ -19,7 +19,7 @@ from aiassist.segmenters.base import ModelCard, run
 from aiassist.segmenters.bundle import TRUSTED, BundleModel
 from aiassist.segmenters.mmar import bundle_of, is_mmar
 from aiassist.segmenters.model_store import BUNDLE, ModelStore, check_model_name
-from aiassist.segmenters.recipe import FILES, read_recipe
+from aiassist.segmenters.recipe import FILES, read_config, read_recipe
 
 #: What is taken over of a bundle's folder; of one that is trusted also its own classes.
 TAKEN, OWN = ("configs", "models", "LICENSE", "LICENSE.txt", "docs"), ("scripts",)
@@ -59,12 +59,12 @@ def import_bundle(
         When it is no bundle, cannot be built or run, or the name belongs to a model that was trained; nothing is kept.
     """
     with _unpacked(path) as bundle:
-        metadata = _metadata(bundle)
+        metadata = read_config(bundle / "configs" / "metadata.json")
         name = check_model_name(name or _as_name(str(metadata.get("name") or bundle.name)))
         if models.versions(name) and not models.is_imported(name):
             raise ModelError(f"{name!r} is a model that was trained here; give the bundle another --name.")
         if not is_trusted:
-            read_recipe(bundle).config()
+            read_recipe(bundle).config()  # before anything is copied
         with models.held(name, "training"), models.new_version(name) as (folder, number):
             card = _card(name, number, bundle, metadata)
             _copy(bundle, folder / BUNDLE, is_trusted)
@@ -116,17 +116,6 @@ def _translated(mmar: Path, bundle: Path) -> Path:
         if (mmar / name).is_dir():
             shutil.copytree(mmar / name, bundle / name)
     return bundle
-
-
-def _metadata(bundle: Path) -> dict:
-    path = bundle / "configs" / "metadata.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is missing or no JSON, so what the bundle finds is not known.") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} does not describe a bundle.")
-    return found
 
 
 def _as_name(text: str) -> str:

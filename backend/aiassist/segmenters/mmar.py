@@ -6,12 +6,12 @@ https://github.com/NVIDIA/clara-train-examples
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from aiassist.errors import ModelError
+from aiassist.segmenters.recipe import read_config
 
 #: Files in ``config`` that say how to segment, the first that is there.
 FILES = ("config_inference.json", "config_validation.json")
@@ -40,8 +40,8 @@ def bundle_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         When the archive does not say how its model is built, or what it finds.
     """
     path = next(folder / "config" / name for name in FILES if (folder / "config" / name).is_file())
-    said, found = _read(path), _read(folder / "config" / "config_aiaa.json", optional=True)
-    known = {**USUAL, **_read(folder / "config" / "environment.json", optional=True), **said}
+    said, found = read_config(path), _read_if_there(folder / "config" / "config_aiaa.json")
+    known = {**USUAL, **_read_if_there(folder / "config" / "environment.json"), **said}
     said = _filled(said, known)
     config = {
         "bundle_root": ".",
@@ -51,19 +51,11 @@ def bundle_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     if "inferer" in said:
         config["inferer"] = _component(said["inferer"])
-    return config, _metadata(folder, found, _read(folder / "resources" / "metadata.json", optional=True))
+    return config, _metadata(folder, found, _read_if_there(folder / "resources" / "metadata.json"))
 
 
-def _read(path: Path, optional: bool = False) -> dict:
-    if optional and not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is missing or no JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} is no configuration of an archive.")
-    return found
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_config(path) if path.is_file() else {}
 
 
 def _filled(value: Any, known: dict) -> Any:
@@ -98,7 +90,7 @@ def _model(folder: Path, said: dict) -> dict[str, Any]:
     weights = script or next((one["ckpt_path"] for one in models if "ckpt_path" in one), USUAL["MMAR_CKPT"])
     network = next((one for one in models if "name" in one or "path" in one), None)
     if network is None:
-        train = _read(folder / "config" / "config_train.json", optional=True).get("train", {})
+        train = _read_if_there(folder / "config" / "config_train.json").get("train", {})
         network = train.get("model")
     if script is None and network is None:
         raise ModelError(f"{folder} does not say of what kind its network is, neither for inference nor for training.")

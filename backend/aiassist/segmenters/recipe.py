@@ -84,7 +84,7 @@ def read_recipe(bundle: Path) -> Recipe:
     path = next((path for name in FILES if (path := bundle / "configs" / name).is_file()), None)
     if path is None:
         raise ModelError(f"{bundle} is no MONAI bundle: it has no configs/{FILES[0]}.")
-    config = _read(path)
+    config = read_config(path)
     names = {part: next((name for name in known if name in config), None) for part, known in PARTS.items()}
     for part, name in names.items():
         if name is None and part != "postprocessing":
@@ -99,14 +99,15 @@ def read_recipe(bundle: Path) -> Recipe:
     return Recipe(parts, {name: value for name, value in {**rest, **same}.items() if name not in parts})
 
 
-def _read(path: Path) -> dict:
+def read_config(path: Path) -> dict[str, Any]:
+    """What a file of JSON or YAML says; `ModelError` unless it is an object of names and values."""
     try:
         text = path.read_text(encoding="utf8")
         config = json.loads(text) if path.suffix == ".json" else _read_yaml(text)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}.") from error
     if not isinstance(config, dict):
-        raise ModelError(f"{path} is no configuration of a bundle.")
+        raise ModelError(f"{path} holds no configuration, as those of bundles and MMARs do.")
     return config
 
 
@@ -195,7 +196,10 @@ def _full_name(target: Any, place: str) -> str:
     for module in MODULES:
         if package and package != module and not package.startswith(f"{module}."):
             continue
-        found = getattr(import_module(module), name, None)
+        try:
+            found = getattr(import_module(module), name, None)
+        except ImportError as error:
+            raise MissingExtraError(error.name or "monai", "bundles", "This model") from error
         if isinstance(found, type) and not _REFUSED.search(name) and ".io." not in found.__module__:
             return f"{module}.{name}"
     raise _refused(place, target, f"is none of the classes of {', '.join(MODULES)} that are built here")
