@@ -55,6 +55,7 @@ class Assistant:
         self.cards: list[ModelCard] = []
         self._last: tuple[Annotation, float] | None = None
         self._talks: list[Talk] = []
+        self._looking: Talk | None = None
 
     @property
     def conversations(self):
@@ -102,14 +103,17 @@ class Assistant:
             self.start(self.conversations.close_study(study), _ignore, _ignore)
 
     def look(self, done: Callable[[], None], failed: Callable[[Exception], None]) -> Talk:
-        """Ask which models there are; they are in `cards` then."""
+        """Ask which models there are; they are in `cards` then. Who asked before hears no more of it."""
 
         def seen(cards: list[ModelCard]) -> None:
             self.cards = cards
             self.changed()
             done()
 
-        return self.start(self.conversations.models(), seen, failed)
+        if self._looking is not None:
+            self._looking.cancel()  # an older answer that came later would bring back an older list
+        self._looking = self.start(self.conversations.models(), seen, failed)
+        return self._looking
 
     def answered(self, annotation: Annotation, seconds: float) -> None:
         """Note how long the latest answer took, from asking to showing."""

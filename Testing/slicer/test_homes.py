@@ -379,6 +379,16 @@ def test_the_console_starts_the_process_itself(own, module, case):
     assert time.perf_counter() - began < 60
 
 
+def test_of_two_questions_for_the_models_only_the_later_is_answered(panel, homes):
+    assistant, heard = panel.logic.assistant, []
+    homes.use(assistant, "server")
+    first = assistant.look(lambda: heard.append("first"), heard.append)
+    assistant.look(lambda: heard.append("second"), heard.append)
+    assert not first.active
+    wait(lambda: heard)
+    assert heard == ["second"] and assistant.cards
+
+
 @pytest.fixture
 def trained(homes):
     """Publishes the network that ships as a model that was trained in a home's studies folder."""
