@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from aiassist.imaging import Geometry, MaskPatch, Region, Volume
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume, describe_structure
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step
 
@@ -41,6 +41,18 @@ class Steps:
             self.closed += 1
             raise
         return MaskPatch(Region((k, j, i), (k + 1, j + 1, i + 1)), np.ones((1, 1, 1), bool))
+
+
+class Whole:
+    """An automatic segmenter of ten steps."""
+
+    card = replace(CARD, name="whole", kind="automatic", labels=(describe_structure("liver"),))
+
+    def segment(self, volume):
+        """All of the volume."""
+        for n in range(10):
+            yield Step("pass", n / 10)
+        return MaskPatch(Region((0, 0, 0), volume.shape), np.ones(volume.shape, np.uint16), "labels")
 
 
 class Broken:

@@ -6,11 +6,13 @@ import copy
 import json
 import shutil
 import sys
+import threading
 import zipfile
 
 import numpy as np
 import pytest
 import torch
+from bundle_helpers import CONFIG, METADATA, block, changed, linear, linear_net, load, make_bundle, tissues
 from monai.networks.nets import UNet
 
 from aiassist import cli
@@ -18,105 +20,12 @@ from aiassist.engine import LocalBackend, SegmentRequest
 from aiassist.errors import MissingExtraError, ModelError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import Geometry, Volume, read_labelmap, write_volume
+from aiassist.learning.networks import check_own_name
 from aiassist.segmenters.base import run
 from aiassist.segmenters.bundle_import import import_bundle
-from aiassist.segmenters.model_store import MODELS, ModelStore
+from aiassist.segmenters.model_store import ASKED, MODELS, PLAN, RUN, ModelStore
 from aiassist.segmenters.recipe import read_recipe
 from aiassist.segmenters.registry import load_network_folder
-
-#: As those of MONAI's model zoo: a U-Net in a sliding window over 1.5 mm voxels, turned to the patient.
-CONFIG = {
-    "imports": ["$import glob", "$import os"],
-    "bundle_root": ".",
-    "image_key": "image",
-    "output_dir": "$@bundle_root + '/eval'",
-    "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
-    "fine": True,
-    "pixdim": "$[1.5, 1.5, 1.5] if @fine else [3.0, 3.0, 3.0]",
-    "network_def": {
-        "_target_": "UNet",
-        "spatial_dims": 3,
-        "in_channels": 1,
-        "out_channels": 3,
-        "channels": [4, 8],
-        "strides": [2],
-    },
-    "network": "$@network_def.to(@device)",
-    "preprocessing": {
-        "_target_": "Compose",
-        "transforms": [
-            {"_target_": "LoadImaged", "keys": "@image_key"},
-            {"_target_": "EnsureChannelFirstd", "keys": "@image_key"},
-            {"_target_": "Orientationd", "keys": "@image_key", "axcodes": "RAS"},
-            {"_target_": "Spacingd", "keys": "@image_key", "pixdim": "@pixdim", "mode": "bilinear"},
-            {
-                "_target_": "ScaleIntensityRanged",
-                "keys": "@image_key",
-                "a_min": -200,
-                "a_max": 300,
-                "b_min": 0,
-                "b_max": 1,
-                "clip": True,
-            },
-            {"_target_": "EnsureTyped", "keys": "@image_key", "device": "@device"},
-        ],
-    },
-    "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [48, 48, 48], "sw_batch_size": 2, "overlap": 0.25},
-    "postprocessing": {
-        "_target_": "Compose",
-        "transforms": [
-            {"_target_": "Activationsd", "keys": "pred", "softmax": True},
-            {
-                "_target_": "Invertd",
-                "keys": "pred",
-                "transform": "@preprocessing",
-                "orig_keys": "@image_key",
-                "nearest_interp": False,
-                "to_tensor": True,
-            },
-            {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
-            {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir"},
-        ],
-    },
-    "checkpointloader": {
-        "_target_": "CheckpointLoader",
-        "load_path": "$@bundle_root + '/models/model.pt'",
-        "load_dict": {"model": "@network"},
-    },
-}
-METADATA = {
-    "version": "0.3.1",
-    "name": "Tissues by grey level",
-    "description": "Fat and muscle in CT.",
-    "authors": "The tests",
-    "eval_metrics": {"mean_dice": 0.9, "why": "because"},
-    "network_data_format": {
-        "inputs": {"image": {"modality": "CT", "num_channels": 1}},
-        "outputs": {"pred": {"channel_def": {"0": "background", "1": "fat", "2": "muscle"}}},
-    },
-}
-
-
-class Levels(torch.nn.Module):
-    """Fat where the grey level is some, muscle where it is higher: what anybody can check."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        fat, muscle = (x - 0.15) * 40, (x - 0.45) * 80
-        return torch.cat([torch.zeros_like(x), fat, fat + muscle], 1)
-
-
-def make_bundle(folder, config=CONFIG, metadata=METADATA, weights=None):
-    """A bundle's folder; its model tells grey levels apart, or is a U-Net of these weights."""
-    (folder / "configs").mkdir(parents=True)
-    (folder / "models").mkdir()
-    (folder / "configs" / "inference.json").write_text(json.dumps(config))
-    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata))
-    (folder / "LICENSE").write_text("Apache License\nVersion 2.0, January 2004")
-    if weights is None:
-        torch.jit.script(Levels()).save(str(folder / "models" / "model.ts"))
-    else:
-        torch.save(weights, folder / "models" / "model.pt")
-    return folder
 
 
 @pytest.fixture
@@ -130,22 +39,11 @@ def aiassist(*arguments) -> int:
     return cli.main([str(argument) for argument in arguments])
 
 
-def tissues(voxels) -> np.ndarray:
-    """What `Levels` stands for: fat from -125 HU, muscle from 25."""
-    return np.digitize(voxels, [-125, 25])
-
-
-def changed(part: str, value) -> dict:
-    config = copy.deepcopy(CONFIG)
-    config[part] = value
-    return config
-
-
 def test_a_bundle_is_imported_runs_in_the_images_own_grid_and_is_taken_back(tmp_path, studies, volume, capsys):
     bundle = make_bundle(tmp_path / "tissues")
     assert aiassist("models", "import", bundle, "--studies", studies, "--author", "Ada") == 0
     said = capsys.readouterr().out
-    assert said == "tissues-by-grey-level version 1 is used from now on; it finds fat, muscle.\n"
+    assert said == "tissues-by-grey-level version 1 is used from now on; it finds fat, muscle. Licence: Apache-2.0.\n"
     image, found = tmp_path / "image.nii.gz", tmp_path / "labels.nii.gz"
     write_volume(image, volume)
     assert aiassist("segment", image, "-o", found, "--model", "tissues-by-grey-level", "--studies", studies) == 0
@@ -175,16 +73,21 @@ def test_turned_images_get_the_same_labels(tmp_path, volume, order):
     assert (found == plain.transpose(order)).mean() > 0.999
 
 
-def load(tmp_path, bundle, **options):
-    models = ModelStore(tmp_path / "models")
-    name, number, _card = import_bundle(bundle, models, "model", **options)
-    return load_network_folder(models.folder_of(name, number))
+UNET = {
+    "_target_": "UNet",
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "out_channels": 3,
+    "channels": [4, 8],
+    "strides": [2],
+}
 
 
 def test_weights_become_the_network_that_the_recipe_describes(tmp_path):
     torch.manual_seed(0)
     net = UNet(spatial_dims=3, in_channels=1, out_channels=3, channels=[4, 8], strides=[2]).eval()
-    bundle = make_bundle(tmp_path / "unet", weights={"model": net.state_dict()})
+    described = changed("network_def", UNET)
+    bundle = make_bundle(tmp_path / "unet", described, weights={"model": net.state_dict()})
     rng = np.random.default_rng(0)
     voxels = rng.normal(50, 100, (48, 48, 48)).astype(np.float32)
     isotropic = Volume(voxels, Geometry.from_spacing(voxels.shape, (1.5, 1.5, 1.5)))  # which no transform resamples
@@ -205,59 +108,15 @@ def test_an_archive_is_as_good_as_a_folder_and_other_names_of_parts_too(tmp_path
         for file in bundle.rglob("*"):
             archive.write(file, file.relative_to(bundle.parent))
     shutil.rmtree(bundle)
-    model = load(tmp_path, path)
-    voxels = np.full((20, 24, 28), -100, np.int16)
-    voxels[5:15] = 100
-    found = run(model.segment(Volume(voxels, Geometry.from_spacing(voxels.shape, (1.5, 1.5, 1.5)))))
-    assert (found.to_labelmap(voxels.shape) == tissues(voxels)).mean() > 0.9
-
-
-PROGRAMS = {
-    "a call": ("fine", "$print('here')"),
-    "another module": ("fine", "$__import__('os').system('true')"),
-    "an attribute": ("pixdim", "$@fine.__class__"),
-    "a function": ("inferer", {"_target_": "SlidingWindowInferer", "roi_size": "$lambda: 48"}),
-    "a comprehension": ("pixdim", "$[1.5 for _ in range(3)]"),
-    "another file": ("inferer", "%other.json#inferer"),
-    "another class": ("network_def", {"_target_": "subprocess.Popen", "args": ["true"]}),
-    "a class of its own": ("network_def", {"_target_": "scripts.nets.Net"}),
-    "a function as a class": ("network_def", {"_target_": "monai.networks.nets.unet.warnings.warn", "message": "x"}),
-    "a transform that calls": ("preprocessing", [{"_target_": "Lambdad", "keys": "image", "func": "@fine"}]),
-    "a transform that writes": ("preprocessing", [{"_target_": "monai.transforms.io.array.WriteFileMapping"}]),
-    "an address": ("network_def", {"_target_": "HoVerNet", "pretrained_url": "https://example.org/x.pt"}),
-    "a mode": ("inferer", {"_target_": "SlidingWindowInferer", "_mode_": "debug", "roi_size": 48}),
-}
-
-
-@pytest.mark.parametrize("what", PROGRAMS)
-def test_a_bundle_that_holds_a_program_is_refused_and_nothing_is_kept(tmp_path, what):
-    part, value = PROGRAMS[what]
-    models = ModelStore(tmp_path / "models")
-    with pytest.raises(ModelError, match="can import it with --trust"):
-        import_bundle(make_bundle(tmp_path / "bundle", changed(part, value)), models)
-    assert models.names() == []
-
-
-def test_whoever_trusts_a_bundle_lets_it_run_what_it_brings(tmp_path):
-    bundle = make_bundle(tmp_path / "bundle", changed("pixdim", "$[1.5 for _ in range(3)]"))
-    (bundle / "scripts").mkdir()
-    (bundle / "scripts" / "__init__.py").write_text("")
-    (bundle / "scripts" / "own.py").write_text("class Same:\n    def __call__(self, x): return x\n")
-    config = json.loads((bundle / "configs" / "inference.json").read_text())
-    config["preprocessing"]["transforms"].append({"_target_": "scripts.own.Same"})
-    (bundle / "configs" / "inference.json").write_text(json.dumps(config))
-    model = load(tmp_path, bundle, is_trusted=True)
-    voxels = np.full((20, 24, 28), 100, np.int16)
-    found = run(model.segment(Volume(voxels, Geometry.from_spacing(voxels.shape))))
-    assert (found.to_labelmap(voxels.shape) == 2).all()
+    model, image = load(tmp_path, path), block(100)
+    assert (run(model.segment(image)).to_labelmap(image.shape) == tissues(image.voxels)).mean() > 0.9
 
 
 def test_what_is_no_bundle_or_does_not_fit_is_said_and_nothing_is_kept(tmp_path, studies, capsys):
-    net = UNet(spatial_dims=3, in_channels=1, out_channels=3, channels=[4, 8], strides=[2])
     two = changed("network_def", CONFIG["network_def"] | {"in_channels": 2})
     nothing = make_bundle(tmp_path / "nothing")
-    (nothing / "models" / "model.ts").unlink()
-    evil = make_bundle(tmp_path / "evil", weights=net)  # a pickled program, not numbers
+    (nothing / "models" / "model.pt").unlink()
+    evil = make_bundle(tmp_path / "evil", weights=linear_net(3))  # a pickled program, not numbers
     outside = changed("checkpointloader", {"_target_": "CheckpointLoader", "load_path": "$@bundle_root + '/../x.pt'"})
     nameless = {**METADATA, "network_data_format": {}}
     wrong = {
@@ -265,7 +124,7 @@ def test_what_is_no_bundle_or_does_not_fit_is_said_and_nothing_is_kept(tmp_path,
         make_bundle(tmp_path / "a" / "bundle").parent.parent / "studies": "it has no configs/inference.json",
         nothing: "model.pt is missing; download the weights as the bundle's page says.",
         evil: "model.pt is damaged, or holds more than numbers.",
-        make_bundle(tmp_path / "other", two, weights=net.state_dict()): "do not fit the network",
+        make_bundle(tmp_path / "other", two): "model.pt does not fit the network",
         make_bundle(tmp_path / "outside", outside): "lie outside of it",
         make_bundle(tmp_path / "nameless", metadata=nameless): "names no structure in its channel_def",
         make_bundle(tmp_path / "parts", {k: v for k, v in CONFIG.items() if k != "inferer"}): "has no inferer",
@@ -273,8 +132,122 @@ def test_what_is_no_bundle_or_does_not_fit_is_said_and_nothing_is_kept(tmp_path,
     for path, sentence in wrong.items():
         assert aiassist("models", "import", path, "--studies", studies) == 2
         assert sentence in capsys.readouterr().err, path
-    assert ModelStore(studies / MODELS).published_folders() == {}
-    assert not list((studies / MODELS).glob("*/[0-9]*"))
+    assert ModelStore(studies / MODELS).names() == []
+
+
+def test_what_its_channels_stand_for_is_what_is_found(tmp_path):
+    sigmoid = copy.deepcopy(CONFIG)
+    sigmoid["postprocessing"]["transforms"][0] = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+    sigmoid["postprocessing"]["transforms"][2] = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}
+    dark, bright, never = (-80.0, 24.0), (80.0, -36.0), (0.0, -9.0)  # the block is bright
+    cases = [
+        ("three masks", sigmoid, ["water", "nothing", "muscle"], [dark, never, bright], {1: "water", 3: "muscle"}),
+        ("one mask, the first name", sigmoid, ["muscle"], [bright], {0: "", 1: "muscle"}),
+        ("one mask, the second name", sigmoid, ["Background", "muscle"], [bright], {0: "", 1: "muscle"}),
+        (
+            "the likeliest, none is the background",
+            CONFIG,
+            ["water", "muscle"],
+            [dark, bright],
+            {1: "water", 2: "muscle"},
+        ),
+    ]
+    for what, config, names, lines, wanted in cases:
+        net = {**CONFIG["network_def"], "out_channels": len(lines)}
+        answer = {"channel_def": {str(number): name for number, name in enumerate(names)}}
+        metadata = {**METADATA, "network_data_format": {"outputs": {"pred": answer}}}
+        weights = linear([scale for scale, _ in lines], [offset for _, offset in lines])
+        bundle = make_bundle(tmp_path / what / "bundle", {**config, "network_def": net}, metadata, weights)
+        model = load(tmp_path / what, bundle)
+        found = run(model.segment(block(100))).to_labelmap((20, 24, 28))
+        assert {int(found[0, 0, 0]), int(found[10, 9, 9])} == set(wanted), what
+        assert wanted.items() - {(0, "")} <= {(label.value, label.name) for label in model.card.labels}, what
+
+
+def test_a_network_that_finds_more_than_is_named_is_refused(tmp_path):
+    fewer = {"outputs": {"pred": {"label_def": {"0": "background", "1": "fat"}}}}
+    bundle = make_bundle(tmp_path / "bundle", metadata={**METADATA, "network_data_format": fewer})
+    with pytest.raises(ModelError, match=r"answers in 3 channels, but its metadata names 2 \(background, fat\)"):
+        load(tmp_path, bundle)
+
+
+@pytest.mark.parametrize(
+    "part, value",
+    [
+        ("network_data_format", [1]),
+        ("network_data_format", {"inputs": []}),
+        ("network_data_format", {"outputs": {"pred": {"channel_def": ["background", "fat"]}}}),
+        ("network_data_format", {"outputs": {"pred": {"channel_def": None}}}),
+        ("network_data_format", {"outputs": {"pred": {"channel_def": {"0": "background", "70000": "fat"}}}}),
+        ("eval_metrics", ["x"]),
+    ],
+)
+def test_metadata_that_is_not_as_agreed_is_said(tmp_path, part, value):
+    bundle = make_bundle(tmp_path / "bundle", metadata={**METADATA, part: value})
+    with pytest.raises(ModelError, match=r"The bundle's configs/metadata\.json (holds|names)"):
+        load(tmp_path, bundle)
+
+
+def test_archives_that_cannot_be_unpacked_are_said_and_what_macos_adds_is_passed_over(tmp_path):
+    bundle, path = make_bundle(tmp_path / "spleen"), tmp_path / "spleen.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__MACOSX/spleen/._LICENSE", "x")
+        for file in bundle.rglob("*"):
+            archive.write(file, file.relative_to(tmp_path))
+    assert load(tmp_path, path).card.version == "1"
+    content = path.read_bytes()
+    at = content.index(b'"bundle_root"')
+    (tmp_path / "damaged.zip").write_bytes(content[:at] + b"\0" * 9 + content[at + 9 :])
+    with pytest.raises(ModelError, match=r"damaged\.zip cannot be unpacked: Bad CRC-32"):
+        load(tmp_path, tmp_path / "damaged.zip")
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("readme.txt", "x")
+    with pytest.raises(ModelError, match=r"other\.zip is no MONAI bundle"):
+        load(tmp_path, tmp_path / "other.zip")
+
+
+def test_a_folder_may_be_given_from_here(tmp_path, monkeypatch, capsys):
+    make_bundle(tmp_path / "tissues")
+    GroundTruthStore(tmp_path / "studies").close()
+    write_volume(tmp_path / "image.nii.gz", block(100))
+    monkeypatch.chdir(tmp_path)
+    assert aiassist("models", "import", "tissues", "--studies", "studies", "--name", "fat") == 0
+    assert aiassist("segment", "image.nii.gz", "-o", "found.nii.gz", "--model", "fat", "--studies", "studies") == 0
+    assert set(np.unique(read_labelmap(tmp_path / "found.nii.gz").voxels)) == {1, 2}
+    assert aiassist("models", "rollback", "fat", "--studies", "studies") == 0
+    assert aiassist("models", "publish", "fat", "--studies", "studies") == 2
+    assert "'fat' is a bundle; it is published when it is imported" in capsys.readouterr().err
+
+
+def test_a_loader_that_also_puts_the_channel_first_is_made_up_for(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    loader, _first, *others = config["preprocessing"]["transforms"]
+    inner = {"_target_": "Compose", "transforms": [{**loader, "ensure_channel_first": True}]}
+    crop = {"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}
+    config["preprocessing"]["transforms"] = [inner, crop, *others]
+    model = load(tmp_path, make_bundle(tmp_path / "bundle", config))
+    image = block(100)
+    assert (run(model.segment(image)).to_labelmap(image.shape)[5:15] == 2).mean() > 0.9
+
+
+def test_only_what_is_free_under_apache_and_nothing_else_is_called_so(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    with (bundle / "LICENSE").open("a") as licence:
+        licence.write("\n\nModel Weights License: for non-commercial use only.")
+    assert load(tmp_path, bundle).card.licence == "LicenseRef-bundle"
+
+
+def test_segmenting_is_cancelled_between_calls_of_the_network(tmp_path):
+    model = load(tmp_path, make_bundle(tmp_path / "bundle"))
+    image = block(100, (120, 120, 120))
+    work, steps = model.segment(image), []
+    while len(steps) < 6:
+        steps.append(next(work))
+    assert [step.phase for step in steps] == ["load", "crop", "pass", "pass", "pass", "pass"]
+    assert [step.fraction for step in steps] == sorted(step.fraction for step in steps)
+    before = threading.active_count()
+    work.close()
+    assert threading.active_count() == before - 1  # which the windows went on in
 
 
 def test_without_monai_one_sentence_says_what_to_install(tmp_path, monkeypatch):
@@ -287,14 +260,23 @@ def test_without_monai_one_sentence_says_what_to_install(tmp_path, monkeypatch):
     assert models.names() == []
 
 
+@pytest.mark.parametrize("name", ["network", "lungs-ct"])
+def test_no_bundle_takes_the_name_of_a_model_that_ships(tmp_path, name):
+    with pytest.raises(ModelError, match="is a model that ships with aiassist"):
+        import_bundle(make_bundle(tmp_path / "bundle"), ModelStore(tmp_path / "models"), name)
+
+
 def test_names_of_trained_models_and_bundles_do_not_mix(tmp_path):
     models = ModelStore(tmp_path / "models")
     with models.new_version("liver") as (folder, _number):
         (folder / "card.json").write_text("{}")
     with pytest.raises(ModelError, match="'liver' is a model that was trained here"):
         import_bundle(make_bundle(tmp_path / "bundle"), models, "liver")
-    from aiassist.learning.networks import check_own_name
-
+    plan = tmp_path / "models" / "spleen" / RUN / PLAN
+    plan.parent.mkdir(parents=True)
+    plan.write_text(json.dumps({"wish": dict.fromkeys(ASKED)}))
+    with pytest.raises(ModelError, match="'spleen' is a model that was trained here"):
+        import_bundle(tmp_path / "bundle", models, "spleen")
     import_bundle(tmp_path / "bundle", models, "fat")
     with pytest.raises(ModelError, match="'fat' is a bundle that was imported"):
         check_own_name(models, "fat", "automatic")
@@ -317,73 +299,3 @@ def test_what_a_recipe_needs_and_no_more_is_taken_of_the_configuration(tmp_path)
     assert config["device"] == "cuda" and config["preprocessing"]["transforms"][-1]["device"] == "@device"
     names = [one["_target_"] for one in config["preprocessing"]["transforms"]]
     assert names[0] == "monai.transforms.EnsureChannelFirstd" and len(names) == 5
-
-
-# What came before bundles
-
-
-def make_mmar(folder, **more):
-    """An archive as Clara Train 4.1 laid them out; its model tells grey levels apart."""
-    (folder / "config").mkdir(parents=True)
-    (folder / "models").mkdir()
-    keys = {"keys": ["image"]}
-    scale = {"keys": "image", "a_min": -200, "a_max": 300, "b_min": 0.0, "b_max": 1.0, "clip": True}
-    inverse = {"keys": "pred", "transform": "@pre_transforms", "orig_keys": "image", "meta_keys": "pred_meta_dict"}
-    inference = {
-        "CLARA_TRAIN_VERSION": "4.1.0",
-        "amp": True,
-        "model": {"ts_path": "{MMAR_TORCHSCRIPT}"},
-        "pre_transforms": [
-            {"name": "LoadImaged", "args": keys},
-            {"name": "AddChanneld", "args": keys},
-            {"name": "Spacingd", "args": {**keys, "pixdim": [1.5, 1.5, 1.5], "mode": ["bilinear"]}},
-            {"name": "ScaleIntensityRanged", "args": scale},
-            {"name": "CropForegroundd", "args": {**keys, "source_key": "image"}},
-            {"name": "ToTensord", "args": keys},
-        ],
-        "inferer": {
-            "name": "SlidingWindowInferer",
-            "args": {"roi_size": [48, 48, 48], "sw_batch_size": 4, "overlap": 0.5},
-        },
-        "handlers": [{"name": "StatsHandler", "args": {"output_transform": "lambda x: None"}}],
-        "post_transforms": [
-            {"name": "Activationsd", "args": {"keys": "pred", "softmax": True}},
-            {"name": "Invertd", "args": {**inverse, "nearest_interp": False, "to_tensor": True, "device": "cuda"}},
-            {"name": "AsDiscreted", "args": {"keys": "pred", "argmax": True, "to_onehot": True, "n_classes": 3}},
-            {"name": "SaveImaged", "args": {"keys": "pred", "output_dir": "{MMAR_EVAL_OUTPUT_PATH}"}},
-        ],
-        "evaluator": {"name": "SupervisedEvaluator", "args": {"network": "@model", "amp": "{amp}"}},
-        **more,
-    }
-    environment = {"MMAR_EVAL_OUTPUT_PATH": "eval", "MMAR_TORCHSCRIPT": "models/levels.ts"}
-    aiaa = {"version": 1, "type": "segmentation", "labels": ["fat", "muscle"], "description": "Fat and muscle in CT"}
-    for name, content in (("config_inference", inference), ("environment", environment), ("config_aiaa", aiaa)):
-        (folder / "config" / f"{name}.json").write_text(json.dumps(content))
-    torch.jit.script(Levels()).save(str(folder / "models" / "levels.ts"))
-    return folder
-
-
-def test_an_mmar_of_clara_is_imported_as_a_bundle(tmp_path, volume):
-    model = load(tmp_path, make_mmar(tmp_path / "clara_tissues"))
-    assert [(label.name, label.value) for label in model.card.labels] == [("fat", 1), ("muscle", 2)]
-    part = volume.voxels[10:40, 40:90, 30:90]
-    found = run(model.segment(Volume(part, Geometry(part.shape, volume.geometry.affine)))).to_labelmap(part.shape)
-    assert (found == tissues(part)).mean() > 0.8
-
-
-def test_an_mmars_checkpoint_needs_the_network_of_its_training(tmp_path):
-    torch.manual_seed(0)
-    net = UNet(spatial_dims=3, in_channels=1, out_channels=3, channels=[4, 8], strides=[2])
-    mmar = make_mmar(tmp_path / "mmar", model=[{"ckpt_path": "{MMAR_CKPT}"}, {"ts_path": "x.ts", "disabled": True}])
-    torch.save({"model": net.state_dict(), "epoch": 3}, mmar / "models" / "model.pt")
-    models = ModelStore(tmp_path / "models")
-    with pytest.raises(ModelError, match="does not say of what kind its network is"):
-        import_bundle(mmar, models)
-    arguments = {"dimensions": 3, "in_channels": 1, "out_channels": 3, "channels": [4, 8], "strides": [2]}
-    train = {"train": {"model": {"name": "UNet", "args": arguments}}}
-    (mmar / "config" / "config_train.json").write_text(json.dumps(train))
-    name, number, card = import_bundle(mmar, models)
-    assert (name, number, card.description) == ("mmar", 1, "Fat and muscle in CT")
-    (mmar / "config" / "config_aiaa.json").unlink()
-    with pytest.raises(ModelError, match="is missing or names no labels"):
-        import_bundle(mmar, models)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine_helpers import BALL, CARD, SHAPE, WAIT, Broken, Steps, make_volume
+from engine_helpers import BALL, CARD, SHAPE, WAIT, Broken, Steps, Whole, make_volume
 
-from aiassist.engine import AnnotateRequest, JobState, LocalBackend
+from aiassist.engine import AnnotateRequest, JobState, LocalBackend, SegmentRequest
 from aiassist.engine.studies import Studies
 from aiassist.errors import (
     AIAssistError,
@@ -249,6 +250,38 @@ def test_who_comes_later_does_not_keep_the_flood_from_going_on(manual):
             manual.step()
         done = sum(job.finished for job in flood)
         assert done == min(i - 9, 3)
+
+
+def test_clicks_come_between_the_steps_of_a_segmentation(manual, registry):
+    registry.add("whole", Whole)
+    study = manual.open_study(make_volume())
+    whole = manual.submit(SegmentRequest(study, "whole"))
+    for _ in range(4):
+        manual.step()
+    reached = whole.last_step
+    clicks = [manual.submit(request(study, i, structure=str(i))) for i in (3, 4)]
+    assert [manual.worker.position(job) for job in (*clicks, whole)] == [0, 1, 2]
+    time.sleep(0.1)
+    while not clicks[1].finished:
+        manual.step()
+    assert clicks[0].finished and whole.state is JobState.RUNNING and whole.last_step is reached
+    while not whole.finished:
+        manual.step()
+    assert whole.result().patch.voxels.all()
+    assert whole.seconds["pass"] < 0.1  # the clicks' time, and what nobody used, are not its own
+
+
+def test_a_segmentation_that_waits_for_clicks_can_be_cancelled(manual, registry):
+    registry.add("whole", Whole)
+    study = manual.open_study(make_volume())
+    whole = manual.submit(SegmentRequest(study, "whole"))
+    for _ in range(4):
+        manual.step()
+    click = manual.submit(request(study))
+    manual.worker.cancel(whole)
+    while manual.step():
+        pass
+    assert click.result().patch.voxels.all() and whole.state is JobState.CANCELLED
 
 
 def test_a_job_that_waits_and_is_cancelled_leaves_the_queue_at_once(backend, study, steps):

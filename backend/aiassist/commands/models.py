@@ -31,11 +31,16 @@ def add_to(commands) -> None:
     publish.set_defaults(run=publish_version)
     taken = actions.add_parser("import", help="use a MONAI bundle, or an MMAR of NVIDIA Clara, as a model")
     taken.add_argument("path", metavar="PATH", type=Path, help="its folder, or a zip archive of it")
-    taken.add_argument("--name", metavar="M", help="of the model (default: made of the bundle's)")
-    taken.add_argument("--trust", action="store_true", help="let it run programs of its own")
-    taken.add_argument("--studies", metavar="DIR", type=Path, required=True, help="the studies folder")
-    add_author(taken, "who answers for it")
     taken.set_defaults(run=import_model)
+    pulled = actions.add_parser("pull", help="fetch a bundle of MONAI's model zoo, and use it as a model")
+    pulled.add_argument("bundle", metavar="NAME", help="as the zoo has it, such as spleen_ct_segmentation")
+    pulled.add_argument("--version", metavar="V", help="as the zoo has it (default: the newest)")
+    pulled.set_defaults(run=pull_model)
+    for action in (taken, pulled):
+        action.add_argument("--name", metavar="M", help="of the model (default: made of the bundle's)")
+        action.add_argument("--trust", action="store_true", help="let it run programs of its own")
+        action.add_argument("--studies", metavar="DIR", type=Path, required=True, help="the studies folder")
+        add_author(action, "who answers for it")
     rollback = actions.add_parser("rollback", help="take back what was published last")
     rollback.set_defaults(run=rollback_version)
     for action in (publish, rollback):
@@ -117,6 +122,10 @@ def publish_version(options) -> None:
     check_said(options.author)
     models = _store(options)
     version = options.version if options.version is not None else max(models.versions(options.model), default=0)
+    if models.is_imported(options.model):
+        raise ModelError(
+            f"{options.model!r} is a bundle; it is published when it is imported, so import it again to go back to it."
+        )
     if options.until_stdin_closes:
         when_stdin_closes(_thread.interrupt_main)
     with GroundTruthStore(options.studies) as store, Progress(options.json) as progress:
@@ -134,16 +143,31 @@ def publish_version(options) -> None:
 def import_model(options) -> None:
     """Add a bundle's version of a model, and publish it."""
     from aiassist.groundtruth.names import check_said
-    from aiassist.segmenters.bundle_import import import_bundle
 
     check_said(options.author)
+    _take(options.path, options)
+
+
+def pull_model(options) -> None:
+    """Fetch a bundle, then as `import_model`."""
+    from aiassist.groundtruth.names import check_said
+    from aiassist.segmenters.zoo import fetched
+
+    check_said(options.author)
+    with fetched(options.bundle, options.version, options.trust) as bundle:
+        _take(bundle, options)
+
+
+def _take(bundle: Path, options) -> None:
+    from aiassist.segmenters.bundle_import import import_bundle
+
     models = _store(options)
-    name, number, card = import_bundle(options.path, models, options.name, options.trust)
+    name, number, card = import_bundle(bundle, models, options.name, options.trust)
     with models.held(name, "publishing"):
         models.publish(name, number, options.author)
     labels = ", ".join(label.name for label in card.labels[:8])
     more = f" and {len(card.labels) - 8} more" if len(card.labels) > 8 else ""
-    print(f"{name} version {number} is used from now on; it finds {labels}{more}.")
+    print(f"{name} version {number} is used from now on; it finds {labels}{more}. Licence: {card.licence}.")
 
 
 def rollback_version(options) -> None:

@@ -42,6 +42,8 @@ class Job(Generic[Result]):
         Where the seconds of each phase are written.
     sharer : str
         Whose turn it takes; see `Worker`.
+    is_long : bool
+        Whether those that are not come before it, and between its steps.
     """
 
     def __init__(
@@ -51,15 +53,16 @@ class Job(Generic[Result]):
         slot: tuple[str, ...] | None = None,
         seconds: dict[str, float] | None = None,
         sharer: str = "",
+        is_long: bool = False,
     ):
-        self.slot, self.sharer = slot, sharer
+        self.slot, self.sharer, self.is_long = slot, sharer, is_long
         self._work = work
         self._progress = progress
         self._finished = threading.Event()
         self._cancelled = threading.Event()
         self._result: Result | None = None
         self._error: BaseException | None = None
-        self._phase_began = (None, 0.0)
+        self._phase: str | None = None
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
         self.state = JobState.QUEUED
@@ -76,14 +79,15 @@ class Job(Generic[Result]):
             self._end(JobState.CANCELLED, error=Cancelled("The work was cancelled."))
             return False
         self.state = JobState.RUNNING
+        began = time.perf_counter()
         try:
             announced = next(self._work)
-            self._count(announced.phase)
+            self._count(began, announced.phase)
             self.last_step = announced
             if self._progress is not None:
                 self._progress(announced)
         except StopIteration as end:
-            self._count(None)
+            self._count(began, None)
             self._end(JobState.DONE, result=end.value)
         except Cancelled as error:
             self._end(JobState.CANCELLED, error=error)
@@ -91,12 +95,11 @@ class Job(Generic[Result]):
             self._end(JobState.FAILED, error=error)
         return not self._finished.is_set()
 
-    def _count(self, next_phase: str | None) -> None:
-        now = time.perf_counter()
-        phase, began = self._phase_began
-        if phase is not None:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + now - began
-        self._phase_began = (next_phase, now)
+    def _count(self, began: float, next_phase: str | None) -> None:
+        """Note what a step took, and which phase comes next; time between steps is not its own."""
+        if self._phase is not None:
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + time.perf_counter() - began
+        self._phase = next_phase
 
     def _end(self, state: JobState, result: Result | None = None, error: BaseException | None = None) -> None:
         self._result, self._error, self.state = result, error, state

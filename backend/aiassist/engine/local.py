@@ -91,12 +91,13 @@ class LocalBackend:
         """See `Backend.submit`; what is wrong with the request is raised here, not later.
 
         With `then` the job's result is what that makes of the answer, on the worker's thread. The requests of each
-        `sharer` take turns with those of the others.
+        `sharer` take turns with those of the others; annotations come before segmentations, and between their steps.
         """
         seconds: dict[str, float] = {}
-        begin = self._segmentation if isinstance(request, SegmentRequest) else self._annotation
+        is_long = isinstance(request, SegmentRequest)
+        begin = self._segmentation if is_long else self._annotation
         work = begin(request, seconds)
-        job = Job(work if then is None else _finished(work, then), progress, request.slot, seconds, sharer)
+        job = Job(work if then is None else _finished(work, then), progress, request.slot, seconds, sharer, is_long)
         self.worker.add(job)
         return job
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-from aiassist.engine.job import Job
+from aiassist.engine.job import Job, JobState
 from aiassist.errors import AIAssistError, BusyError
 
 
@@ -13,7 +13,8 @@ class Worker:
     """Runs jobs one after the other; of one slot only the latest.
 
     The jobs of one sharer run in the order in which they came. Sharers take turns: who asks for one thing waits for at
-    most one job of each other sharer, however many those asked for before.
+    most one job of each other sharer, however many those asked for before. A long job waits for all that are not, also
+    when it has begun.
 
     Parameters
     ----------
@@ -31,7 +32,8 @@ class Worker:
     def __init__(self, name: str, threaded: bool = True, limit: int | None = None, share: int | None = None):
         self.name = name
         self._limit, self._share = limit, share
-        self._queue: list[Job] = []  # the first one runs, or is the next to run
+        self._queue: list[Job] = []  # the first one is the next to take a step
+        self._stepping: Job | None = None
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = None
@@ -49,7 +51,7 @@ class Worker:
             if self._stopping:
                 raise AIAssistError(f"The backend on {self.name} is closed; make a new one.")
             same = [other for other in self._queue if job.slot is not None and other.slot == job.slot]
-            waiting = [other for other in same if other is not self._queue[0]]
+            waiting = [other for other in same if other is not self._stepping and other.state is JobState.QUEUED]
             left = [other for other in self._queue if other not in waiting]
             own = sum(other.sharer == job.sharer for other in left)
             if self._share is not None and own >= self._share:
@@ -67,7 +69,7 @@ class Worker:
         """Cancel a job; when it waits, it leaves the queue and ends now."""
         job.cancel()
         with self._wake:
-            waits = job in self._queue and job is not self._queue[0]
+            waits = job in self._queue and job is not self._stepping and job.state is JobState.QUEUED
             if waits:
                 self._leave(job)
         if waits:
@@ -83,12 +85,13 @@ class Worker:
         with self._wake:
             if not self._queue:
                 return False
-            job = self._queue[0]
-        if not job.step():
-            with self._wake:
+            job = self._stepping = self._queue[0]
+        goes_on = job.step()
+        with self._wake:
+            self._stepping = None
+            if not goes_on:
                 self._leave(job)
-                return bool(self._queue)
-        return True
+            return bool(self._queue)
 
     def _leave(self, job: Job) -> None:
         self._queue.remove(job)
@@ -122,10 +125,10 @@ class Worker:
 
 
 def _in_turns(queue: list[Job]) -> list[Job]:
-    """The jobs in the order in which they run: the next one of each sharer, then the one after it of each."""
+    """The jobs in the order in which they run: the next one of each sharer, then those after it; long ones last."""
     before: Counter[str] = Counter()
     rounds: dict[Job, int] = {}
     for job in queue:
         rounds[job] = before[job.sharer]
         before[job.sharer] += 1
-    return sorted(queue, key=rounds.__getitem__)
+    return sorted(queue, key=lambda job: (job.is_long, rounds[job]))

@@ -5,9 +5,12 @@ See https://monai.readthedocs.io/en/stable/mb_specification.html for what a bund
 
 from __future__ import annotations
 
+import importlib
 import sys
+import threading
 import warnings
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from aiassist.errors import DeviceMemoryError, MissingExtraError, ModelError
+from aiassist.errors import AIAssistError, Cancelled, DeviceMemoryError, MissingExtraError, ModelError
 from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.segmenters.base import ModelCard, Step, Work
-from aiassist.segmenters.recipe import read_recipe
+from aiassist.segmenters.bundle_metadata import METADATA, channels_of, first_value
+from aiassist.segmenters.pieces import in_pieces
+from aiassist.segmenters.recipe import read_config, read_recipe
 
 #: File in a bundle's folder that says that whoever imported it trusts its makers.
 TRUSTED = "trusted"
+#: Calls of the network after which half of its work seems done.
+HALFWAY = 20
+_BUILDING = threading.Lock()
 
 
 class BundleModel:
@@ -38,14 +46,20 @@ class BundleModel:
 
     def __init__(self, folder: Path, card: ModelCard, device: str = "cpu"):
         self.card = card
-        self._folder, self._device = folder, device
+        self._folder, self._device = folder.resolve(), device
 
     @cached_property
     def _pipeline(self) -> _Pipeline:
-        return _Pipeline.of(self._folder, self._device)
+        for package in ("torch", "monai"):
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                raise MissingExtraError(error.name or package, "bundles", "This model") from error
+        with self._told("be built by this MONAI"):
+            return _Pipeline.of(self._folder, self._device)
 
     def segment(self, volume: Volume) -> Work:
-        """See `aiassist.segmenters.base.Automatic.segment`; the pass is one piece of work, however long it takes.
+        """See `aiassist.segmenters.base.Automatic.segment`; each call of the network is a step.
 
         Raises
         ------
@@ -59,37 +73,55 @@ class BundleModel:
             seen = pipeline.preprocess(volume)
         yield Step("pass", 0.1)
         with self._told():
-            answer = pipeline.infer(seen)
+            answer = yield from self._infer(pipeline, seen)
         yield Step("paste", 0.9)
         with self._told():
             labelmap = pipeline.postprocess(seen, answer, volume.shape)
-        known = [label.value for label in self.card.labels]
-        labelmap[~np.isin(labelmap, known)] = 0
+            self._check_values(labelmap)
         region = Region.of_mask(labelmap)
         return MaskPatch(region, np.ascontiguousarray(labelmap[region.slices]), "labels")
 
+    def _infer(self, pipeline: _Pipeline, seen: dict):
+        """Yields at each call of the network; how many there will be, only its inferer knows."""
+        number = 0
+        with closing(in_pieces(lambda pause: pipeline.infer(seen, pause))) as calls:
+            while True:
+                try:
+                    next(calls)
+                except StopIteration as end:
+                    return end.value
+                number += 1
+                yield Step("pass", 0.9 - 0.8 * HALFWAY / (HALFWAY + number))
+
+    def _check_values(self, labelmap: np.ndarray) -> None:
+        unknown = set(np.unique(labelmap).tolist()) - {0, *(label.value for label in self.card.labels)}
+        if unknown:
+            raise ValueError(f"it found the value {min(unknown)}, which its metadata does not name")
+
     @contextmanager
-    def _told(self):
+    def _told(self, what: str = "segment this image"):
         """Whatever MONAI, torch or the bundle's own classes raise becomes one sentence: they leave open what it is."""
         import torch
 
         try:
-            with torch.inference_mode():
-                yield
+            yield
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise DeviceMemoryError(f"The {self._device} has too little memory for {self.card.name!r} now.") from error
-        except ModelError:
+        except (AIAssistError, Cancelled):
             raise
         except Exception as error:
-            why = _cause(error)
-            raise ModelError(f"The bundle {self.card.name!r} cannot segment this image: {why}.") from error
+            raise ModelError(f"The bundle {self.card.name!r} cannot {what}: {_cause(error)}.") from error
 
 
 @dataclass(frozen=True)
 class _Pipeline:
-    """What the recipe's parts have become; ``image_key`` is the name that its transforms have for the image."""
+    """What the recipe's parts have become.
+
+    ``image_key`` is the name that its transforms have for the image, ``channels`` what the answer's stand for.
+    """
 
     image_key: str
+    channels: dict[int, str]
     preprocessing: Any
     network: Any
     inferer: Any
@@ -99,26 +131,17 @@ class _Pipeline:
     @classmethod
     def of(cls, folder: Path, device: str) -> _Pipeline:
         """Build them; weights are read as numbers only."""
-        try:
-            from monai.bundle import ConfigParser
-        except ImportError as error:
-            raise MissingExtraError(error.name or "monai", "bundles", "This model") from error
+        from monai.bundle import ConfigParser
+
         warnings.filterwarnings("ignore", module="monai")  # they are for those who write bundles
         is_trusted = (folder / TRUSTED).exists()
-        config = read_recipe(folder).config(device, is_trusted)
-        if is_trusted and str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))  # where its own classes are
-        parser = ConfigParser(config)
-        try:
+        parser = ConfigParser(read_recipe(folder).config(device, is_trusted))
+        with _own_classes(folder) if is_trusted else nullcontext():
             parts = {name: parser.get_parsed_content(name) for name in ("preprocessing", "inferer", "postprocessing")}
-            weights = parser.get_parsed_content("weights")
-            network = _load(folder, Path(str(weights)), lambda: parser.get_parsed_content("network"), device)
-        except ModelError:
-            raise
-        except Exception as error:
-            why = _cause(error)
-            raise ModelError(f"The bundle in {folder} cannot be built by this MONAI: {why}.") from error
-        return cls(_image_key(parts["preprocessing"]), **parts, network=network, device=device)
+            weights = Path(str(parser.get_parsed_content("weights")))
+            network = _load(folder, weights, lambda: parser.get_parsed_content("network"), device, is_trusted)
+        channels = channels_of(read_config(folder / METADATA))
+        return cls(_image_key(parts["preprocessing"]), channels, **parts, network=network, device=device)
 
     def preprocess(self, volume: Volume) -> dict:
         """The image as the network sees it, as the bundle's transforms make it."""
@@ -130,29 +153,67 @@ class _Pipeline:
         affine = torch.from_numpy(np.asarray(geometry.affine_ras, dtype=np.float64))
         meta = {"original_channel_dim": float("nan"), "original_affine": affine, "filename_or_obj": "image"}
         meta |= {"spatial_shape": np.array(voxels.shape), "space": "RAS"}
-        return self.preprocessing({self.image_key: MetaTensor(voxels, affine=affine, meta=meta)})
+        with torch.inference_mode():
+            return self.preprocessing({self.image_key: MetaTensor(voxels, affine=affine, meta=meta)})
 
-    def infer(self, seen: dict):
-        """The network's answer (channels, i, j, k), on the grid of what it saw."""
-        image = seen[self.image_key].to(self.device)
-        return self.inferer(image[None].float(), self.network)[0].cpu()
+    def infer(self, seen: dict, pause: Callable[[], None]):
+        """The network's answer (channels, i, j, k), on the grid of what it saw; `pause` is called before each call."""
+        import torch
+
+        def network(*arguments, **options):
+            pause()
+            return self.network(*arguments, **options)
+
+        with torch.inference_mode():
+            image = seen[self.image_key].to(self.device)
+            return self.inferer(image[None].float(), network)[0].cpu()
 
     def postprocess(self, seen: dict, answer, shape: tuple[int, int, int]) -> np.ndarray:
         """The labelmap (k, j, i) of the whole volume."""
+        import torch
         from monai.data import MetaTensor
 
+        self._check_channels(len(answer))
         image = seen[self.image_key]
         pred = MetaTensor(answer, meta=image.meta, applied_operations=image.applied_operations)
-        done = np.asarray(self.postprocessing({**seen, "pred": pred})["pred"])
+        with torch.inference_mode():
+            done = torch.as_tensor(self.postprocessing({**seen, "pred": pred})["pred"]).cpu().numpy()
         if done.shape[1:] != shape[::-1] or done.ndim != 4:
-            raise ModelError(f"its answer has the shape {done.shape}, not that of the image, {shape[::-1]}")
-        if len(done) == 1:
-            labels = np.rint(done[0])
+            raise ValueError(f"its answer has the shape {done.shape}, not that of the image, {shape[::-1]}")
+        first = first_value(self.channels)
+        if len(done) == 1:  # one mask, or the number of the likeliest channel
+            labels = np.rint(done[0]) + (first if len(answer) > 1 else 0)
         else:  # several masks: each its own value, the later over the earlier
             labels = np.zeros(done.shape[1:], np.uint16)
-            for value, mask in enumerate(done):
-                labels[mask > 0.5] = value
+            for channel, mask in enumerate(done):
+                labels[mask > 0.5] = first + channel
         return labels.transpose(2, 1, 0).astype(np.uint16)
+
+    def _check_channels(self, count: int) -> None:
+        """Nothing that the network finds may be left out for want of a name."""
+        named = len(self.channels) if first_value(self.channels) else 1 + max(self.channels)
+        if named != count and not (count == 1 and named == 2):
+            names = ", ".join(self.channels.values())
+            raise ValueError(f"its network answers in {count} channels, but its metadata names {named} ({names})")
+
+
+@contextmanager
+def _own_classes(folder: Path):
+    """While a bundle that is trusted is built, its package ``scripts`` can be imported, and nobody else's."""
+    with _BUILDING:
+        _forget_scripts()
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        try:
+            yield
+        finally:
+            sys.path.remove(str(folder))
+            _forget_scripts()
+
+
+def _forget_scripts() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
+        del sys.modules[name]
 
 
 def _cause(error: BaseException) -> str:
@@ -166,30 +227,38 @@ def _image_key(preprocessing) -> str:
     """The name that the transforms have for the image: what the first one of them reads."""
     keys = next((one.keys for one in preprocessing.transforms if getattr(one, "keys", None)), ("image",))
     if len(keys) != 1:
-        raise ModelError(f"The bundle wants {len(keys)} images ({', '.join(map(str, keys))}); models here get one.")
+        raise ValueError(f"it wants {len(keys)} images ({', '.join(map(str, keys))}); models here get one.")
     return str(keys[0])
 
 
-def _load(folder: Path, weights: Path, build, device: str):
+def _load(folder: Path, weights: Path, build: Callable[[], Any], device: str, is_trusted: bool):
     """The network with its weights, or the one that TorchScript holds."""
     import torch
 
-    path = weights if weights.is_absolute() else folder / weights
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ModelError(f"The bundle's weights {path} lie outside of it.")
-    script = path.with_suffix(".ts")
+    path = folder / weights
+    if not path.resolve().is_relative_to(folder):
+        raise ModelError(f"The bundle's weights {weights} lie outside of it.")
+    if not path.exists() and path.with_suffix(".ts").exists():
+        path = path.with_suffix(".ts")
+    name = path.relative_to(folder).as_posix()
+    if path.suffix == ".ts" and not is_trusted:
+        raise ModelError(
+            f"The bundle's network is a program, {name} (TorchScript), which could write any file; whoever trusts its "
+            "makers can import it with --trust."
+        )
     try:
-        if path.suffix == ".ts" or (not path.exists() and script.exists()):
-            return torch.jit.load(str(path if path.suffix == ".ts" else script), map_location=device).eval()
+        if path.suffix == ".ts":
+            return torch.jit.load(str(path), map_location=device).eval()
         held = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing; download the weights as the bundle's page says.") from error
+        raise ModelError(f"The bundle's {name} is missing; download the weights as the bundle's page says.") from error
     except Exception as error:  # torch leaves open what damaged or foreign files raise
-        raise ModelError(f"{path} is damaged, or holds more than numbers.") from error
+        raise ModelError(f"The bundle's {name} is damaged, or holds more than numbers.") from error
+    held = held if isinstance(held, dict) else {}
     held = next((held[key] for key in ("model", "state_dict", "network") if isinstance(held.get(key), dict)), held)
     network = build()
     try:
         network.load_state_dict(held)
     except RuntimeError as error:
-        raise ModelError(f"The weights {path} do not fit the network that the bundle describes.") from error
+        raise ModelError(f"The bundle's {name} does not fit the network that the bundle describes.") from error
     return network.to(device).eval()

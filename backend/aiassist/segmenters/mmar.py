@@ -22,6 +22,8 @@ _RENAMED = {"dimensions": "spatial_dims", "logit_thresh": "threshold", "sigmoid_
 #: Arguments that MONAI has no more, or that make of labels what is not wanted here.
 _GONE = {"AsDiscreted": {"n_classes", "num_classes", "to_onehot", "threshold_values"}, "Invertd": {"meta_keys"}}
 
+#: What a transform for validation calls the truth, which a model does not get.
+_TRUTH = "label"
 #: Transforms that MONAI has no more, or that can no longer be inverted, and what does the same.
 _REPLACED = {"AddChanneld": ("EnsureChannelFirstd", {"channel_dim": "no_channel"}), "ToTensord": ("EnsureTyped", {})}
 
@@ -45,13 +47,14 @@ def bundle_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     said = _filled(said, known)
     config = {
         "bundle_root": ".",
-        "preprocessing": [_component(one) for one in said.get("pre_transforms", ()) if not one.get("disabled")],
-        "postprocessing": [_component(one) for one in said.get("post_transforms", ()) if not one.get("disabled")],
+        "preprocessing": _transforms(folder, said, "pre_transforms"),
+        "postprocessing": _transforms(folder, said, "post_transforms"),
         **_model(folder, said),
     }
     if "inferer" in said:
         config["inferer"] = _component(said["inferer"])
-    return config, _metadata(folder, found, _read_if_there(folder / "resources" / "metadata.json"))
+    has_background = not any(one.get("sigmoid") for one in config["postprocessing"])
+    return config, _metadata(folder, found, _read_if_there(folder / "resources" / "metadata.json"), has_background)
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:
@@ -73,6 +76,25 @@ def _filled(value: Any, known: dict) -> Any:
     return value.replace("@pre_transforms", "@preprocessing").replace("@post_transforms", "@postprocessing")
 
 
+def _transforms(folder: Path, said: dict, part: str) -> list[dict]:
+    """The transforms of a part, of the image and the answer only."""
+    listed = said.get(part) or []
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise ModelError(f"The {part} of {folder} are no list of transforms, as those of an MMAR are.")
+    each = [_without_truth(_component(one)) for one in listed if not one.get("disabled")]
+    return [one for one in each if one.get("keys") != []]
+
+
+def _without_truth(transform: dict) -> dict:
+    """The transform for what is not the truth; of arguments with a value for each key, the others' are kept."""
+    keys = transform.get("keys")
+    if not isinstance(keys, list):
+        return {**transform, "keys": []} if keys == _TRUTH else transform
+    kept = [number for number, key in enumerate(keys) if key != _TRUTH]
+    each = {name: value for name, value in transform.items() if isinstance(value, list) and len(value) == len(keys)}
+    return {**transform, **{name: [value[number] for number in kept] for name, value in each.items()}}
+
+
 def _component(said: dict) -> dict:
     """A component as a bundle has it."""
     name = str(said.get("path") or said.get("name") or "")
@@ -85,31 +107,38 @@ def _component(said: dict) -> dict:
 def _model(folder: Path, said: dict) -> dict[str, Any]:
     """Where the weights lie, and the network that they are for; TorchScript brings its own."""
     models = said.get("model", [])
-    models = [one for one in (models if isinstance(models, list) else [models]) if not one.get("disabled")]
+    models = models if isinstance(models, list) else [models]
+    models = [one for one in models if isinstance(one, dict) and not one.get("disabled")]
     script = next((one["ts_path"] for one in models if "ts_path" in one), None)
-    weights = script or next((one["ckpt_path"] for one in models if "ckpt_path" in one), USUAL["MMAR_CKPT"])
+    weights = next((one["ckpt_path"] for one in models if "ckpt_path" in one), USUAL["MMAR_CKPT"])
     network = next((one for one in models if "name" in one or "path" in one), None)
     if network is None:
         train = _read_if_there(folder / "config" / "config_train.json").get("train", {})
         network = train.get("model")
-    if script is None and network is None:
+    if script is not None and (network is None or not (folder / weights).is_file()):
+        weights = script
+    elif network is None:
         raise ModelError(f"{folder} does not say of what kind its network is, neither for inference nor for training.")
     loader = {"_target_": "CheckpointLoader", "load_path": f"$@bundle_root + '/{weights}'"}
     built = _component(network) if network is not None else {"_target_": "UNet"}  # which TorchScript never needs
     return {"network_def": built, "checkpointloader": loader}
 
 
-def _metadata(folder: Path, found: dict, more: dict) -> dict[str, Any]:
-    """What the archive's description for AIAA says, as a bundle says it."""
+def _metadata(folder: Path, found: dict, more: dict, has_background: bool) -> dict[str, Any]:
+    """What the archive's description for AIAA says, as a bundle says it; whether channel 0 is the background."""
     labels = found.get("labels")
     if not isinstance(labels, list) or not labels:
         raise ModelError(
             f"{folder / 'config' / 'config_aiaa.json'} is missing or names no labels, so what it finds is not known."
         )
-    channels = {"0": "background"} | {str(1 + number): str(label) for number, label in enumerate(labels)}
+    named = [str(label) for label in labels if str(label).lower() != "background"]
+    channels = {str(n): text for n, text in enumerate(["background", *named] if has_background else named)}
     return {
         "name": str(more.get("name") or folder.name),
         "version": str(found.get("version", "")),
         "description": str(found.get("description") or "A model of NVIDIA Clara."),
-        "network_data_format": {"inputs": {"image": {}}, "outputs": {"pred": {"channel_def": channels}}},
+        "network_data_format": {
+            "inputs": {"image": {}},
+            "outputs": {"pred": {"channel_def": {str(n): text for n, text in channels.items()}}},
+        },
     }

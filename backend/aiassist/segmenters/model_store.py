@@ -8,7 +8,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -103,6 +103,8 @@ class ModelStore:
             unfinished.rename(home / str(number))
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
+            with suppress(OSError):  # there is more
+                home.rmdir()
             raise
         sync(home)
 
