@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +19,24 @@ from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.training import Trainer
 
 
-def add_tiny_version(models: ModelStore, name: str, scratch: Path, seed: int = 0) -> int:
+def add_tiny_version(models: ModelStore, name: str, seed: int = 0) -> int:
     """Add a network that has learned one step; returns its version."""
-    Trainer(scratch, replace(TINY, steps=1, seed=seed), workers=0).run()
     with models.new_version(name) as (folder, number):
-        export_onnx(scratch / "weights.safetensors", folder / "weights.onnx")
-        export_onnx(scratch / "weights.safetensors", folder / "corrections.onnx", eight_bits=True)
+        for file, content in _tiny_weights(seed).items():
+            (folder / file).write_bytes(content)
         card = ModelCard(name, str(number), "promptable", "A network for tests.", licence="CC0-1.0")
         (folder / "card.json").write_text(json.dumps(asdict(card)))
     return number
+
+
+@cache
+def _tiny_weights(seed: int) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        Trainer(folder, replace(TINY, steps=1, seed=seed), workers=0).run()
+        export_onnx(folder / "weights.safetensors", folder / "weights.onnx")
+        export_onnx(folder / "weights.safetensors", folder / "corrections.onnx", eight_bits=True)
+        return {file: (folder / file).read_bytes() for file in ("weights.onnx", "corrections.onnx")}
 
 
 def ellipsoid_scan(seed: int) -> tuple[Volume, np.ndarray]:

@@ -233,7 +233,7 @@ def studies(tmp_path):
     folder = tmp_path / "studies"
     store_of_ellipsoids(folder, 6).close()
     models = ModelStore(folder / MODELS)
-    add_tiny_version(models, "tiny", tmp_path / "scratch")
+    add_tiny_version(models, "tiny")
     models.publish("tiny", 1, "Ada")
     return folder
 
@@ -311,7 +311,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_wish_only(studies, capsys,
         later = store.add_study(image, "later").id
         store.add(later, "cyst", MaskPatch.of_mask(mask), author="Ada", state=State.APPROVED)
     models = ModelStore(studies / MODELS)
-    models.publish("tiny", add_tiny_version(models, "tiny", studies / "scratch"), "Ada")  # and so does another base
+    models.publish("tiny", add_tiny_version(models, "tiny"), "Ada")  # and so does another base
     assert run("train", "tiny", "--studies", studies, "--epochs", 3, "--workers", 0) == 2
     error = capsys.readouterr().err
     assert "An unfinished run of 'tiny' was begun otherwise (promptable, from tiny 1, 2 epochs of " in error
@@ -525,7 +525,7 @@ def test_a_worse_version_is_not_published(studies):
             publish_if_better(store, models, "cysts", 1, "Ada")
         assert models.published("cysts") is None
         with pytest.raises(ModelError, match="does not say what it learned from"):
-            publish_if_better(store, models, "tiny2", add_tiny_version(models, "tiny2", studies / "scratch"), "Ada")
+            publish_if_better(store, models, "tiny2", add_tiny_version(models, "tiny2"), "Ada")
 
 
 def test_training_needs_its_packages(studies, capsys, monkeypatch):

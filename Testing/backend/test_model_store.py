@@ -109,13 +109,13 @@ def test_a_published_model_is_offered_without_a_new_start_and_gone_when_taken_ba
     with LocalBackend(threaded=False, models=models.folder) as backend:
         study, bundled = backend.open_study(volume), names_of(backend)
         assert bundled[0] == "network"
-        add_tiny_version(models, "liver", tmp_path / "one")
+        add_tiny_version(models, "liver")
         assert names_of(backend) == bundled
         models.publish("liver", 1, "Ada")
         assert names_of(backend) == [*bundled, "liver"]
         answer = backend.annotate(AnnotateRequest(study, prompts, model="liver"))
         assert (answer.model, answer.model_version) == ("liver", "1")
-        add_tiny_version(models, "liver", tmp_path / "two", seed=1)
+        add_tiny_version(models, "liver", seed=1)
         models.publish("liver", 2, "Ada")
         assert backend.annotate(AnnotateRequest(study, prompts, model="liver")).model_version == "2"
         models.rollback("liver", "Ada")
@@ -128,7 +128,7 @@ def test_a_published_model_is_offered_without_a_new_start_and_gone_when_taken_ba
 
 def test_one_damaged_model_keeps_nobody_from_the_others(models, tmp_path, caplog):
     for name in ("good", "spoiled", "lost"):
-        add_tiny_version(models, name, tmp_path / name)
+        add_tiny_version(models, name)
         models.publish(name, 1, "Ada")
     (models.folder_of("spoiled", 1) / "card.json").write_text("{")
     (models.folder / "lost" / "published.json").write_text(json.dumps([{"version": "1"}]))
@@ -146,7 +146,7 @@ def test_one_damaged_model_keeps_nobody_from_the_others(models, tmp_path, caplog
 
 
 def test_a_trained_model_cannot_take_the_place_of_a_bundled_one(models, tmp_path):
-    add_tiny_version(models, "network", tmp_path / "run")
+    add_tiny_version(models, "network")
     models.publish("network", 1, "Ada")
     with LocalBackend(threaded=False, models=models.folder) as backend:
         (card,) = (card for card in backend.models() if card.name == "network")

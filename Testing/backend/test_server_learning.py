@@ -28,7 +28,7 @@ def template(tmp_path_factory):
     home = tmp_path_factory.mktemp("template")
     store_of_ellipsoids(home / "studies", 6).close()
     models = ModelStore(home / "studies" / MODELS)
-    add_tiny_version(models, "tiny", home / "scratch")
+    add_tiny_version(models, "tiny")
     models.publish("tiny", 1, "Ada")
     return home / "studies"
 
@@ -89,6 +89,7 @@ def test_a_model_learns_on_the_server_and_is_offered_once_it_is_published(studie
     assert [(line["who"], line["what"]) for line in audit] == [("Ada", one) for one in ("train", "publish", "rollback")]
 
 
+@pytest.mark.heavy
 def test_a_training_that_is_stopped_or_outlived_goes_on(studies):
     asked = {"model": "tiny", "epochs": 200, "structures": ["Cyst"]}
     with Server(studies, "--author", "Ada") as server:
@@ -124,7 +125,7 @@ def test_a_training_that_is_stopped_or_outlived_goes_on(studies):
     assert [json.loads(line)["step"] for line in log] == list(range(1, len(log) + 1))  # no step was done twice
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [pytest.param(signal.SIGINT, marks=pytest.mark.heavy), signal.SIGTERM])
 def test_what_the_system_tells_the_whole_service_loses_no_step(studies, sign):
     server = Server(studies)
     with server:

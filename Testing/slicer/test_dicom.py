@@ -22,7 +22,7 @@ from AIAssistLib.server_worklist import show
 from AIAssistLib.structures import terminology_of
 from helpers import CASE, add_segment, answered, click_ends, wait
 from homes import NAMES
-from shell.dicom import load_series
+from shell.dicom import load_series, series_in
 
 LIVER_LESION = (
     "Segmentation category and type - DICOM master list~SCT^49755003^Morphologically Altered Structure~"
@@ -52,7 +52,7 @@ def loaded(panel, case, folder: Path):
     """Load a series in place of the panel's case."""
     case.node = load_series(folder, "CT 4: thorax")
     case.segmentation = new_segmentation(case.node)
-    case.series = read_volume(folder)
+    case.series = series_in(folder)
     panel.editor.setSegmentationNode(case.segmentation)
     panel.editor.setSourceVolumeNode(case.node)
     show(case.node)

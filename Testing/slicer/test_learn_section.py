@@ -23,8 +23,8 @@ def taught(application, tmp_path_factory):
     folder = tmp_path_factory.mktemp("taught")
     store_of_ellipsoids(folder / "computer", 6).close()
     models = ModelStore(folder / "computer" / MODELS)
-    add_tiny_version(models, "tiny", folder / "scratch")
-    models.publish("tiny", add_tiny_version(models, "tiny", folder / "other", seed=1), "Ada")
+    add_tiny_version(models, "tiny")
+    models.publish("tiny", add_tiny_version(models, "tiny", seed=1), "Ada")
     homes = Homes(folder)
     yield homes
     homes.close()

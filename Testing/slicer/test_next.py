@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import qt
@@ -28,22 +30,31 @@ def count_nodes() -> dict[str, int]:
     return {kind: slicer.mrmlScene.GetNumberOfNodesByClass(kind) for kind in KINDS}
 
 
-@pytest.fixture
-def kept(tmp_path):
-    """Homes that keep three studies: "oblique" and "torso" to do, and between them "finished"."""
+@pytest.fixture(scope="module")
+def three_studies(tmp_path_factory):
+    """A studies folder with "oblique" and "torso" to do, and between them "finished"; and their ids."""
     torso = read_volume(CASE / "image.nii.gz")
     oblique = Volume(torso.voxels[:40].astype(np.float32), Geometry((40, *torso.shape[1:]), OBLIQUE))
     other = Volume(torso.voxels[:10], Geometry((10, *torso.shape[1:]), torso.geometry.affine))
-    homes = Homes(tmp_path)
-    homes.ids = {}
+    folder, ids = tmp_path_factory.mktemp("studies"), {}
+    with GroundTruthStore(folder) as store:
+        for name, volume in (("oblique", oblique), ("finished", other), ("torso", torso)):
+            ids[name] = store.add_study(volume, name).id
+        mask = MaskPatch.of_mask(other.voxels > 100)
+        store.add(ids["finished"], "bone", mask, author="ann", state=State.APPROVED)
+        mask = MaskPatch.of_mask(torso.voxels > 200)
+        store.add(ids["torso"], "bone", mask, author="ann", state=State.DRAFT)
+    return folder, ids
+
+
+@pytest.fixture
+def kept(tmp_path, three_studies):
+    """Homes that keep three studies."""
+    folder, ids = three_studies
     for home in NAMES:
-        with GroundTruthStore(tmp_path / home) as store:
-            for name, volume in (("oblique", oblique), ("finished", other), ("torso", torso)):
-                homes.ids[name] = store.add_study(volume, name).id
-            mask = MaskPatch.of_mask(other.voxels > 100)
-            store.add(homes.ids["finished"], "bone", mask, author="ann", state=State.APPROVED)
-            mask = MaskPatch.of_mask(torso.voxels > 200)
-            store.add(homes.ids["torso"], "bone", mask, author="ann", state=State.DRAFT)
+        shutil.copytree(folder, tmp_path / home)
+    homes = Homes(tmp_path)
+    homes.ids = dict(ids)
     yield homes
     homes.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pydicom
@@ -9,7 +10,7 @@ import qt
 import slicer
 import vtk
 
-from aiassist.imaging import read_volume
+from aiassist.imaging import Volume, read_volume
 from shell.stand_ins import ctk, stand_in, stored
 
 
@@ -52,13 +53,19 @@ def _check_text(value: object) -> None:
         raise ValueError(f"Called ctkDICOMDatabase with a {type(value).__name__} where PythonQt takes str only.")
 
 
+@cache
+def series_in(folder: Path) -> Volume:
+    """The volume of a folder's series, which is read once."""
+    return read_volume(folder)
+
+
 def load_series(folder: Path, name: str):
     """Import a folder's series and load it as ``DICOMScalarVolumePlugin`` does; the volume node."""
     files = sorted(str(path) for path in folder.iterdir())
     for path in files:
         slicer.dicomDatabase.insert(path)
     files.sort(key=_place)
-    volume = read_volume(folder)
+    volume = series_in(folder)
     node = slicer.util.addVolumeFromArray(volume.voxels.copy(), ijkToRAS=volume.geometry.affine_ras, name=name)
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
