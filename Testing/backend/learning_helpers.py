@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from groundtruth_helpers import random_volume
 from synth_helpers import TINY
 
 from aiassist.groundtruth import GroundTruthStore, State
@@ -65,3 +66,10 @@ def noise(seed: int) -> Volume:
     volume, _ = ellipsoid_scan(seed)
     grey = np.random.default_rng(seed).normal(0, 8, volume.shape)
     return Volume(grey.astype(np.int16), volume.geometry)
+
+
+def patch(*voxels) -> MaskPatch:
+    """A mask of some voxels (k, j, i) of a `random_volume`."""
+    mask = np.zeros(random_volume().shape, bool)
+    mask[voxels] = True
+    return MaskPatch.of_mask(mask)
