@@ -184,13 +184,15 @@ class LearnSection(Section):
 
     def _show_buttons(self) -> None:
         running, known, chosen, ui = self.learning.running, self.learning.known, self._chosen(), self.ui
+        may = self.learning.allowed
         unfinished = self.learning.unfinished(ui.learnModelCombo.currentText.strip())
-        ui.learnDiscardButton.setVisible(unfinished is not None and not running)
+        ui.learnDiscardButton.setVisible(may and unfinished is not None and not running)
         ui.learnButton.setText(_("Go on learning") if unfinished else _("Learn"))
-        ui.learnButton.setEnabled(known is not None and not known["missing"] and bool(known["labels"]) and not running)
-        ui.learnStopButton.setEnabled(running)
-        ui.publishButton.setEnabled(chosen is not None and not chosen.is_used and not running)
-        ui.takeBackButton.setEnabled(chosen is not None and chosen.is_used and not running)
+        can_learn = known is not None and not known["missing"] and bool(known["labels"])
+        ui.learnButton.setEnabled(may and can_learn and not running)
+        ui.learnStopButton.setEnabled(may and running)
+        ui.publishButton.setEnabled(may and chosen is not None and not chosen.is_used and not running)
+        ui.takeBackButton.setEnabled(may and chosen is not None and chosen.is_used and not running)
         ui.learnTable.setVisible(bool(self._listed))
         ui.publishButton.setVisible(bool(self._listed))
         ui.takeBackButton.setVisible(bool(self._listed))
@@ -210,6 +212,8 @@ class LearnSection(Section):
 
     def _advice(self) -> str:
         """What keeps models from learning here."""
+        if not self.learning.allowed:
+            return _("You are an annotator on this server: its administrators train models and publish them.")
         missing = self.learning.known["missing"] if self.learning.known is not None else []
         if not missing:
             return ""

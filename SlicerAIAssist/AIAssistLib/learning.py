@@ -68,6 +68,11 @@ class Learning:
         return self.known["structures"] if self.known is not None else {}
 
     @property
+    def allowed(self) -> bool:
+        """Whether this person may have models learn here; servers of before do not say."""
+        return self.known is None or self.known.get("allowed", True)
+
+    @property
     def models(self) -> dict[str, dict]:
         """What is known of each trained model, by its name."""
         return {model["name"]: model for model in (self.known or {}).get("models", ())}

@@ -164,7 +164,8 @@ def test_only_an_admin_trains_publishes_and_takes_back(studies, tmp_path):
         for (method, what), body in wanted.items():
             reply = server.ask(method, f"/api/learning/{what}", token["bob"], json=body)
             assert reply.status_code == 403 and "bob is an annotator; this needs an admin." in reply.text
-        assert server.ask("GET", "/api/learning", token["bob"]).json()["task"] is None
+        seen = {name: server.ask("GET", "/api/learning", token[name]).json() for name in token}
+        assert (seen["bob"]["task"], seen["bob"]["allowed"], seen["ada"]["allowed"]) == (None, False, True)
         assert ModelStore(studies / MODELS).published("tiny") == 1
         reply = server.ask("POST", "/api/learning/rollback", token["ada"], json={"model": "tiny"})
         assert reply.json() == {"published": None}

@@ -173,6 +173,18 @@ def test_what_is_missing_is_said_with_what_to_do(learn, monkeypatch):
     assert learn.ui.learnInstallButton.isHidden()
 
 
+def test_an_annotator_sees_what_was_learned_and_changes_nothing(learn):
+    learn.ui.learnTable.setCurrentCell(0, 0)
+    assert learn.ui.learnButton.enabled and (learn.ui.publishButton.enabled or learn.ui.takeBackButton.enabled)
+    learn.learning.known = {**learn.learning.known, "allowed": False}
+    learn._changed()
+    ui = learn.ui
+    assert "You are an annotator on this server" in ui.learnLabelsLabel.text
+    assert rows(learn) and not any(
+        button.enabled for button in (ui.learnButton, ui.learnStopButton, ui.publishButton, ui.takeBackButton)
+    )
+
+
 def test_versions_show_the_mean_of_all_courses(learn):
     metrics = {"labels": 4, "dice, six points": 0.8, "dice, points moved": 0.7}
     metrics |= {"before, dice, six points": 0.6, "before, dice, points moved": 0.5, "steps": 60}

@@ -48,7 +48,7 @@ def person_of(request: Request) -> Person:
 def admin_of(request: Request) -> Person:
     """Who asks, an admin; `AccessError` otherwise."""
     person = person_of(request)
-    if person.role != "admin":
+    if not person.is_admin:
         raise AccessError(f"{person.name} is an annotator; this needs an admin.")
     return person
 

@@ -15,7 +15,7 @@ from aiassist.errors import ModelError
 from aiassist.groundtruth.names import key_of
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.server.bodies import Strict
-from aiassist.server.exchange import admin_of, fails
+from aiassist.server.exchange import admin_of, fails, person_of
 from aiassist.server.service import Service
 from aiassist.server.training import EPOCHS, Options
 
@@ -62,15 +62,16 @@ def learning_routes(service: Service) -> APIRouter:
     @routes.get(
         "",
         summary="What there is to learn from, what was learned, and the latest training",
-        description="`missing` names the packages that the server lacks to train. `structures` says of how many "
-        "studies each has a submitted or approved label. `unfinished` of a model is what a training of it was asked "
+        description="`missing` names the packages that the server lacks to train, `allowed` says whether who asks may "
+        "train and publish. `structures` says of how many studies each has a submitted or approved label. `unfinished` of a model is what a training of it was asked "
         "that was stopped; asked the same again, it goes on.",
         responses=fails(),
     )
-    async def everything() -> dict:
+    async def everything(request: Request) -> dict:
         labels, models = await thread(_labels, service), await thread(_models, service)
         missing = await thread(service.training.missing)
-        return {"missing": missing, **labels, "models": models, "task": _task(service)}
+        allowed = person_of(request).is_admin
+        return {"missing": missing, "allowed": allowed, **labels, "models": models, "task": _task(service)}
 
     @routes.get("/task", summary="The latest training or publishing, as it stands", responses=fails())
     async def task() -> dict:

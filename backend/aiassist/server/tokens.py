@@ -34,6 +34,11 @@ class Person:
     role: Role
     is_alone: bool = False
 
+    @property
+    def is_admin(self) -> bool:
+        """Whether they may do all."""
+        return self.role == "admin"
+
     def author(self, named: str | None) -> str:
         """Whose labels are that this person saves. `AccessError` when they name somebody and may not."""
         if named is None or named == self.name:
