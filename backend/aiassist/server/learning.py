@@ -63,8 +63,8 @@ def learning_routes(service: Service) -> APIRouter:
         "",
         summary="What there is to learn from, what was learned, and the latest training",
         description="`missing` names the packages that the server lacks to train, `allowed` says whether who asks may "
-        "train and publish. `structures` says of how many studies each has a submitted or approved label. `unfinished` of a model is what a training of it was asked "
-        "that was stopped; asked the same again, it goes on.",
+        "train and publish. `structures` says of how many studies each has a submitted or approved label. `unfinished` "
+        "of a model is what a training of it was asked that was stopped; asked the same again, it goes on.",
         responses=fails(),
     )
     async def everything(request: Request) -> dict:
