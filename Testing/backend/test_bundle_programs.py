@@ -34,6 +34,10 @@ PROGRAMS = {
     "a reference in a string": ("fine", "$'@pixdim'"),
     "an f-string": ("fine", "$f'{print(1)}'"),
     "an escape": ("fine", "$'\\x40pixdim'"),
+    "a method of a constant": ("fine", "$monai.utils.CommonKeys._convert_"),
+    "a key function": ("fine", "$max([1], key=@pixdim)"),
+    "arguments of a mapping": ("fine", "$str(1, **@pixdim)"),
+    "an endless expression": ("fine", "$" + "-" * 20_000 + "1"),
     "a mode": ("inferer", {"_target_": "SlidingWindowInferer", "_mode_": "debug", "roi_size": 48}),
 }
 

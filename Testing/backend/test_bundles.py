@@ -180,6 +180,7 @@ def test_a_network_that_finds_more_than_is_named_is_refused(tmp_path):
         ("network_data_format", {"outputs": {"pred": {"channel_def": None}}}),
         ("network_data_format", {"outputs": {"pred": {"channel_def": {"0": "background", "70000": "fat"}}}}),
         ("eval_metrics", ["x"]),
+        ("network_data_format", {"outputs": {"pred": "fat"}}),
     ],
 )
 def test_metadata_that_is_not_as_agreed_is_said(tmp_path, part, value):
@@ -216,7 +217,7 @@ def test_a_folder_may_be_given_from_here(tmp_path, monkeypatch, capsys):
     assert set(np.unique(read_labelmap(tmp_path / "found.nii.gz").voxels)) == {1, 2}
     assert aiassist("models", "rollback", "fat", "--studies", "studies") == 0
     assert aiassist("models", "publish", "fat", "--studies", "studies") == 2
-    assert "'fat' is a bundle; it is published when it is imported" in capsys.readouterr().err
+    assert "'fat' is a bundle: importing it publishes it" in capsys.readouterr().err
 
 
 def test_a_loader_that_also_puts_the_channel_first_is_made_up_for(tmp_path):
@@ -228,6 +229,36 @@ def test_a_loader_that_also_puts_the_channel_first_is_made_up_for(tmp_path):
     model = load(tmp_path, make_bundle(tmp_path / "bundle", config))
     image = block(100)
     assert (run(model.segment(image)).to_labelmap(image.shape)[5:15] == 2).mean() > 0.9
+
+
+def test_transforms_that_are_disabled_do_nothing_and_those_that_are_computed_are_refused(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    wrong = {"_target_": "MapLabelValued", "keys": "pred", "orig_labels": [1], "target_labels": [2]}
+    disabled = {"_target_": "Compose", "transforms": [wrong], "_disabled_": True}
+    config["postprocessing"]["transforms"].append(disabled)
+    image = block(0)
+    assert set(np.unique(run(load(tmp_path, make_bundle(tmp_path / "a", config)).segment(image)).voxels)) == {1}
+    for transforms in ("$@first + @second", "@postprocessing"):
+        config["postprocessing"] = {"_target_": "Compose", "transforms": transforms}
+        config |= {"first": [wrong], "second": []}
+        with pytest.raises(ModelError, match=r"makes its transforms by .* write them out as a list"):
+            load(tmp_path, make_bundle(tmp_path / transforms.strip("$@"), config))
+
+
+def test_masks_whose_channels_are_not_those_of_the_network_are_refused(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["postprocessing"]["transforms"].append({"_target_": "LabelToMaskd", "keys": "pred", "select_labels": [1, 2]})
+    config["postprocessing"]["transforms"][2] |= {"to_onehot": 3}
+    with pytest.raises(ModelError, match="make 2 channels of 3, so their names are not known"):
+        load(tmp_path, make_bundle(tmp_path / "selected", config))
+    config["postprocessing"]["transforms"] = config["postprocessing"]["transforms"][1:2]  # the network's own numbers
+    image = block(100)
+    found = run(load(tmp_path, make_bundle(tmp_path / "bare", config)).segment(image)).to_labelmap(image.shape)
+    assert (found == tissues(image.voxels)).mean() > 0.9
+
+
+def test_a_studies_folder_may_have_any_name(tmp_path):
+    assert load(tmp_path / "store#1 @b", make_bundle(tmp_path / "bundle")).card.version == "1"
 
 
 def test_only_what_is_free_under_apache_and_nothing_else_is_called_so(tmp_path):

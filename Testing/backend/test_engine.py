@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from engine_helpers import BALL, CARD, SHAPE, WAIT, Broken, Steps, Whole, make_volume
 
-from aiassist.engine import AnnotateRequest, JobState, LocalBackend, SegmentRequest
+from aiassist.engine import AnnotateRequest, Job, JobState, LocalBackend, SegmentRequest
 from aiassist.engine.studies import Studies
 from aiassist.errors import (
     AIAssistError,
@@ -282,6 +282,42 @@ def test_a_segmentation_that_waits_for_clicks_can_be_cancelled(manual, registry)
     while manual.step():
         pass
     assert click.result().patch.voxels.all() and whole.state is JobState.CANCELLED
+
+
+def test_a_segmentation_that_was_cancelled_ends_before_the_next_click(manual, registry):
+    registry.add("whole", Whole)
+    study = manual.open_study(make_volume())
+    whole = manual.submit(SegmentRequest(study, "whole"))
+    manual.step(), manual.step()
+    clicks = [manual.submit(request(study, i, structure=str(i))) for i in (3, 4)]
+    manual.worker.cancel(whole)
+    assert [manual.worker.position(job) for job in (whole, *clicks)] == [0, 1, 2]
+    manual.step()
+    assert whole.finished and not any(job.finished for job in clicks)
+
+
+def test_one_segmentation_is_open_at_a_time_and_delays_nobodys_clicks(manual, registry):
+    registry.add("whole", Whole)
+    study = manual.open_study(make_volume())
+    anns = [manual.submit(SegmentRequest(study, "whole", client=str(n)), sharer="ann") for n in range(2)]
+    manual.step(), manual.step()
+    bob = manual.submit(SegmentRequest(study, "whole", client="3"), sharer="bob")
+    clicks = [manual.submit(request(study, i, structure=str(i)), sharer=name) for i, name in ((3, "bob"), (4, "ann"))]
+    assert [manual.worker.position(job) for job in (*clicks, *anns, bob)] == [0, 1, 2, 4, 3]
+
+
+def test_work_that_fails_while_it_is_cancelled_ends_its_own_job_only(backend, study, registry):
+    class Stubborn(Whole):
+        def segment(self, volume):
+            try:
+                yield from super().segment(volume)
+            finally:
+                raise OSError("the disk is gone")
+
+    stubborn = Job(Stubborn().segment(make_volume()))
+    stubborn.step()
+    stubborn.cancel()
+    assert not stubborn.step() and stubborn.state is JobState.CANCELLED
 
 
 def test_a_job_that_waits_and_is_cancelled_leaves_the_queue_at_once(backend, study, steps):

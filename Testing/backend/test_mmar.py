@@ -126,6 +126,15 @@ def test_labels_of_an_mmar_are_those_of_its_channels(tmp_path):
     assert [(label.name, label.value) for label in model.card.labels] == [("fat", 1), ("muscle", 2)]
 
 
+@pytest.mark.parametrize(
+    "part, value",
+    [("inferer", "SlidingWindowInferer"), ("pre_transforms", [{"name": "AddChanneld", "args": [1]}]), ("model", 5)],
+)
+def test_an_mmar_of_another_shape_is_said(tmp_path, part, value):
+    with pytest.raises(ModelError, match=r"where a class and its arguments belong|of what kind its network is"):
+        load(tmp_path, make_mmar(tmp_path / "mmar", **{part: value}))
+
+
 def test_an_archive_that_only_says_how_to_validate_does_without_the_truth(tmp_path):
     mmar = with_network(make_mmar(tmp_path / "mmar"), linear([0.0, 40, 120], [0.0, -6, -42]))
     inference = mmar / "config" / "config_inference.json"

@@ -114,6 +114,7 @@ def test_a_bundle_of_the_zoo_is_fetched_and_imported(hub, studies, run_cli):
         (["lungs"], "MONAI's model zoo has no bundle 'lungs'; see https://huggingface.co/MONAI."),
         (["tissues", "--version", "9"], "MONAI's model zoo has no version '9' of tissues."),
         (["../tissues"], "'../tissues' is no name of a bundle"),
+        (["a--b"], "'a--b' is no name of a bundle"),
     ],
 )
 def test_what_the_zoo_has_not_is_said_and_nothing_is_kept(hub, studies, run_cli, asked, said):

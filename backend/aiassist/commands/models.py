@@ -124,7 +124,7 @@ def publish_version(options) -> None:
     version = options.version if options.version is not None else max(models.versions(options.model), default=0)
     if models.is_imported(options.model):
         raise ModelError(
-            f"{options.model!r} is a bundle; it is published when it is imported, so import it again to go back to it."
+            f"{options.model!r} is a bundle: importing it publishes it, and models rollback takes that back."
         )
     if options.until_stdin_closes:
         when_stdin_closes(_thread.interrupt_main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -10,6 +11,8 @@ from typing import Generic, TypeVar
 
 from aiassist.errors import Cancelled
 from aiassist.segmenters.base import Step
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -75,7 +78,10 @@ class Job(Generic[Result]):
         if self._finished.is_set():
             return False
         if self._cancelled.is_set():
-            self._work.close()
+            try:
+                self._work.close()
+            except Exception:  # nobody waits for it, and whoever steps must not end
+                log.exception("A job failed while it was cancelled.")
             self._end(JobState.CANCELLED, error=Cancelled("The work was cancelled."))
             return False
         self.state = JobState.RUNNING

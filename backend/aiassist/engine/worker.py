@@ -53,15 +53,16 @@ class Worker:
             same = [other for other in self._queue if job.slot is not None and other.slot == job.slot]
             waiting = [other for other in same if other is not self._stepping and other.state is JobState.QUEUED]
             left = [other for other in self._queue if other not in waiting]
-            own = sum(other.sharer == job.sharer for other in left)
+            count = sum(not other.is_cancelled for other in left)
+            own = sum(other.sharer == job.sharer and not other.is_cancelled for other in left)
             if self._share is not None and own >= self._share:
                 raise BusyError(f"{own} requests of yours wait for the {self.name} already; try again in a moment.")
-            if self._limit is not None and len(left) >= self._limit:
-                raise BusyError(f"{len(left)} requests wait for the {self.name} already; try again in a moment.")
+            if self._limit is not None and count >= self._limit:
+                raise BusyError(f"{count} requests wait for the {self.name} already; try again in a moment.")
+            for other in same:
+                other.cancel()
             self._queue = _in_turns([*left, job])
             self._wake.notify()
-        for other in same:
-            other.cancel()
         for other in waiting:
             other.step()  # which ends it
 
@@ -72,6 +73,8 @@ class Worker:
             waits = job in self._queue and job is not self._stepping and job.state is JobState.QUEUED
             if waits:
                 self._leave(job)
+            else:
+                self._queue = _in_turns(self._queue)
         if waits:
             job.step()  # which ends it
 
@@ -125,10 +128,14 @@ class Worker:
 
 
 def _in_turns(queue: list[Job]) -> list[Job]:
-    """The jobs in the order in which they run: the next one of each sharer, then those after it; long ones last."""
-    before: Counter[str] = Counter()
-    rounds: dict[Job, int] = {}
+    """The jobs in the order in which they run: the next one of each sharer, then those after it; long ones last.
+
+    What was cancelled comes first, since it only ends; of long jobs that which has begun, so that one is open.
+    """
+    before: Counter[tuple[str, bool]] = Counter()
+    keys: dict[Job, tuple] = {}
     for job in queue:
-        rounds[job] = before[job.sharer]
-        before[job.sharer] += 1
-    return sorted(queue, key=lambda job: (job.is_long, rounds[job]))
+        taker = job.sharer, job.is_long
+        keys[job] = (not job.is_cancelled, job.is_long, job.is_long and job.state is JobState.QUEUED, before[taker])
+        before[taker] += 1
+    return sorted(queue, key=keys.__getitem__)

@@ -180,6 +180,13 @@ class _Pipeline:
             done = torch.as_tensor(self.postprocessing({**seen, "pred": pred})["pred"]).cpu().numpy()
         if done.shape[1:] != shape[::-1] or done.ndim != 4:
             raise ValueError(f"its answer has the shape {done.shape}, not that of the image, {shape[::-1]}")
+        if len(done) not in (1, len(answer)):
+            raise ValueError(f"its transforms make {len(done)} channels of {len(answer)}, so their names are not known")
+        is_discrete = bool(((done == 0) | (done == 1)).all())
+        if len(done) > 1 and not is_discrete and first_value(self.channels) == 0:
+            done = done.argmax(axis=0)[np.newaxis]
+        elif len(done) > 1 and not is_discrete:
+            raise ValueError("its transforms do not say where its masks end")
         first = first_value(self.channels)
         if len(done) == 1:  # one mask, or the number of the likeliest channel
             labels = np.rint(done[0]) + (first if len(answer) > 1 else 0)

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,7 @@ def _extract(path: Path, folder: Path) -> None:
             if sum(one.file_size for one in archive.infolist()) > LARGEST:
                 raise ModelError(f"{path} holds more than {LARGEST // 2**30} GB, so it is not unpacked.")
             archive.extractall(folder)  # which leaves no way out of the folder
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # the latter two: encrypted, or odd
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:  # encrypted, or odd
         raise ModelError(f"{path} cannot be unpacked: {error}.") from error
 
 

@@ -17,6 +17,8 @@ from aiassist.segmenters.recipe import read_config
 METADATA = Path("configs", "metadata.json")
 #: DICOM modalities, by the names that bundles have for them.
 MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT", "us": "US", "x-ray": "DX"}
+#: Numbers of its metrics are smaller.
+LARGEST = 1e12
 _BACKGROUND = re.compile(r"back\s*ground|bg|none", re.IGNORECASE)
 #: What a licence says that is more than, or not, the Apache License.
 _MORE = re.compile(r"non-?\s?commercial|creative commons|weights", re.IGNORECASE)
@@ -44,7 +46,7 @@ def card_of_bundle(name: str, number: int, bundle: Path) -> ModelCard:
         licence=_licence(bundle),
         modalities=(modality,) if modality is not None else (),
         labels=_labels(metadata),
-        metrics={str(k): float(v) for k, v in metrics.items() if isinstance(v, int | float)},
+        metrics={str(k): float(v) for k, v in metrics.items() if isinstance(v, int | float) and abs(v) < LARGEST},
         provenance=". ".join(said),
         devices=("cpu", "cuda"),
     )

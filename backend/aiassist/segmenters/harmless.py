@@ -36,9 +36,13 @@ _FETCHES = re.compile(r"url|pretrained", re.IGNORECASE)
 #: All that an expression is made of. MONAI puts other text in the place of a reference, also within strings, and of
 #: every ``#``: so strings are simple ones here, and ``@`` and ``#`` stand in references only.
 _EXPRESSION = re.compile(r"""\$(@\w++((#|::)\w++)*+|'[\w ./-]*'|"[\w ./-]*"|[\w \[\](){}+*/%<>=!,:.-])*""", re.ASCII)
-#: What it may name, and call, and consist of besides.
+#: Most characters of one.
+_LONGEST = 500
+#: What it may name, of which nothing does any harm when it is called, as MONAI's layers call what they are given; and
+#: what it may call, and consist of besides.
 _CONSTANTS = re.compile(
-    r"(torch|numpy|np)\.(u?int|float|bfloat|bool|half|double|long|short)\d*|monai\.utils\.CommonKeys\.\w+"
+    r"torch\.(u?int8|int16|int32|int64|b?float16|float32|float64|float|double|half|int|long|short|bool)|"
+    r"(numpy|np)\.(u?int(8|16|32|64)|float(16|32|64))|monai\.utils\.CommonKeys\.(IMAGE|LABEL|PRED|LOSS|METADATA)"
 )
 _FUNCTIONS = {"len", "int", "float", "bool", "str", "list", "tuple", "min", "max", "sum", "abs", "round"}
 _NODES = (
@@ -91,7 +95,7 @@ def _full_name(target: Any, place: str) -> str:
 
 def _check_expression(text: str, place: str) -> None:
     """Refuse what is more than arithmetic with constants and references."""
-    if not _EXPRESSION.fullmatch(text):
+    if len(text) > _LONGEST or not _EXPRESSION.fullmatch(text):
         raise _refused(place, text, "is more than arithmetic")
     try:
         tree = ast.parse(REFERENCE.sub("reference", text[1:].strip()), mode="eval")
@@ -100,8 +104,8 @@ def _check_expression(text: str, place: str) -> None:
     waiting: list[ast.AST] = [tree.body]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
-            waiting += [*node.args, *(keyword.value for keyword in node.keywords)]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in _FUNCTIONS and not node.keywords:
+            waiting += node.args
         elif isinstance(node, ast.Attribute) and _CONSTANTS.fullmatch(ast.unparse(node)):
             continue
         elif isinstance(node, _NODES):

@@ -97,6 +97,8 @@ def _without_truth(transform: dict) -> dict:
 
 def _component(said: dict) -> dict:
     """A component as a bundle has it."""
+    if not isinstance(said, dict) or not isinstance(said.get("args", {}), dict):
+        raise ModelError(f"The MMAR holds {str(said)[:80]!r} where a class and its arguments belong.")
     name = str(said.get("path") or said.get("name") or "")
     gone = _GONE.get(name.rpartition(".")[2], set())
     arguments = {_RENAMED.get(key, key): value for key, value in said.get("args", {}).items() if key not in gone}
@@ -113,9 +115,9 @@ def _model(folder: Path, said: dict) -> dict[str, Any]:
     weights = next((one["ckpt_path"] for one in models if "ckpt_path" in one), USUAL["MMAR_CKPT"])
     network = next((one for one in models if "name" in one or "path" in one), None)
     if network is None:
-        train = _read_if_there(folder / "config" / "config_train.json").get("train", {})
-        network = train.get("model")
-    if script is not None and (network is None or not (folder / weights).is_file()):
+        train = _read_if_there(folder / "config" / "config_train.json").get("train")
+        network = train.get("model") if isinstance(train, dict) else None
+    if script is not None and (network is None or not (folder / str(weights)).is_file()):
         weights = script
     elif network is None:
         raise ModelError(f"{folder} does not say of what kind its network is, neither for inference nor for training.")

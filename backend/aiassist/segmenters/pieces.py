@@ -48,10 +48,14 @@ class _Call:
         return not self._is_over
 
     def _pause(self) -> None:
-        self._stopped.release()
-        self.go_on.acquire()
+        if not self.is_cancelled:
+            self._wait()
         if self.is_cancelled:
             raise Cancelled("The work was cancelled.")
+
+    def _wait(self) -> None:
+        self._stopped.release()
+        self.go_on.acquire()
 
     def _run(self) -> None:
         try:

@@ -24,6 +24,8 @@ PARTS = {
 }
 #: Files of a bundle that hold it, the first that is there.
 FILES = ("inference.json", "inference.yaml", "inference.yml")
+#: Most levels of lists and objects in each other.
+DEEPEST = 50
 #: Where the weights lie that are loaded, when nothing is said of that.
 WEIGHTS = "$@bundle_root + '/models/model.pt'"
 #: Transforms that read and write files: the image comes from us, and the answer goes back to us.
@@ -57,6 +59,8 @@ class Recipe:
         config = {**_on_device({**self.rest, **self.parts}), "device": device}
         if is_trusted:
             return {**config, "imports": self.imports or []}
+        if "bundle_root" in config:  # MONAI changes some characters of a path
+            config["bundle_root"] = "."
         return {name: harmless(value, name) for name, value in config.items()}
 
 
@@ -94,9 +98,18 @@ def read_config(path: Path) -> dict[str, Any]:
         config = json.loads(text) if path.suffix == ".json" else _read_yaml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not _is_shallow(config):
         raise ModelError(f"{path} holds no configuration, as those of bundles and MMARs do.")
     return config
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether a value can be looked through by functions that call themselves."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [one for part in inner for one in part]
+    return not level
 
 
 def _read_yaml(text: str) -> Any:
@@ -116,17 +129,28 @@ def _class_of(value: Any) -> str:
     return str(value.get("_target_", "")) if isinstance(value, dict) else ""
 
 
-def _transforms(value: Any, config: dict) -> list:
-    """The transforms of a composition, whether it is one, a list, or refers to one."""
+def _transforms(value: Any, config: dict, left: int = DEEPEST) -> list:
+    """The transforms of a composition and of those in it, whether it is one, a list, or refers to one."""
     for _ in range(len(config)):
         match = REFERENCE.fullmatch(value.removeprefix("$").strip()) if isinstance(value, str) else None
-        if match is not None:
-            value = config.get(match[1])
-        elif isinstance(value, dict):
-            value = value.get("transforms")
-    each = value if isinstance(value, list) else []
-    inner = [_transforms(one, config) if _COMPOSE.fullmatch(_class_of(one)) else [one] for one in each]
-    return [one for part in inner for one in part]
+        if match is None:
+            break
+        value = config.get(match[1])
+    if isinstance(value, dict) and left > 0:
+        if value.get("_disabled_") in (True, "true", "True"):
+            return []
+        if not _COMPOSE.fullmatch(_class_of(value)):
+            return [value]
+        return _transforms(value.get("transforms"), config, left - 1)
+    if left > 0 and (value is None or isinstance(value, list)):
+        each = [_transforms(one, config, left - 1) if _is_plain(one) else [one] for one in value or ()]
+        return [one for part in each for one in part]
+    raise ModelError(f"The bundle makes its transforms by {str(value)[:80]!r}; write them out as a list to import it.")
+
+
+def _is_plain(transform: Any) -> bool:
+    """Whether it does nothing but what its own transforms do."""
+    return isinstance(transform, dict) and transform.keys() <= {"_target_", "transforms", "_disabled_"}
 
 
 def _without_files(transform: Any, other: re.Pattern) -> Any:

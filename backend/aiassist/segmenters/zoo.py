@@ -36,7 +36,7 @@ def fetched(name: str, version: str | None = None, is_trusted: bool = False) -> 
     MissingExtraError
         Without the package huggingface_hub.
     """
-    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+    if not re.fullmatch(r"\w((?!--|\.\.)[\w.-]){0,88}(?<![.-])", name, re.ASCII):
         raise ModelError(f"{name!r} is no name of a bundle; the zoo's are listed at https://huggingface.co/{ZOO}.")
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
         place = Path(folder) / name
