@@ -93,14 +93,14 @@ def test_a_segmentation_holds_the_labels_of_the_models_card(backend, halves):
     assert list(answer.seconds) == ["open", "pass", "answer"]
 
 
-def test_annotations_and_segmentations_of_one_client_do_not_overtake_each_other(backend, halves):
+def test_a_click_comes_before_the_rest_of_a_segmentation_and_neither_cancels_the_other(backend, halves):
     study = backend.open_study(BALL)
     annotate = AnnotateRequest(study, PROMPTS, structure="halves", model="ellipsoid", client="me")
     running = backend.submit(SegmentRequest(study, "halves", client="me"))
     assert halves.entered.wait(WAIT)
     click = backend.submit(annotate)
     behind = backend.submit(SegmentRequest(study, "halves", client="another"))
-    assert [backend.worker.position(job) for job in (running, click, behind)] == [0, 1, 2]
+    assert [backend.worker.position(job) for job in (click, running, behind)] == [0, 1, 2]
     halves.go.set()
     assert running.result(WAIT).model == behind.result(WAIT).model == "halves"
     assert click.result(WAIT).patch.mask.any()

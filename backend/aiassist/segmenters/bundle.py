@@ -180,21 +180,23 @@ class _Pipeline:
             done = torch.as_tensor(self.postprocessing({**seen, "pred": pred})["pred"]).cpu().numpy()
         if done.shape[1:] != shape[::-1] or done.ndim != 4:
             raise ValueError(f"its answer has the shape {done.shape}, not that of the image, {shape[::-1]}")
-        if len(done) not in (1, len(answer)):
-            raise ValueError(f"its transforms make {len(done)} channels of {len(answer)}, so their names are not known")
-        is_discrete = bool(((done == 0) | (done == 1)).all())
-        if len(done) > 1 and not is_discrete and first_value(self.channels) == 0:
-            done = done.argmax(axis=0)[np.newaxis]
-        elif len(done) > 1 and not is_discrete:
-            raise ValueError("its transforms do not say where its masks end")
+        return self._labels(done, len(answer)).transpose(2, 1, 0).astype(np.uint16)
+
+    def _labels(self, done: np.ndarray, count: int) -> np.ndarray:
+        """The values (i, j, k) of what the transforms made of an answer in `count` channels."""
+        if len(done) not in (1, count):
+            raise ValueError(f"its transforms make {len(done)} channels of {count}, so their names are not known")
         first = first_value(self.channels)
         if len(done) == 1:  # one mask, or the number of the likeliest channel
-            labels = np.rint(done[0]) + (first if len(answer) > 1 else 0)
-        else:  # several masks: each its own value, the later over the earlier
-            labels = np.zeros(done.shape[1:], np.uint16)
-            for channel, mask in enumerate(done):
-                labels[mask > 0.5] = first + channel
-        return labels.transpose(2, 1, 0).astype(np.uint16)
+            return np.rint(done[0]) + (first if count > 1 else 0)
+        if not ((done == 0) | (done == 1)).all():
+            if first:
+                raise ValueError("its transforms do not say where its masks end")
+            return done.argmax(axis=0)
+        labels = np.zeros(done.shape[1:], np.uint16)
+        for channel, mask in enumerate(done):  # each mask its own value, the later over the earlier
+            labels[mask == 1] = first + channel
+        return labels
 
     def _check_channels(self, count: int) -> None:
         """Nothing that the network finds may be left out for want of a name."""
