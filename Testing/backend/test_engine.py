@@ -261,27 +261,14 @@ def test_clicks_come_between_the_steps_of_a_segmentation(manual, registry):
     reached = whole.last_step
     clicks = [manual.submit(request(study, i, structure=str(i))) for i in (3, 4)]
     assert [manual.worker.position(job) for job in (*clicks, whole)] == [0, 1, 2]
-    time.sleep(0.1)
+    time.sleep(0.5)
     while not clicks[1].finished:
         manual.step()
     assert clicks[0].finished and whole.state is JobState.RUNNING and whole.last_step is reached
     while not whole.finished:
         manual.step()
     assert whole.result().patch.voxels.all()
-    assert whole.seconds["pass"] < 0.1  # the clicks' time, and what nobody used, are not its own
-
-
-def test_a_segmentation_that_waits_for_clicks_can_be_cancelled(manual, registry):
-    registry.add("whole", Whole)
-    study = manual.open_study(make_volume())
-    whole = manual.submit(SegmentRequest(study, "whole"))
-    for _ in range(4):
-        manual.step()
-    click = manual.submit(request(study))
-    manual.worker.cancel(whole)
-    while manual.step():
-        pass
-    assert click.result().patch.voxels.all() and whole.state is JobState.CANCELLED
+    assert whole.seconds["pass"] < 0.5  # the clicks' time, and what nobody used, are not its own
 
 
 def test_a_segmentation_that_was_cancelled_ends_before_the_next_click(manual, registry):
@@ -293,7 +280,10 @@ def test_a_segmentation_that_was_cancelled_ends_before_the_next_click(manual, re
     manual.worker.cancel(whole)
     assert [manual.worker.position(job) for job in (whole, *clicks)] == [0, 1, 2]
     manual.step()
-    assert whole.finished and not any(job.finished for job in clicks)
+    assert whole.state is JobState.CANCELLED and not any(job.finished for job in clicks)
+    while manual.step():
+        pass
+    assert all(job.result().patch.voxels.all() for job in clicks)
 
 
 def test_one_segmentation_is_open_at_a_time_and_delays_nobodys_clicks(manual, registry):
@@ -306,7 +296,7 @@ def test_one_segmentation_is_open_at_a_time_and_delays_nobodys_clicks(manual, re
     assert [manual.worker.position(job) for job in (*clicks, *anns, bob)] == [0, 1, 2, 4, 3]
 
 
-def test_work_that_fails_while_it_is_cancelled_ends_its_own_job_only(backend, study, registry):
+def test_work_that_fails_while_it_is_cancelled_ends_its_own_job_only():
     class Stubborn(Whole):
         def segment(self, volume):
             try:

@@ -139,8 +139,5 @@ def _metadata(folder: Path, found: dict, more: dict, has_background: bool) -> di
         "name": str(more.get("name") or folder.name),
         "version": str(found.get("version", "")),
         "description": str(found.get("description") or "A model of NVIDIA Clara."),
-        "network_data_format": {
-            "inputs": {"image": {}},
-            "outputs": {"pred": {"channel_def": {str(n): text for n, text in channels.items()}}},
-        },
+        "network_data_format": {"inputs": {"image": {}}, "outputs": {"pred": {"channel_def": channels}}},
     }
