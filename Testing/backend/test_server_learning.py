@@ -96,7 +96,7 @@ def test_a_training_that_is_stopped_or_outlived_goes_on(studies):
         began = begin(server, "train", **asked)
         assert (began["what"], began["model"], began["by"], began["state"]) == ("train", "tiny", "Ada", "running")
         busy = server.ask("POST", "/api/learning/train", json={"model": "other"})
-        assert busy.status_code == 503 and "Ada has 'tiny' trained or published now" in busy.json()["message"]
+        assert busy.status_code == 503 and "Ada has 'tiny' trained, published or fetched now" in busy.json()["message"]
         wait_until(lambda: task(server)["phase"] == "learning" and task(server)["done"] > 1, LONG)
         assert task(server)["total"] == 134 and re.match(r"learning: loss [\d.]+, Dice ", task(server)["text"])
         stopped = server.ask("DELETE", "/api/learning/task")

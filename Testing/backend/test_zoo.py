@@ -2,81 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
-from urllib.parse import urlsplit
 
 import pytest
-from bundle_helpers import make_bundle
+from hub_helpers import COMMIT, hub_with_tissues
+from server_helpers import Server, wait_until
 
+from aiassist.errors import ModelError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.segmenters.model_store import MODELS, ModelStore
-
-COMMIT = "0123456789" * 4
-
-
-def hub_of(folder: Path):
-    """A handler that has the files of a folder as MONAI/tissues, version 0.3.1 and newest."""
-
-    class Hub(BaseHTTPRequestHandler):
-        asked: ClassVar[list[str]] = []
-
-        def do_GET(self):
-            path = urlsplit(self.path).path
-            self.asked.append(path)
-            api, files = "/api/models/MONAI/tissues", f"/MONAI/tissues/resolve/{COMMIT}/"
-            if path in (f"{api}/revision/main", f"{api}/revision/0.3.1"):
-                self.answer(json.dumps({"id": "MONAI/tissues", "sha": COMMIT, "siblings": []}).encode())
-            elif path == f"{api}/tree/{COMMIT}":
-                self.answer(
-                    json.dumps([described(file) for file in sorted(folder.rglob("*")) if file.is_file()]).encode()
-                )
-            elif path.startswith(files):
-                self.answer((folder / path.removeprefix(files)).read_bytes())
-            else:
-                known = path.startswith(api)
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RevisionNotFound" if known else "RepoNotFound")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        do_HEAD = do_GET
-
-        def answer(self, body: bytes):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def log_message(self, *_arguments):
-            pass
-
-    def described(file: Path) -> dict:
-        content = file.read_bytes()
-        name = file.relative_to(folder).as_posix()
-        return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-
-    return Hub
-
-
-@contextmanager
-def served(handler):
-    """Its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+from aiassist.server import training
+from aiassist.server.tokens import add_token
 
 
 @pytest.fixture
@@ -88,15 +25,7 @@ def studies(tmp_path) -> Path:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub with one bundle, which holds more than a model needs."""
-    bundle = make_bundle(tmp_path / "tissues")
-    (bundle / "large_files.yml").write_text("large_files: []")
-    (bundle / "scripts").mkdir()
-    (bundle / "scripts" / "own.py").write_text("raise SystemExit('a program ran')")
-    handler = hub_of(bundle)
-    with served(handler) as address:
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    with hub_with_tissues(tmp_path, monkeypatch) as handler:
         yield handler
 
 
@@ -131,3 +60,53 @@ def test_without_a_network_the_way_around_is_named(studies, run_cli, monkeypatch
         "tissues could not be fetched from MONAI's model zoo" in done.stderr
         and "aiassist models import PATH" in done.stderr
     )
+
+
+def test_a_program_is_told_how_far_it_is(hub, studies, run_cli):
+    done = run_cli("models", "pull", "tissues", "--studies", studies, "--json")
+    assert json.loads(done.stdout) == {
+        **{"model": "tissues-by-grey-level", "version": 1, "labels": ["fat", "muscle"]},
+        **{"licence": "Apache-2.0", "published": True},
+    }
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    fetching = [one for one in told if one["phase"] == "fetching"]
+    assert 0 < fetching[-1]["done"] == fetching[-1]["total"]  # bytes
+    assert told[-1]["phase"] == "trying it on a small image"
+
+
+def test_a_server_fetches_one_for_its_admin_and_runs_no_program_of_it(hub, studies, tmp_path):
+    token = {
+        name: add_token(tmp_path / "tokens", name, role) for name, role in (("ada", "admin"), ("bob", "annotator"))
+    }
+    with Server(studies, "--token-file", str(tmp_path / "tokens")) as server:
+
+        def pull(who: str, **body):
+            return server.ask("POST", "/api/learning/pull", token[who], json=body)
+
+        def task() -> dict:
+            return server.ask("GET", "/api/learning/task", token["ada"]).json()["task"]
+
+        def models() -> dict:
+            return {card["name"]: card for card in server.ask("GET", "/api/models", token["bob"]).json()["models"]}
+
+        assert server.ask("GET", "/api/learning", token["ada"]).json()["missing_for_bundles"] == []
+        assert pull("bob", bundle="tissues").status_code == 403
+        for body in ({"bundle": "--help"}, {"bundle": "../x"}, {"bundle": "tissues", "name": "a b"}):
+            assert pull("ada", **body).status_code == 422
+        assert pull("ada", bundle="tissues", trust=True).status_code == 422  # nobody far away can say so
+        assert task() is None and "tissues-by-grey-level" not in models()
+        begun = pull("ada", bundle="tissues", version="0.3.1").json()["task"]
+        assert (begun["what"], begun["model"], begun["by"]) == ("pull", "tissues", "ada")
+        wait_until(lambda: task()["state"] != "running", 60)
+        assert task()["state"] == "done", task()
+        assert task()["result"]["labels"] == ["fat", "muscle"]
+        assert models()["tissues-by-grey-level"]["kind"] == "automatic"
+        pull("ada", bundle="lungs")
+        wait_until(lambda: task()["state"] != "running", 60)
+        assert task()["message"] == "MONAI's model zoo has no bundle 'lungs'; see https://huggingface.co/MONAI."
+
+
+def test_a_server_that_lacks_a_package_says_so(studies, monkeypatch):
+    monkeypatch.setattr(training, "NEEDED_BY_BUNDLES", ("torch", "no_such_package"))
+    with pytest.raises(ModelError, match="This server lacks no_such_package, so it cannot run MONAI's bundles"):
+        training.Training(studies).pull("Ada", "tissues")

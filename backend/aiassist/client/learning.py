@@ -33,6 +33,12 @@ def publish(model: str, version: int) -> Conversation[dict]:
     return (yield from _post("publish", model=model, version=version))["task"]
 
 
+def pull(bundle: str, **options) -> Conversation[dict]:
+    """Begin to fetch a bundle of MONAI's model zoo, which is used from then on; `options` are ``version`` and ``name``,
+    see the API's page."""
+    return (yield from _post("pull", bundle=bundle, **options))["task"]
+
+
 def rollback(model: str) -> Conversation[int | None]:
     """Take back what was published last; the version that is used now, if any."""
     return (yield from _post("rollback", model=model))["published"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aiassist.commands.long import Progress, add_for_programs
@@ -41,6 +43,7 @@ def add_to(commands) -> None:
         action.add_argument("--trust", action="store_true", help="let it run programs of its own")
         action.add_argument("--studies", metavar="DIR", type=Path, required=True, help="the studies folder")
         add_author(action, "who answers for it")
+        add_for_programs(action)
     rollback = actions.add_parser("rollback", help="take back what was published last")
     rollback.set_defaults(run=rollback_version)
     for action in (publish, rollback):
@@ -142,31 +145,48 @@ def publish_version(options) -> None:
 
 def import_model(options) -> None:
     """Add a bundle's version of a model, and publish it."""
-    from aiassist.groundtruth.names import check_said
-
-    check_said(options.author)
-    _take(options.path, options)
+    with _taking(options) as progress:
+        _take(options.path, options, progress)
 
 
 def pull_model(options) -> None:
     """Fetch a bundle, then as `import_model`."""
-    from aiassist.groundtruth.names import check_said
     from aiassist.segmenters.zoo import fetched
 
+    with _taking(options) as progress:
+        progress.tell("fetching", 0)
+        coming = progress.phase("fetching")
+        with fetched(options.bundle, options.version, options.trust, coming) as bundle:
+            _take(bundle, options, progress)
+
+
+@contextmanager
+def _taking(options) -> Iterator[Progress]:
+    """Shows how far a bundle is on its way."""
+    from aiassist.groundtruth.names import check_said
+
     check_said(options.author)
-    with fetched(options.bundle, options.version, options.trust) as bundle:
-        _take(bundle, options)
+    if options.until_stdin_closes:
+        when_stdin_closes(_thread.interrupt_main)
+    with Progress(options.json) as progress:
+        yield progress
 
 
-def _take(bundle: Path, options) -> None:
+def _take(bundle: Path, options, progress: Progress) -> None:
     from aiassist.segmenters.bundle_import import import_bundle
 
+    progress.tell("trying it on a small image", 0)
     models = _store(options)
     name, number, card = import_bundle(bundle, models, options.name, options.trust)
     with models.held(name, "publishing"):
         models.publish(name, number, options.author)
-    labels = ", ".join(label.name for label in card.labels[:8])
-    more = f" and {len(card.labels) - 8} more" if len(card.labels) > 8 else ""
+    names = [label.name for label in card.labels]
+    if options.json:
+        said = {"model": name, "version": number, "labels": names, "licence": card.licence}
+        print(json.dumps({**said, "published": True}))
+        return
+    labels = ", ".join(names[:8])
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     print(f"{name} version {number} is used from now on; it finds {labels}{more}. Licence: {card.licence}.")
 
 

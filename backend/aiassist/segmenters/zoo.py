@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,12 @@ ZOO = "MONAI"
 
 
 @contextmanager
-def fetched(name: str, version: str | None = None, is_trusted: bool = False) -> Iterator[Path]:
+def fetched(
+    name: str,
+    version: str | None = None,
+    is_trusted: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Iterator[Path]:
     """The folder of a bundle, downloaded, which goes when the block ends.
 
     Only what an import takes over is fetched. The environment variable ``HF_ENDPOINT`` names a mirror of the Hub.
@@ -28,6 +33,8 @@ def fetched(name: str, version: str | None = None, is_trusted: bool = False) -> 
         As the zoo has it, such as ``0.5.9``; the newest when absent.
     is_trusted : bool
         Whether its own classes are wanted too.
+    progress : callable, optional
+        Called with how many bytes have come, and of how many in all.
 
     Raises
     ------
@@ -36,23 +43,30 @@ def fetched(name: str, version: str | None = None, is_trusted: bool = False) -> 
     MissingExtraError
         Without the package huggingface_hub.
     """
-    if not re.fullmatch(r"\w((?!--|\.\.)[\w.-]){0,88}(?<![.-])", name, re.ASCII):
-        raise ModelError(f"{name!r} is no name of a bundle; the zoo's are listed at https://huggingface.co/{ZOO}.")
+    check_bundle_name(name)
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
         place = Path(folder) / name
-        _download(name, version, place, TAKEN + (OWN if is_trusted else ()))
+        _download(name, version, place, TAKEN + (OWN if is_trusted else ()), progress or _nothing)
         yield place
 
 
-def _download(name: str, version: str | None, place: Path, wanted: tuple[str, ...]) -> None:
+def check_bundle_name(name: str) -> str:
+    """The name, when a bundle of the zoo may be called so; else `ModelError`."""
+    if not re.fullmatch(r"\w((?!--|\.\.)[\w.-]){0,88}(?<![.-])", name, re.ASCII):
+        raise ModelError(f"{name!r} is no name of a bundle; the zoo's are listed at https://huggingface.co/{ZOO}.")
+    return name
+
+
+def _download(name: str, version: str | None, place: Path, wanted: tuple[str, ...], progress) -> None:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
     except ImportError as error:
         raise MissingExtraError("huggingface_hub", "bundles", "Fetching a bundle") from error
     patterns = [pattern for one in wanted for pattern in (one, f"{one}/*")]
+    how = {"local_dir": place, "allow_patterns": patterns, "tqdm_class": _telling(progress)}
     try:
-        snapshot_download(f"{ZOO}/{name}", revision=version, local_dir=place, allow_patterns=patterns)
+        snapshot_download(f"{ZOO}/{name}", revision=version, **how)
     except RevisionNotFoundError as error:
         raise ModelError(f"MONAI's model zoo has no version {version!r} of {name}.") from error
     except RepositoryNotFoundError as error:
@@ -62,3 +76,20 @@ def _download(name: str, version: str | None, place: Path, wanted: tuple[str, ..
             f"{name} could not be fetched from MONAI's model zoo ({error}). Download it elsewhere, and take it from "
             "its folder: aiassist models import PATH."
         ) from error
+
+
+def _telling(progress: Callable[[int, int | None], None]) -> type:
+    """A bar for the library to tell of its bytes, which draws nothing."""
+    from tqdm import tqdm
+
+    class Telling(tqdm):
+        def display(self, *_arguments, **_options) -> bool:
+            if self.unit == "B":
+                progress(int(self.n), int(self.total) if self.total else None)
+            return True
+
+    return Telling
+
+
+def _nothing(_done: int, _total: int | None) -> None:
+    """Nobody wants to know."""

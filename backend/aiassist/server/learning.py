@@ -1,4 +1,4 @@
-"""The native API: what models can learn from here, what they learned, and learning itself."""
+"""The native API: what models can learn from here, what they learned, learning itself, and models from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiassist.segmenters.registry import load_network_folder
 from aiassist.server.bodies import Strict
 from aiassist.server.exchange import admin_of, fails, person_of
 from aiassist.server.service import Service
-from aiassist.server.training import EPOCHS, Options
+from aiassist.server.training import EPOCHS, NEEDED_BY_BUNDLES, Options
 
 log = logging.getLogger("aiassist.server")
 
@@ -48,6 +48,22 @@ class VersionBody(Strict):
     version: int = Field(ge=1, le=10**9)
 
 
+class BundleBody(Strict):
+    """A bundle of MONAI's model zoo. Programs in it are never run; who trusts them takes it on the command line."""
+
+    bundle: str = Field(
+        min_length=1, max_length=96, description="As the zoo has it", examples=["spleen_ct_segmentation"]
+    )
+    version: str | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        pattern=r"^\w[\w.-]*$",
+        description="As the zoo has it; the newest when absent",
+    )
+    name: ModelName | None = Field(None, description="Of the model; made of the bundle's when absent")
+
+
 class ModelBody(Strict):
     """A trained model."""
 
@@ -62,16 +78,20 @@ def learning_routes(service: Service) -> APIRouter:
     @routes.get(
         "",
         summary="What there is to learn from, what was learned, and the latest training",
-        description="`missing` names the packages that the server lacks to train, `allowed` says whether who asks may "
-        "train and publish. `structures` says of how many studies each has a submitted or approved label. `unfinished` "
-        "of a model is what a training of it was asked that was stopped; asked the same again, it goes on.",
+        description="`missing` names the packages that the server lacks to train, `missing_for_bundles` those that it "
+        "lacks to run models of MONAI's zoo; `allowed` says whether who asks may train, publish and fetch. "
+        "`structures` says of how many studies each has a submitted or approved label. `unfinished` of a model is what "
+        "a training of it was asked that was stopped; asked the same again, it goes on.",
         responses=fails(),
     )
     async def everything(request: Request) -> dict:
         labels, models = await thread(_labels, service), await thread(_models, service)
-        missing = await thread(service.training.missing)
+        missing = {
+            "missing": await thread(service.training.missing),
+            "missing_for_bundles": await thread(service.training.missing, NEEDED_BY_BUNDLES),
+        }
         allowed = person_of(request).is_admin
-        return {"missing": missing, "allowed": allowed, **labels, "models": models, "task": _task(service)}
+        return {**missing, "allowed": allowed, **labels, "models": models, "task": _task(service)}
 
     @routes.get("/task", summary="The latest training or publishing, as it stands", responses=fails())
     async def task() -> dict:
@@ -86,6 +106,13 @@ def learning_routes(service: Service) -> APIRouter:
     @routes.post("/publish", summary="Publish a version if it is better, for an admin", responses=fails(403, 404, 503))
     async def publish(body: VersionBody, request: Request) -> dict:
         return {"task": (await thread(service.publish, admin_of(request), body.model, body.version)).to_json()}
+
+    @routes.post(
+        "/pull", summary="Fetch a bundle of MONAI's model zoo and use it, for an admin", responses=fails(403, 503)
+    )
+    async def pull(body: BundleBody, request: Request) -> dict:
+        asked = (body.bundle, body.version, body.name)
+        return {"task": (await thread(service.pull, admin_of(request), *asked)).to_json()}
 
     @routes.post("/discard", summary="Remove a model's unfinished training, for an admin", responses=fails(403, 503))
     async def discard(body: ModelBody, request: Request) -> dict:

@@ -388,6 +388,12 @@ class Service:
         self.note(person, "publish", model=model, version=version)
         return task
 
+    def pull(self, person: Person, bundle: str, version: str | None, name: str | None) -> Task:
+        """Have a bundle of MONAI's model zoo fetched, which is used from then on."""
+        task = self.training.pull(person.name, bundle, version, name)
+        self.note(person, "pull", bundle=bundle, version=version, name=name)
+        return task
+
     def rollback(self, person: Person, model: str) -> int | None:
         """Take back what was published last of a model; the version that is used now, if any."""
         with self.models.held(model, "publishing"):

@@ -1,4 +1,4 @@
-"""Training and publishing models: long work that another process does for the server, one at a time."""
+"""Training, publishing and fetching models: long work that another process does for the server, one at a time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from uuid import uuid4
 
 from aiassist.errors import BusyError, ModelError
 from aiassist.segmenters.model_store import check_model_name
+from aiassist.segmenters.zoo import check_bundle_name
 
 log = logging.getLogger("aiassist.server")
 
-#: What training needs beyond what the server does.
+#: What training needs beyond what the server does, and what bundles of MONAI's model zoo do.
 NEEDED = ("torch", "safetensors", "onnx")
+NEEDED_BY_BUNDLES = ("torch", "monai", "einops", "yaml", "huggingface_hub")
 #: Seconds that the process has to save and end, when it is told to.
 PATIENCE = 60
 #: Processes that make examples for a GPU; the CPU makes them between its steps.
@@ -63,13 +65,13 @@ class Options:
 
 @dataclass
 class Task:
-    """One training or publishing, as it stands.
+    """One training, publishing or fetching of a model, as it stands.
 
     ``now`` has its ``phase``, of which ``done`` of ``total`` are done, and a ``text``. ``result`` is what the command
-    printed, see `aiassist.commands.train`; ``message`` why there is none.
+    printed, see `aiassist.commands.train` and `aiassist.commands.models`; ``message`` why there is none.
     """
 
-    what: Literal["train", "publish"]
+    what: Literal["train", "publish", "pull"]
     model: str
     by: str
     id: str = field(default_factory=lambda: uuid4().hex)
@@ -87,7 +89,7 @@ class Task:
 
 
 class Training:
-    """Runs ``aiassist train`` and ``aiassist models publish`` on a studies folder.
+    """Runs ``aiassist train``, ``aiassist models publish`` and ``aiassist models pull`` on a studies folder.
 
     What such a process is asked to stop is saved and goes on when it is asked for again; it stops, too, when the
     server does, or is killed.
@@ -108,10 +110,10 @@ class Training:
         self.task: Task | None = None
 
     @staticmethod
-    def missing() -> list[str]:
-        """The packages that training needs and this Python lacks."""
+    def missing(needed: tuple[str, ...] = NEEDED) -> list[str]:
+        """The packages that are needed, to train if nothing else is said, and that this Python lacks."""
         importlib.invalidate_caches()  # some may have been installed since
-        return [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        return [name for name in needed if importlib.util.find_spec(name) is None]
 
     def train(self, by: str, model: str, options: Options) -> Task:
         """Begin to train a version of a model, or go on with it.
@@ -126,11 +128,7 @@ class Training:
         check_model_name(model)
         if options.base is not None:
             check_model_name(options.base)
-        if self.missing():
-            raise ModelError(
-                f"This server lacks {', '.join(self.missing())}, so it cannot train; its administrator can: pip "
-                "install 'aiassist[learning]'."
-            )
+        self._check(NEEDED, "train", "learning")
         workers = min(WORKERS, os.cpu_count() or 1) if self._device == "cuda" else 0
         where = [f"--device={self._device}", f"--workers={workers}"]
         return self._start(Task("train", model, by), ["train", model, *options.arguments(), *where])
@@ -138,6 +136,24 @@ class Training:
     def publish(self, by: str, model: str, version: int) -> Task:
         """Begin to publish a version if it is better. `BusyError` while another task runs."""
         return self._start(Task("publish", model, by), ["models", "publish", model, "--version", str(version)])
+
+    def pull(self, by: str, bundle: str, version: str | None = None, name: str | None = None) -> Task:
+        """Begin to fetch a bundle of MONAI's model zoo, which is used from then on. Raises as `train` does."""
+        check_bundle_name(bundle)
+        if name is not None:
+            check_model_name(name)
+        self._check(NEEDED_BY_BUNDLES, "run MONAI's bundles", "bundles")
+        more = [f"--{key}={value}" for key, value in (("version", version), ("name", name)) if value is not None]
+        return self._start(Task("pull", bundle, by), ["models", "pull", bundle, *more])
+
+    def _check(self, needed: tuple[str, ...], what: str, extra: str) -> None:
+        """`ModelError` when this Python lacks something."""
+        missing = self.missing(needed)
+        if missing:
+            raise ModelError(
+                f"This server lacks {', '.join(missing)}, so it cannot {what}; its administrator can: pip install "
+                f"'aiassist[{extra}]'."
+            )
 
     def stop(self) -> None:
         """Tell the task that runs to save and stop; it does so after its step."""
@@ -160,7 +176,9 @@ class Training:
         program = _PROGRAM.format(path=sys.path)
         with self._lock:
             if self.task is not None and self.task.state == "running":
-                raise BusyError(f"{self.task.by} has {self.task.model!r} trained or published now; wait, or stop that.")
+                raise BusyError(
+                    f"{self.task.by} has {self.task.model!r} trained, published or fetched now; wait, or stop that."
+                )
             # What it prints can be longer than a pipe, and is read at the end.
             printed = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever follows
             self._process = subprocess.Popen(
