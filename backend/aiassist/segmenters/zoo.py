@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -83,6 +84,9 @@ def _telling(progress: Callable[[int, int | None], None]) -> type:
     from tqdm import tqdm
 
     class Telling(tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **{**options, "file": io.StringIO()})  # it ends lines there
+
         def display(self, *_arguments, **_options) -> bool:
             if self.unit == "B":
                 progress(int(self.n), int(self.total) if self.total else None)
