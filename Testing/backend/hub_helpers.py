@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +23,7 @@ def hub_of(folder: Path):
 
     class Hub(BaseHTTPRequestHandler):
         asked: ClassVar[list[str]] = []
+        pause: ClassVar[float] = 0.0  # seconds after each MiB
 
         def do_GET(self):
             path = urlsplit(self.path).path
@@ -51,7 +53,10 @@ def hub_of(folder: Path):
             self.send_header("X-Repo-Commit", COMMIT)
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(body)
+                for start in range(0, len(body), 2**20):
+                    with suppress(ConnectionError):  # whoever asked has given up
+                        self.wfile.write(body[start : start + 2**20])
+                    time.sleep(self.pause)
 
         def log_message(self, *_arguments):
             pass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,26 @@ def test_a_program_is_told_how_far_it_is(hub, studies, run_cli):
     fetching = [one for one in told if one["phase"] == "fetching"]
     assert 0 < fetching[-1]["done"] == fetching[-1]["total"]  # bytes
     assert told[-1]["phase"] == "trying it on a small image"
+
+
+def test_who_stops_waits_for_no_download_and_leaves_nothing(hub, studies, tmp_path, monkeypatch):
+    (tmp_path / "tissues" / "models" / "large.pt").write_bytes(bytes(100 * 2**20))
+    hub.pause = 0.1
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    command = [sys.executable, "-m", "aiassist.cli", "models", "pull", "tissues", f"--studies={studies}", "--json"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([*command, "--until-stdin-closes"], **pipes, encoding="utf8") as process:
+        told = {"done": 0}
+        while told["done"] < 10**7:
+            told = json.loads(process.stderr.readline())
+        assert told["done"] < told["total"] / 2
+        process.stdin.close()
+        rest = process.stderr.read()
+        assert process.wait(5) == 130
+        assert "aiassist: Stopped." in rest and "Traceback" not in rest
+        assert f'"done": {told["total"]}' not in rest
+    assert not list((tmp_path / "temporary").iterdir()) and ModelStore(studies / MODELS).names() == []
 
 
 def test_a_server_fetches_one_for_its_admin_and_runs_no_program_of_it(hub, studies, tmp_path):

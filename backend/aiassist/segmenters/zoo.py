@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
-from aiassist.errors import MissingExtraError, ModelError
+from aiassist.errors import Cancelled, MissingExtraError, ModelError
 from aiassist.segmenters.bundle_files import OWN, TAKEN
 
 ZOO = "MONAI"
+#: Seconds between two looks whether the download is to end.
+PAUSE = 0.2
 
 
 @contextmanager
@@ -65,9 +69,17 @@ def _download(name: str, version: str | None, place: Path, wanted: tuple[str, ..
     except ImportError as error:
         raise MissingExtraError("huggingface_hub", "bundles", "Fetching a bundle") from error
     patterns = [pattern for one in wanted for pattern in (one, f"{one}/*")]
-    how = {"local_dir": place, "allow_patterns": patterns, "tqdm_class": _telling(progress)}
+    given_up = threading.Event()
+    how = {"local_dir": place, "allow_patterns": patterns, "tqdm_class": _telling(progress, given_up)}
     try:
-        snapshot_download(f"{ZOO}/{name}", revision=version, **how)
+        with ThreadPoolExecutor(1) as thread:  # for on an interrupt the library would wait for all that is on its way
+            coming = thread.submit(snapshot_download, f"{ZOO}/{name}", revision=version, **how)
+            try:
+                while not wait([coming], PAUSE).done:  # a thread that only waits is not interrupted
+                    pass
+            finally:
+                given_up.set()
+        coming.result()
     except RevisionNotFoundError as error:
         raise ModelError(f"MONAI's model zoo has no version {version!r} of {name}.") from error
     except RepositoryNotFoundError as error:
@@ -79,13 +91,18 @@ def _download(name: str, version: str | None, place: Path, wanted: tuple[str, ..
         ) from error
 
 
-def _telling(progress: Callable[[int, int | None], None]) -> type:
-    """A bar for the library to tell of its bytes, which draws nothing."""
+def _telling(progress: Callable[[int, int | None], None], given_up: threading.Event) -> type:
+    """A bar for the library to tell of its bytes, which draws nothing and ends a download that is given up."""
     from tqdm import tqdm
 
     class Telling(tqdm):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **{**options, "file": io.StringIO()})  # it ends lines there
+
+        def update(self, n=1):
+            if given_up.is_set():
+                raise Cancelled
+            return super().update(n)
 
         def display(self, *_arguments, **_options) -> bool:
             if self.unit == "B":
