@@ -125,7 +125,7 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
         from AIAssistLib.assistant import Assistant
         from AIAssistLib.launch import slicer_python
         from AIAssistLib.network_qt import EventLoop
-        from AIAssistLib.packages import LEARNING, Packages
+        from AIAssistLib.packages import BUNDLES, LEARNING, Packages
         from AIAssistLib.settings_qt import Settings
 
         self.settings = Settings()
@@ -134,9 +134,11 @@ class AIAssistLogic(ScriptedLoadableModuleLogic):
         resources, folder = Path(__file__).parent / "Resources", self.settings.packages
         self.packages = Packages(folder, resources / "requirements.txt")
         self.packages.use()
-        more = folder.with_name(folder.name + LEARNING)
+        more, others = folder.with_name(folder.name + LEARNING), folder.with_name(folder.name + BUNDLES)
         self.learning_packages = Packages(more, resources / "requirements-learning.txt")
         self.learning_packages.use()
+        self.bundle_packages = Packages(others, resources / "requirements-bundles.txt")
+        self.bundle_packages.use()
         self.assistant = Assistant(self.settings.remembered_home())
         removed = slicer.vtkMRMLScene.NodeRemovedEvent
         self._observed = slicer.mrmlScene.AddObserver(removed, self._node_removed)

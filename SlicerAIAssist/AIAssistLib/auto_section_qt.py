@@ -34,7 +34,7 @@ class AutoSection(Section):
         if self._auto.running:
             return
         self.ui.autoRunButton.setEnabled(bool(self._cards))
-        nothing = _("No automatic model here fits this image. A server may have others: ask its administrator.")
+        nothing = _("No automatic model here fits this image. The section Models gets others from MONAI's model zoo.")
         self.tell(nothing if self.assistant.cards and not self._cards else "")
 
     def image_changed(self) -> None:

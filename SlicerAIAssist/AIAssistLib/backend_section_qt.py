@@ -149,10 +149,12 @@ class BackendSection(Section):
             self.attempt(self._move, self.logic.settings.where)
 
     def _may_leave(self) -> bool:
-        """Whether this computer's process may be stopped: no model learns there, or the person says so."""
-        return not self.panel.learn.is_learning_here or ask(
-            _("A model learns on this computer. Its training is saved, and goes on when you want. Stop it?")
-        )
+        """Whether this computer's process may be stopped: no model learns or comes there, or the person says so."""
+        learn = self.panel.learn
+        question = _("A model learns on this computer. Its training is saved, and goes on when you want. Stop it?")
+        if learn.is_learning_here and learn.learning.task["what"] == "pull":
+            question = _("A model is being fetched to this computer, and would have to be fetched again. Stop it?")
+        return not learn.is_learning_here or ask(question)
 
     def show_status(self) -> None:
         """One line on the backend."""

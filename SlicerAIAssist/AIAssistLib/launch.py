@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import aiassist
-from AIAssistLib.packages import LEARNING
+from AIAssistLib.packages import BUNDLES, LEARNING
 
 #: Runs the command line from the extension's own copy of the package. What Slicer ships goes before what was
 #: downloaded, so that nothing of Slicer's is ever replaced.
@@ -34,7 +34,7 @@ def backend_command(
     python : str
         Slicer's interpreter.
     packages : Path
-        The private folder of what Slicer lacks; that of what learning needs lies beside it.
+        The private folder of what Slicer lacks; those of what learning and bundles need lie beside it.
     studies : Path
         The studies folder.
     device : str
@@ -45,7 +45,7 @@ def backend_command(
         Whether it will be asked for masks, and not only keep what is saved.
     """
     package = str(Path(aiassist.__file__).parents[1])
-    folders = [str(packages), f"{packages}{LEARNING}"]
+    folders = [str(packages), f"{packages}{LEARNING}", f"{packages}{BUNDLES}"]
     program = _PROGRAM.format(package=package, packages=folders)
     serve = ["serve", "--studies", str(studies), "--port", "0", "--until-stdin-closes"]
     serve += ["--device", device, f"--author={author}", *(["--warm-up"] if has_models else [])]

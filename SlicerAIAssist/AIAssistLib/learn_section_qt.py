@@ -1,4 +1,4 @@
-"""The panel's section on models that learn from the saved labels."""
+"""The panel's section on models: those that learn from the saved labels, their versions, and those of MONAI's zoo."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aiassist.words import counted
 from AIAssistLib.installer_qt import Installer
 from AIAssistLib.learning import Learning, Version
 from AIAssistLib.section_qt import Section, ask, fill_table
+from AIAssistLib.zoo_row_qt import ZooRow
 
 #: Name of the model that is offered first.
 FIRST = "mine"
@@ -20,6 +21,7 @@ class LearnSection(Section):
     def __init__(self, panel):
         super().__init__(panel, "learnLabel")
         self.learning = Learning(self.assistant, self._changed, self._used)
+        self.zoo = ZooRow(panel, self.learning)
         self._installer: Installer | None = None
         ui = self.ui
         ui.learnKindCombo.addItems([_("Needs points, as the one that ships"), _("Automatic")])
@@ -41,7 +43,7 @@ class LearnSection(Section):
 
     @property
     def is_learning_here(self) -> bool:
-        """Whether a training goes on that ends with this computer's process."""
+        """Whether something goes on that ends with this computer's process."""
         return self.assistant.home.near and self.learning.running
 
     def home_changed(self) -> None:
@@ -171,7 +173,7 @@ class LearnSection(Section):
         self._listed = self.learning.versions
         titles = [_("Model"), _("Version"), _("Labels"), _("Dice before"), _("Dice now"), ""]
         rows = [
-            [v.model, str(v.number), str(v.labels), f"{v.before:.3f}", f"{v.now:.3f}", _("in use") if v.is_used else ""]
+            [v.model, str(v.number), str(v.labels or ""), _dice(v.before), _dice(v.now), _("in use") if v.is_used else ""]
             for v in self._listed
         ]
         table, selected = self.ui.learnTable, self._selected
@@ -193,6 +195,7 @@ class LearnSection(Section):
         ui.learnStopButton.setEnabled(may and running)
         ui.publishButton.setEnabled(may and chosen is not None and not chosen.is_used and not running)
         ui.takeBackButton.setEnabled(may and chosen is not None and chosen.is_used and not running)
+        self.zoo.show(may and known is not None and not running)
         ui.learnTable.setVisible(bool(self._listed))
         ui.publishButton.setVisible(bool(self._listed))
         ui.takeBackButton.setVisible(bool(self._listed))
@@ -252,5 +255,10 @@ class LearnSection(Section):
     def cleanup(self) -> None:
         """The module is unloaded."""
         self.learning.leave()
+        self.zoo.cleanup()
         if self._installer is not None:
             self._installer.cancel()
+
+
+def _dice(mean: float | None) -> str:
+    return f"{mean:.3f}" if mean is not None else ""

@@ -1,4 +1,4 @@
-"""Models that learn from the saved labels, where these are kept."""
+"""Models that learn from the saved labels, where these are kept, and those that are fetched from MONAI's zoo."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from slicer.i18n import tr as _
 
 from aiassist.client import learning
+from aiassist.errors import ModelError
 from AIAssistLib.talks import Conversation, Talk, sentence
 
 #: Milliseconds between two looks at what goes on.
@@ -18,19 +19,20 @@ LOOK = 1000
 class Version:
     """One version of a trained model, as the panel lists it.
 
-    ``before`` and ``now`` are the mean Dice by labels that taught neither, of what it was to replace and of itself.
+    ``before`` and ``now`` are the mean Dice by labels that taught neither, of what it was to replace and of itself;
+    None where nobody measured it.
     """
 
     model: str
     number: int
     labels: int
-    before: float
-    now: float
+    before: float | None
+    now: float | None
     is_used: bool
 
 
 class Learning:
-    """What can be learned, what was, and the training or publishing that goes on.
+    """What can be learned, what was, and the training, publishing or fetching that goes on.
 
     Parameters
     ----------
@@ -47,14 +49,14 @@ class Learning:
         self._unwatch: Callable[[], None] = _nothing
         #: What the backend said of learning; None before it was asked.
         self.known: dict | None = None
-        #: The latest training or publishing, see `aiassist.server.training.Task`.
+        #: The latest training, publishing or fetching, see `aiassist.server.training.Task`.
         self.task: dict | None = None
         #: What to tell the person, and whether it is an error.
         self.text, self.failed = "", False
 
     @property
     def running(self) -> bool:
-        """Whether something is trained or published now."""
+        """Whether something is trained, published or fetched now."""
         return self.task is not None and self.task["state"] == "running"
 
     @property
@@ -78,6 +80,14 @@ class Learning:
         return {model["name"]: model for model in (self.known or {}).get("models", ())}
 
     @property
+    def missing_for_bundles(self) -> list[str]:
+        """The packages that models of MONAI's zoo need and that are not there. `ModelError` when nobody knows."""
+        missing = (self.known or {}).get("missing_for_bundles")
+        if missing is None:
+            raise ModelError("The backend does not say whether it can fetch models; look again, or update the server.")
+        return missing
+
+    @property
     def damaged(self) -> list[str]:
         """What is said of models whose files are damaged."""
         return [model["message"] for model in self.models.values() if "message" in model]
@@ -91,14 +101,16 @@ class Learning:
         """All versions of all models, the newest of each first."""
         return [_version(model, one) for model in self.models.values() for one in reversed(model.get("versions", ()))]
 
-    def look(self) -> None:
-        """Ask what there is; what goes on is watched from then on."""
+    def look(self, then: Callable[[], None] | None = None) -> None:
+        """Ask what there is, and call `then`; what goes on is watched from then on."""
 
         def seen(known: dict) -> None:
             self.known = known
             if self.failed and not self.running:
                 self.text, self.failed = "", False
             self._note(known["task"])
+            if then is not None:
+                then()
 
         self._ask(learning.look(), seen)
 
@@ -109,6 +121,10 @@ class Learning:
     def publish(self, version: Version) -> None:
         """Begin to judge a version, which is used from then on if it is better."""
         self._ask(learning.publish(version.model, version.number), self._note)
+
+    def pull(self, bundle: str) -> None:
+        """Begin to fetch a bundle of MONAI's model zoo."""
+        self._ask(learning.pull(bundle), self._note)
 
     def take_back(self, model: str) -> None:
         """Use what was used before the latest publishing."""
@@ -156,7 +172,10 @@ class Learning:
         is_same = before is not None and task is not None and task["id"] == before["id"]
         ended = before is not None and not (is_same and self.running)
         if ended and not is_same:  # it was restarted meanwhile
-            self._say(_("{model}: the backend was restarted; what was trained is kept.").format(model=before["model"]))
+            restarted = _("{model}: the backend was restarted; what was trained is kept.")
+            if before["what"] == "pull":
+                restarted = _("{model}: the backend was restarted; fetch it again.")
+            self._say(restarted.format(model=before["model"]))
         elif task is not None and (self.running or ended or not self.text):
             self._say(_of(task), task["state"] == "failed")
         else:
@@ -183,15 +202,16 @@ class Learning:
 
 
 def _version(model: dict, card: dict) -> Version:
-    dice = {name: value for name, value in card["metrics"].items() if "dice" in name}
+    learned = "labels" in card["metrics"]  # the figures of a bundle are its makers', by images of theirs
+    dice = {name: value for name, value in card["metrics"].items() if "dice" in name and learned}
     before = [value for name, value in dice.items() if name.startswith("before, ")]
     now = [value for name, value in dice.items() if not name.startswith("before, ")]
     return Version(
         model["name"],
         int(card["version"]),
         int(card["metrics"].get("labels", 0)),
-        sum(before) / max(1, len(before)),
-        sum(now) / max(1, len(now)),
+        sum(before) / len(before) if before else None,
+        sum(now) / len(now) if now else None,
         model["published"] == int(card["version"]),
     )
 
@@ -206,7 +226,12 @@ def _of(task: dict) -> str:
 
 
 def _outcome(result: dict) -> str:
-    """What came of a training or a publishing that was done."""
+    """What came of a training, a publishing or a fetching that was done."""
+    if "labels" in result and "now" not in result:
+        names = result["labels"]
+        more = _(" and {count} more").format(count=len(names) - 8) if len(names) > 8 else ""
+        found = _("{model} version {version} is used from now on; it finds {names}. Licence: {licence}.")
+        return found.format(**result, names=", ".join(names[:8]) + more)
     now, before = _mean(result["now"]), _mean(result["before"])
     dice = _("mean Dice {now:.3f}, before {before:.3f}").format(now=now, before=before)
     name = _("{model} version {version}").format(**result)

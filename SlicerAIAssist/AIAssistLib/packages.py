@@ -22,14 +22,15 @@ _MODULES = {
     "python-multipart": "python_multipart",
     "lazy-loader": "lazy_loader",
     "protobuf": "google.protobuf",
+    "PyYAML": "yaml",
     "opentelemetry-api": "opentelemetry.trace",
 }
 
 #: File in a folder of packages with the Slicers that use it, one a line, by where their Python is installed.
 USERS = "used-by.txt"
 
-#: What the name of a folder of packages ends in that learning needs besides.
-LEARNING = "-learning"
+#: What the names of the folders end in that hold what learning needs besides, and what models of MONAI's zoo do.
+LEARNING, BUNDLES = "-learning", "-bundles"
 
 #: Runs pip until it is done or standard input closes: `PythonSlicer` is a launcher, and killing it leaves pip running.
 _PIP = """
@@ -131,8 +132,8 @@ class Packages:
 
     def _tidy(self) -> None:
         """Delete the folders that only this Slicer used, or Slicers that are gone; those in use on Windows stay."""
-        stem = self.folder.name.removesuffix(LEARNING)
-        ours = {stem, stem + LEARNING, self.unfinished.name}
+        stem = self.folder.name.removesuffix(LEARNING).removesuffix(BUNDLES)
+        ours = {stem, stem + LEARNING, stem + BUNDLES, self.unfinished.name}
         for folder in self.folder.parent.glob("packages-*"):
             others = {one for one in _users(folder) - {sys.prefix} if Path(one).exists()}
             if folder.name in ours or others or not _users(folder):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -81,15 +81,16 @@ def served(handler):
         server.server_close()
 
 
-@contextmanager
-def hub_with_tissues(tmp_path: Path, monkeypatch) -> Iterator[type]:
-    """A hub that has one bundle, which holds more than a model needs; this process and its children ask it."""
-    bundle = make_bundle(tmp_path / "tissues")
+def make_tissues(folder: Path) -> Path:
+    """A bundle that holds more than a model needs."""
+    bundle = make_bundle(folder)
     (bundle / "large_files.yml").write_text("large_files: []")
     (bundle / "scripts").mkdir()
     (bundle / "scripts" / "own.py").write_text("raise SystemExit('a program ran')")
-    handler = hub_of(bundle)
-    with served(handler) as address:
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-        yield handler
+    return bundle
+
+
+if __name__ == "__main__":  # as a process of its own, until standard input closes
+    with served(hub_of(Path(sys.argv[1]))) as place:
+        print(place, flush=True)
+        sys.stdin.read()

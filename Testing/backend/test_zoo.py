@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_helpers import COMMIT, hub_with_tissues
+from hub_helpers import COMMIT, hub_of, make_tissues, served
 from server_helpers import Server, wait_until
 
 from aiassist.errors import ModelError
@@ -27,7 +27,10 @@ def studies(tmp_path) -> Path:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    with hub_with_tissues(tmp_path, monkeypatch) as handler:
+    handler = hub_of(make_tissues(tmp_path / "tissues"))
+    with served(handler) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
         yield handler
 
 

@@ -63,8 +63,8 @@ def test_it_says_what_there_is_to_learn_from_and_what_was_learned(learn):
     assert not ui.learnKindCombo.enabled and ui.learnKindCombo.currentIndex == 0  # what it is, it stays
     assert [ui.learnStructureCombo.itemText(n) for n in range(2)] == ["All structures", "cyst"]
     assert rows(learn) == [
-        ["tiny", "2", "0", "0.000", "0.000", "in use"],
-        ["tiny", "1", "0", "0.000", "0.000", ""],
+        ["tiny", "2", "", "", "", "in use"],
+        ["tiny", "1", "", "", "", ""],
     ]
     assert ui.learnButton.enabled and ui.learnButton.text == "Learn" and not ui.learnStopButton.enabled
     ui.learnModelCombo.setEditText("cysts")
@@ -208,7 +208,8 @@ def test_the_chosen_version_stays_the_chosen_one_when_others_come(learn):
 
 
 def test_a_backend_that_was_restarted_is_noticed_and_an_old_error_goes(learn):
-    task = {"id": "1", "model": "tiny", "state": "running", "done": 3, "total": 9, "text": "", "phase": "learning"}
+    task = {"id": "1", "what": "train", "model": "tiny", "state": "running", "done": 3, "total": 9, "text": ""}
+    task["phase"] = "learning"
     learn.learning._note({**task, "message": "", "result": None})
     assert learn.learning.running
     learn.learning._note(None)
@@ -222,12 +223,16 @@ def test_a_backend_that_was_restarted_is_noticed_and_an_old_error_goes(learn):
 def test_nobody_stops_a_training_by_the_way(learn, module, monkeypatch):
     asked = []
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) and False)
-    learn.learning.task = {"id": "1", "model": "tiny", "state": "running", "done": 3, "total": 9}
+    task = {"id": "1", "what": "train", "model": "tiny", "state": "running", "done": 3, "total": 9}
+    learn.learning.task = task
     home = module.logic.assistant.home
     module.panel.backend.restart()
     module.panel.ui.whereCombo.setCurrentIndex(2)
     assert module.logic.assistant.home is home and module.panel.ui.whereCombo.currentIndex == 0
     assert len(asked) == 2 and "A model learns on this computer" in asked[0]
+    learn.learning.task = {**task, "what": "pull"}
+    module.panel.backend.restart()
+    assert module.logic.assistant.home is home and "A model is being fetched" in asked[2]
     learn.learning.task = None
 
 
