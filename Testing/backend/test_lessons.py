@@ -29,19 +29,22 @@ def test_the_newest_accepted_label_of_each_structure_teaches(tmp_path):
         store.add(first, "Liver", patch(slice(2)), author="a", state=State.SUBMITTED)
         store.add(first, "liver", patch(slice(3)), author="a", state=State.APPROVED)
         store.add(first, "liver", patch(slice(4)), author="a", state=State.DRAFT)
-        store.add(first, "spleen", patch(slice(2)), author="a", state=State.REJECTED)
+        store.add(first, "spleen", patch(slice(2)), author="a", state=State.SUBMITTED)
+        store.add(first, "spleen", patch(slice(2)), author="b", state=State.REJECTED)  # what it rejects is no better
+        store.add(first, "kidney", patch(slice(2)), author="a", state=State.REJECTED)
+        store.add(first, "kidney", patch(slice(3)), author="a", state=State.SUBMITTED)  # corrected since
         store.add(first, "cyst", patch(slice(0)), author="a", state=State.APPROVED)  # empty
         store.add(second, "spleen", patch(slice(5)), author="a", state=State.SUBMITTED)
         store.add(second, "liver", patch(slice(5)), author="a", state=State.DRAFT)
         found = [(lesson.study, lesson.structure, lesson.number) for lesson in find_lessons(store)]
-        assert found == [(first, "liver", 2), (second, "spleen", 1)]
+        assert found == [(first, "kidney", 2), (first, "liver", 2), (second, "spleen", 1)]
         assert [lesson.study for lesson in find_lessons(store, ["SPLEEN"])] == [second]
         drafts = [(lesson.study, lesson.number) for lesson in find_lessons(store, ["liver"], drafts=True)]
         assert drafts == [(first, 3), (second, 1)]
         absent = [(lesson.study, lesson.structure) for lesson in find_lessons(store, absent=True)]
-        assert absent == [(first, "cyst"), (first, "liver"), (second, "spleen")]
-        with pytest.raises(StoreError, match="holds no submitted or approved label of kidney to learn from"):
-            find_lessons(store, ["kidney"])
+        assert absent == [(first, "cyst"), (first, "kidney"), (first, "liver"), (second, "spleen")]
+        with pytest.raises(StoreError, match="holds no submitted or approved label of lung to learn from"):
+            find_lessons(store, ["lung"])
         with pytest.raises(StoreError, match="label of cyst to learn from"):
             find_lessons(store, ["cyst"], absent=True)
 

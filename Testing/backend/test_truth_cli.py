@@ -199,6 +199,13 @@ def test_export_takes_a_structure_that_is_named_twice_once(add, truth, folder):
     )
 
 
+def test_export_says_that_a_label_was_rejected(add, truth, folder):
+    add("one", "--name", "liver")
+    add("one", "--name", "liver", "--state", "rejected")
+    out = folder / "out.nrrd"
+    assert truth("export", "torso", "-o", out)[1] == f"{out}: 1=liver v2 (rejected)\n"
+
+
 # What does not
 
 

@@ -265,6 +265,7 @@ def restore_label(options) -> None:
 
 def export_labels(options) -> None:
     """Write labels to a file of the format its name says."""
+    from aiassist.groundtruth import State
     from aiassist.groundtruth.export import export
     from aiassist.groundtruth.names import key_of
 
@@ -283,7 +284,8 @@ def export_labels(options) -> None:
         versions = [store.version(study.id, name, options.version) for name in names]
         values = [*by_value] or range(1, len(versions) + 1)
         export(store, study, versions, options.output, values)
-    written = [f"{v.structure} v{v.number}" for v in versions]
+    remarks = {State.REJECTED: " (rejected)"}
+    written = [f"{v.structure} v{v.number}{remarks.get(v.state, '')}" for v in versions]
     if has_values:
         written = [f"{value}={one}" for value, one in zip(values, written, strict=True)]
     print(f"{options.output}: {', '.join(written)}")

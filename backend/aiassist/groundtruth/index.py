@@ -34,6 +34,10 @@ class State(enum.Enum):
     REJECTED = "rejected"
 
 
+#: States of labels that somebody stands for.
+ACCEPTED = (State.SUBMITTED, State.APPROVED)
+
+
 class UtcDateTime(TypeDecorator):
     """A moment in UTC; SQLite forgets time zones, so reading puts it back."""
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from aiassist.groundtruth.index import LabelRow, State, StudyRow
+from aiassist.groundtruth.index import ACCEPTED, LabelRow, State, StudyRow
 from aiassist.imaging import Label, describe_structure
 
 
@@ -64,7 +64,7 @@ def study_record(row: StudyRow) -> StudyRecord:
 
 def study_to_json(record: StudyRecord, states: dict[str, State]) -> dict:
     """A study as JSON, given the states of the newest version of each of its structures."""
-    done = bool(states) and set(states.values()) <= {State.SUBMITTED, State.APPROVED}
+    done = bool(states) and set(states.values()) <= set(ACCEPTED)
     said = {**asdict(record), "added": record.added.isoformat()}
     return {**said, "structures": len(states), "state": "done" if done else "todo"}
 

@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 INDEX = "index.sqlite"
 #: Names of the files of label versions.
 VERSION = re.compile(r"v(\d{4,})\.seg\.nrrd")
-#: States of labels that somebody stands for.
-ACCEPTED = (State.SUBMITTED, State.APPROVED)
 #: Unfinished files older than this, in seconds, were left by a crash and are removed.
 STALE = 24 * 3600
 #: Why headers of a second series are not taken.
@@ -398,16 +396,18 @@ class GroundTruthStore:
     def accepted(self, drafts: bool = False) -> dict[str, list[LabelVersion]]:
         """The labels of each study that somebody stands for, oldest study first.
 
-        Of each structure it is the newest version that was submitted or approved (with `drafts`, or is a draft); what
-        was begun on top of it changes nothing.
+        Of each structure it is the newest version that is no draft, if that was not rejected; a draft that was begun on
+        top of it changes nothing. With `drafts` it is the newest version of all, if that was not rejected.
         """
-        states = (*ACCEPTED, State.DRAFT) if drafts else ACCEPTED
-        query = select(LabelRow).where(LabelRow.state.in_(states)).order_by(LabelRow.key, LabelRow.number)
+        query = select(LabelRow).order_by(LabelRow.key, LabelRow.number)
+        if not drafts:
+            query = query.where(LabelRow.state != State.DRAFT)
         newest: dict[str, dict[str, LabelVersion]] = {study.id: {} for study in self.studies()}
         with self._session() as session:
             for row in session.scalars(query):
                 newest.setdefault(row.study, {})[row.key] = label_version(row, self.folder)
-        return {study: list(versions.values()) for study, versions in newest.items() if versions}
+        good = {s: [v for v in of.values() if v.state is not State.REJECTED] for s, of in newest.items()}
+        return {study: versions for study, versions in good.items() if versions}
 
     def version(self, study: str, structure: str, number: int | None = None) -> LabelVersion:
         """One version, the newest when no number is given; `NotStoredError` when there is none."""

@@ -10,9 +10,9 @@ import numpy as np
 from aiassist.errors import StoreError
 from aiassist.evaluation.cases import MIN_COMPONENT, MIN_SHARE, components
 from aiassist.groundtruth import GroundTruthStore, State
+from aiassist.groundtruth.index import ACCEPTED
 from aiassist.groundtruth.names import key_of
 from aiassist.groundtruth.records import LabelVersion
-from aiassist.groundtruth.store import ACCEPTED
 from aiassist.imaging import Region
 
 #: Pieces of a label that count, the largest.
@@ -39,8 +39,8 @@ def find_lessons(
 ) -> list[Lesson]:
     """The labels of a store that a model may learn from, oldest study first.
 
-    Of each structure of a study it is the newest version that was submitted or approved; a draft that somebody began on
-    top of it changes nothing.
+    Of each structure of a study it is the newest version that is no draft, if that was not rejected; a draft that
+    somebody began on top of it changes nothing.
 
     Parameters
     ----------
