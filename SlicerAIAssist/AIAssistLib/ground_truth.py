@@ -4,59 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiassist.errors import StoreError
 from aiassist.imaging import MaskPatch, Volume, describe_structure
 from AIAssistLib.dicom_headers import give_series
+from AIAssistLib.saving_plan import Plan, What, drawn_in, plan
 from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.structures import new_segment, segment_of_structure
 from AIAssistLib.studies import opened
-from AIAssistLib.tags import (
-    MODEL,
-    held,
-    held_of,
-    name_key,
-    note_held,
-    prompts_of,
-    replace_tags,
-    tag_of,
-    tags_of_version,
-)
+from AIAssistLib.tags import Held, held_of, name_key, note_held, replace_tags, tags_of_version
 from AIAssistLib.talks import Conversation
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A segment as it was when somebody pressed Save: what it is called, its mask, and what it held; see `held_of`."""
-
-    segment: object
-    segment_id: str
-    name: str
-    mask: MaskPatch
-    held: str
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is drawn in it."""
-        return self.mask.region.is_empty
-
-
-@dataclass(frozen=True)
 class Saved:
-    """What was saved: the study, the number of each structure's new version, and the versions of the masks.
+    """What came of a save: the study, what was done with each segment, and the numbers of the new versions by name.
 
-    ``unchanged`` are the numbers of the versions that were there already, as they are in the segments. ``emptied`` are
-    those of ``numbers`` that are empty now. ``without`` says why the DICOM headers of the image were not saved with
-    it, when they should have been.
+    ``without`` says why the DICOM headers of the image were not saved with it, when they should have been.
     """
 
     study: str
+    plans: tuple[Plan, ...]
     numbers: dict[str, int]
-    masks: frozenset[str]
     without: str = ""
-    unchanged: dict[str, int] = field(default_factory=dict)
-    emptied: tuple[str, ...] = ()
+
+    def of(self, what: What) -> dict[str, Plan]:
+        """The segments of which this became, by their names."""
+        return {plan.one.name: plan for plan in self.plans if plan.what is what}
+
+    @property
+    def masks(self) -> frozenset[str]:
+        """The versions of all masks that the ground truth holds now."""
+        return frozenset(plan.one.mask.version for plan in self.plans if plan.what is not What.EMPTY)
 
 
 @dataclass(frozen=True)
@@ -112,63 +92,51 @@ class GroundTruth:
     ) -> Conversation[Saved]:
         """Save what changed since it was saved, each segment under its name, also if the image goes meanwhile.
 
-        A segment is unchanged when its mask is that of the structure's newest version, which is of this state or
-        approved. An empty one is saved when it held a version of its structure, whose newest is not empty yet.
+        See `What` for what is not saved. An empty segment is saved when it held a version of its structure, whose
+        newest is not empty yet.
 
         `author` is whose labels they are, for a home on this computer; a server knows that by the token.
 
         `StoreError` when all are empty, or two have the same name. What was saved before an error stays saved.
         """
-        drawn = _drawn_in(segmentation_node, volume_node)
         volume, keeper = self._assistant.studies.of(volume_node), self._assistant.conversations.keeper
-        seconds, name = time.monotonic() - self._began, volume_node.GetName()
+        drawn = drawn_in(segmentation_node, volume_node, volume)
+        details = {"name": volume_node.GetName(), "comment": comment, "state": state, "author": author}
+        seconds = time.monotonic() - self._began
 
         def talk():
             study = yield from opened(keeper, volume, progress)
             without = yield from give_series(keeper, volume, volume_node)
-            newest = _newest((yield from keeper.truth(study)))
-            wanted = [one for one in drawn if not one.is_empty or _was_emptied(one, study, newest)]
-            for one in drawn:
-                if one not in wanted:  # what it held is empty, or of another image or name
-                    note_held(segmentation_node, one.segment_id, "")
-            if not wanted:
+            versions = yield from keeper.truth(study)
+            plans, numbers = tuple(plan(one, study, versions, state) for one in drawn), {}
+            if all(each.what is What.EMPTY for each in plans):
+                self._note_all(plans, study, numbers, segmentation_node)
                 raise StoreError("All segments are empty; annotate something before you save.")
-            unchanged = [one for one in wanted if _is_saved(one, newest, state)]
-            changed, numbers = [one for one in wanted if one not in unchanged], {}
-            for one in changed:
-                version = yield from keeper.save(
-                    study,
-                    one.name,
-                    one.mask,
-                    volume,
-                    name=name,
-                    comment=comment,
-                    state=state,
-                    author=author,
-                    seconds=seconds / len(changed),
-                    parent=_number(one, newest),
-                    **_made_by(one, volume),
-                )
-                numbers[one.name] = version["number"]
-                self._note(one, study, segmentation_node)
-            for one in unchanged:
-                self._note(one, study, segmentation_node)
+            changed = [each for each in plans if each.what is What.NEW]
+            for each in changed:
+                one = each.one
+                cost = {"seconds": seconds / len(changed), "parent": each.parent}
+                saving = keeper.save(study, one.name, one.mask, volume, **details, **cost, **one.made_by)
+                numbers[one.name] = (yield from saving)["number"]
+                self._note(each, study, numbers[one.name], segmentation_node)
+            self._note_all(plans, study, numbers, segmentation_node)
             self.restart_clock()
-            return Saved(
-                study,
-                numbers,
-                frozenset(one.mask.version for one in wanted),
-                without,
-                {one.name: _number(one, newest) for one in unchanged},
-                tuple(one.name for one in changed if one.is_empty),
-            )
+            return Saved(study, plans, numbers, without)
 
         return talk()
 
-    def _note(self, one: Drawn, study: str, segmentation_node) -> None:
-        """A segment's mask is the newest version of its structure."""
-        self._kept.add((study, name_key(one.name), one.mask.version))
-        note_held(segmentation_node, one.segment_id, "" if one.is_empty else held(study, one.name))
+    def _note_all(self, plans, study: str, numbers: dict[str, int], segmentation_node) -> None:
+        for each in plans:
+            number = each.parent if each.what is What.OLDER else (each.newest or {}).get("number", 0)
+            self._note(each, study, numbers.get(each.one.name, number), segmentation_node)
+
+    def _note(self, each: Plan, study: str, number: int, segmentation_node) -> None:
+        """A segment's mask is the version of this number; one that says nothing holds none."""
+        one, key = each.one, name_key(each.one.name)
+        if each.what is not What.EMPTY:
+            self._kept.add((study, key, one.mask.version))
+        held = None if one.is_empty else Held(study, key, number, one.mask.version)
+        note_held(segmentation_node, one.segment_id, held)
 
     # Versions
 
@@ -201,7 +169,8 @@ class GroundTruth:
             self._check_still_there(volume, volume_node, segmentation_node)
             save_state(segmentation_node)
             self._kept.add((volume.study_id, name_key(version["structure"]), mask.version))
-            _put(version, mask, volume, volume_node, segmentation_node)
+            segment_id = _put(version, mask, volume, volume_node, segmentation_node)
+            note_held(segmentation_node, segment_id, Held(volume.study_id, name_key(version["structure"])))
 
         return talk()
 
@@ -241,60 +210,9 @@ class GroundTruth:
             raise StoreError("The image was changed or removed meanwhile; choose the version again.")
 
 
-def _drawn_in(segmentation_node, volume_node) -> list[Drawn]:
-    """The segments that hold something or held a version; `StoreError` when there is none, or two of a name."""
-    segmentation, full, empty = segmentation_node.GetSegmentation(), {}, {}
-    for number in range(segmentation.GetNumberOfSegments()):
-        segment, segment_id = segmentation.GetNthSegment(number), segmentation.GetNthSegmentID(number)
-        mask = read_mask(segmentation_node, segment_id, volume_node)
-        one = Drawn(segment, segment_id, segment.GetName(), mask, held_of(segmentation_node, segment_id))
-        key = name_key(one.name)
-        if one.is_empty:
-            if one.held:
-                empty[key] = one
-        elif key in full:
-            raise StoreError(f"Two segments are called {one.name!r}; rename one of them, then save.")
-        else:
-            full[key] = one
-    if not full and not empty:
-        raise StoreError("All segments are empty; annotate something before you save.")
-    return list({**empty, **full}.values())
-
-
 def _newest(versions: Iterable[dict]) -> dict[str, dict]:
     """The newest version of each structure, by the key of its name."""
     return {name_key(version["structure"]): version for version in sorted(versions, key=lambda v: v["number"])}
-
-
-def _number(one: Drawn, newest: dict[str, dict]) -> int:
-    """The number of the newest version of a segment's structure; 0 when there is none."""
-    version = newest.get(name_key(one.name))
-    return version["number"] if version is not None else 0
-
-
-def _is_saved(one: Drawn, newest: dict[str, dict], state: str) -> bool:
-    """Whether a segment's mask is that of the newest version, by the hash of its voxels and their place."""
-    version = newest.get(name_key(one.name))
-    return version is not None and version["mask"] == one.mask.version and version["state"] in (state, "approved")
-
-
-def _was_emptied(one: Drawn, study: str, newest: dict[str, dict]) -> bool:
-    """Whether an empty segment says that its structure is not there, rather than that nobody drew it yet."""
-    version = newest.get(name_key(one.name))
-    return one.held == held(study, one.name) and version is not None and version["voxels"] > 0
-
-
-def _made_by(one: Drawn, volume: Volume) -> dict[str, object]:
-    """Prompts and model of a segment's mask; an empty one has none."""
-    if one.is_empty:
-        return {}
-    prompts = prompts_of(one.segment, volume)
-    model, _space, model_version = tag_of(one.segment, MODEL).partition(" ")
-    return {
-        "prompts": prompts.to_json() if prompts is not None else None,
-        "model": model or None,
-        "model_version": model_version or None,
-    }
 
 
 def _saved(conversations, version: dict) -> Conversation[MaskPatch]:
@@ -306,10 +224,11 @@ def _saved(conversations, version: dict) -> Conversation[MaskPatch]:
     return mask
 
 
-def _put(version: dict, mask: MaskPatch, volume: Volume, volume_node, segmentation_node) -> None:
-    """Let the segment of a version's structure be that version."""
+def _put(version: dict, mask: MaskPatch, volume: Volume, volume_node, segmentation_node) -> str:
+    """Let the segment of a version's structure be that version; its ID."""
     structure = version["structure"]
     segment_id = segment_of_structure(segmentation_node, structure)
     segment_id = segment_id or new_segment(segmentation_node, describe_structure(structure))
     write_plainly(mask, volume_node, segmentation_node, segment_id)
     replace_tags(segmentation_node.GetSegmentation().GetSegment(segment_id), tags_of_version(version, volume))
+    return segment_id

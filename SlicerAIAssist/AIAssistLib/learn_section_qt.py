@@ -173,7 +173,14 @@ class LearnSection(Section):
         self._listed = self.learning.versions
         titles = [_("Model"), _("Version"), _("Labels"), _("Dice before"), _("Dice now"), ""]
         rows = [
-            [v.model, str(v.number), str(v.labels or ""), _dice(v.before), _dice(v.now), _("in use") if v.is_used else ""]
+            [
+                v.model,
+                str(v.number),
+                str(v.labels or ""),
+                _dice(v.before),
+                _dice(v.now),
+                _("in use") if v.is_used else "",
+            ]
             for v in self._listed
         ]
         table, selected = self.ui.learnTable, self._selected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import qt
@@ -9,6 +10,7 @@ from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError
 from AIAssistLib.ground_truth import GroundTruth, Loaded, Saved
+from AIAssistLib.saving_plan import What
 from AIAssistLib.section_qt import Section, fill_table
 from AIAssistLib.settings_qt import SERVER
 from AIAssistLib.tags import stamps_of
@@ -81,7 +83,7 @@ class SaveSection(Section):
                 self.refresh()
             self.tell(_told(outcome))
             if and_next and same:
-                self.panel.images.next(_without(outcome))
+                self.panel.images.next(" ".join([_of_others(outcome), _without(outcome)]).strip())
             elif and_next:
                 self.tell(_("Saved; but you went on drawing meanwhile, so this image stays."))
 
@@ -216,13 +218,33 @@ def _row(version: dict) -> list[str]:
 
 
 def _told(outcome: Saved) -> str:
-    """What to say of a save: what is a new version, what was one already, and what came not with it."""
-    empty, same = dict.fromkeys(outcome.emptied, _("now empty")), dict.fromkeys(outcome.unchanged, _("unchanged"))
-    versions = _listed(outcome.numbers, empty) if outcome.numbers else _listed(outcome.unchanged, same)
-    parts = [_("Saved: {versions}").format(versions=versions)]
-    if outcome.numbers and outcome.unchanged:
-        parts.append(_("({count} unchanged)").format(count=len(outcome.unchanged)))
-    return " ".join([*parts, _without(outcome)]).strip()
+    """What to say of a save: what is a new version, what was one already, and what others saved meanwhile."""
+    new, same = outcome.of(What.NEW), outcome.of(What.UNCHANGED)
+    empty = {name: _("now empty") for name, each in new.items() if each.one.is_empty}
+    unchanged = {name: each.newest["number"] for name, each in same.items()}
+    versions = _listed(outcome.numbers, empty) or _listed(unchanged, dict.fromkeys(unchanged, _("unchanged")))
+    parts = [_("Saved: {versions}").format(versions=versions)] if versions else []
+    if new and same:
+        parts.append(_("({count} unchanged)").format(count=len(same)))
+    said, others = " ".join([*parts, _without(outcome)]).strip(), _of_others(outcome)
+    return f"{said}. {others}" if said and others else said or others
+
+
+def _of_others(outcome: Saved) -> str:
+    """What others have done with these structures that the person may not know of yet."""
+    replaced = _("{version} came before it, unseen here; it stays in the history.")
+    older = _("{version} is newer than what is here, which nobody changed: Load latest labels shows it.")
+    rejected = _("{version} was rejected; change it, and it is submitted again. {comment}")
+    found = [(replaced, each) for each in outcome.of(What.NEW).values() if each.is_unseen]
+    found += [(older, each) for each in outcome.of(What.OLDER).values()]
+    found += [(rejected, each) for each in outcome.of(What.REJECTED).values()]
+    said = [text.format(version=_whose(each.newest), comment=each.newest["comment"]).strip() for text, each in found]
+    return " ".join(said)
+
+
+def _whose(version: Mapping) -> str:
+    name = _("{name} (version {number} by {author})")
+    return name.format(name=version["structure"], number=version["number"], author=version["author"])
 
 
 def _without(outcome: Saved) -> str:

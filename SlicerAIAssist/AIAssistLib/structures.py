@@ -25,7 +25,7 @@ def new_segment(segmentation_node, label: Label) -> str:
     segment_id = segmentation.GenerateUniqueSegmentID(name)
     segmentation.AddSegment(segment, segment_id)
     _lay_on_grid(segment, segmentation)
-    note_held(segmentation_node, segment_id, "")  # Slicer uses the IDs of deleted segments again
+    note_held(segmentation_node, segment_id, None)  # Slicer uses the IDs of deleted segments again
     return segment_id
 
 

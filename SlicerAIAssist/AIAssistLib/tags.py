@@ -6,6 +6,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import slicer
 import vtk
@@ -15,7 +16,7 @@ from aiassist.prompts import Prompts
 
 #: Segment tags: the prompts that made the mask, which model answered them, and in which grid's voxels they are.
 PROMPTS, MODEL, GRID = "AIAssist.Prompts", "AIAssist.Model", "AIAssist.Grid"
-#: Segment tag: of which study and structure the segment held a saved version.
+#: Segment tag: which saved version the segment held, see `Held`.
 HELD = "AIAssist.Held"
 #: Attribute of the segmentation node, followed by a segment's ID: the same of what was saved, which Undo, that gives
 #: segments the tags back that they had, does not take away.
@@ -72,24 +73,49 @@ def tags_of_version(version: Mapping, volume: Volume) -> dict[str, str]:
     """The tags of a segment that holds a saved version's mask; a version is as the backend lists it."""
     model = f"{version.get('model') or ''} {version.get('model_version') or ''}".strip()
     prompts = {PROMPTS: json.dumps(version["prompts"]), GRID: grid_of(volume)} if version.get("prompts") else {}
-    return {**prompts, MODEL: model, HELD: held(version["study"], version["structure"])}
+    return {**prompts, MODEL: model, HELD: Held.of(version).to_text()}
 
 
-def held(study: str, structure: str) -> str:
-    """The text of the tag `HELD`."""
-    return f"{study} {name_key(structure)}"
+@dataclass(frozen=True)
+class Held:
+    """Which saved version a segment held: of a study and of the structure of a key, its number, and its mask's version.
+
+    Without a number where an old version was brought back: that is to become the newest, as if somebody had drawn it.
+    """
+
+    study: str
+    key: str
+    number: int = 0
+    mask: str = "-"
+
+    @classmethod
+    def of(cls, version: Mapping) -> Held:
+        """A version as the backend lists it."""
+        return cls(version["study"], name_key(version["structure"]), version["number"], version["mask"])
+
+    def to_text(self) -> str:
+        """The text of the tag `HELD`."""
+        return f"{self.study} {self.number} {self.mask} {self.key}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Held | None:
+        """What `to_text` said; None of any other text."""
+        study, number, mask, key = [*text.split(" ", 3), "", "", "", ""][:4]
+        return cls(study, key, int(number), mask) if number.isdecimal() and key else None
 
 
-def held_of(segmentation_node, segment_id: str) -> str:
-    """Of which study and structure a segment held a saved version; empty when it held none."""
+def held_of(segmentation_node, segment_id: str) -> tuple[Held, ...]:
+    """Which saved versions a segment held, by its tag and by what was saved of it."""
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-    return tag_of(segment, HELD) or segmentation_node.GetAttribute(SAVED + segment_id) or ""
+    texts = tag_of(segment, HELD), segmentation_node.GetAttribute(SAVED + segment_id) or ""
+    return tuple(held for text in dict.fromkeys(texts) if (held := Held.from_text(text)) is not None)
 
 
-def note_held(segmentation_node, segment_id: str, text: str) -> None:
-    """A segment, if it is still there, holds a version that was saved, or with an empty text none."""
+def note_held(segmentation_node, segment_id: str, held: Held | None) -> None:
+    """A segment, if it is still there, holds a version that was saved, or none."""
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     if segment is not None:
+        text = held.to_text() if held is not None else ""
         set_tag(segment, HELD, text)
         segmentation_node.SetAttribute(SAVED + segment_id, text or None)
 

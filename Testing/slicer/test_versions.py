@@ -98,15 +98,49 @@ def test_only_what_changed_becomes_a_new_version(panel, case, store, study):
     assert panel.saving.unsaved(case.node, case.segmentation) == []
 
 
-def test_what_another_saved_meanwhile_is_never_taken_for_ones_own(panel, case, store, study):
+def test_what_another_saved_meanwhile_is_not_replaced_by_what_nobody_touched(panel, case, store, study):
+    spleen = add_segment(case, "spleen", case.mask("spleen"))
+    save(panel)
+    store.add(study, "Spleen", MaskPatch.of_mask(case.mask("liver")), author="bob", state=State.APPROVED)
+    newer = "Spleen (version 2 by bob) is newer than what is here, which nobody changed: Load latest labels shows it."
+    assert save(panel) == newer
+    add_segment(case, "kidney_right", case.mask("kidney_right"))
+    assert save(panel) == f"Saved: kidney_right (version 1). {newer}"
+    assert store.version(study, "spleen").number == 2
+    assert panel.saving.unsaved(case.node, case.segmentation) == []
+    assert press(panel, panel.ui.latestButton).startswith("Loaded: ")
+    assert (mask_of(case, spleen) == case.mask("liver")).all()
+    assert save(panel) == "Saved: spleen (version 2, unchanged), kidney_right (version 1, unchanged)"
+
+
+def test_what_was_drawn_on_an_older_version_is_saved_and_the_newer_is_named(panel, case, store, study):
     spleen = add_segment(case, "spleen", case.mask("spleen"))
     save(panel)
     store.add(study, "Spleen", MaskPatch.of_mask(case.mask("liver")), author="bob", state=State.SUBMITTED)
+    half = case.mask("spleen") & (np.arange(case.labels.shape[2]) % 2 == 0)
+    change(case, spleen, half)
+    assert save(panel) == (
+        "Saved: spleen (version 3). Spleen (version 2 by bob) came before it, unseen here; it stays in the history."
+    )
+    third = store.version(study, "spleen")
+    assert third.mask == MaskPatch.of_mask(half).version and third.parent == 1
+    assert save(panel) == "Saved: spleen (version 3, unchanged)"
+
+
+def test_a_version_that_is_brought_back_becomes_the_newest_whoever_saved_since(panel, case, store, study):
+    spleen = add_segment(case, "spleen", case.mask("spleen"))
+    save(panel)
+    store.add(study, "spleen", MaskPatch.of_mask(case.mask("liver")), author="bob", state=State.SUBMITTED)
+    panel.ui.historyGroup.collapsed = False
+    panel.ui.refreshButton.click()
+    wait(lambda: panel.ui.historyTable.rowCount == 2)
+    panel.ui.historyTable.selectRow(1)
+    assert "is version 1 again here" in press(panel, panel.ui.restoreButton)
     assert save(panel) == "Saved: spleen (version 3)"
     assert store.version(study, "spleen").mask == MaskPatch.of_mask(mask_of(case, spleen)).version
 
 
-@pytest.mark.parametrize(("state", "number"), [("DRAFT", 2), ("REJECTED", 2), ("SUBMITTED", 1), ("APPROVED", 1)])
+@pytest.mark.parametrize(("state", "number"), [("DRAFT", 2), ("SUBMITTED", 1), ("APPROVED", 1)])
 def test_a_mask_that_is_not_submitted_yet_is_submitted_and_an_approved_one_stays(
     state, number, panel, case, store, study
 ):
@@ -116,6 +150,35 @@ def test_a_mask_that_is_not_submitted_yet_is_submitted_and_an_approved_one_stays
     save(panel)
     assert store.version(study, "spleen").number == number
     assert store.version(study, "spleen").state == (State.APPROVED if state == "APPROVED" else State.SUBMITTED)
+
+
+def test_what_a_reviewer_rejected_is_submitted_again_only_when_it_was_changed(panel, case, store, study):
+    spleen = add_segment(case, "spleen", case.mask("spleen"))
+    save(panel)
+    mask = MaskPatch.of_mask(case.mask("spleen"))
+    store.add(study, "spleen", mask, author="Carla", state=State.REJECTED, comment="The hilum is missing.")
+    assert save(panel) == (
+        "spleen (version 2 by Carla) was rejected; change it, and it is submitted again. The hilum is missing."
+    )
+    assert store.version(study, "spleen").number == 2
+    change(case, spleen, case.mask("spleen") | case.mask("gallbladder"))
+    assert save(panel).startswith("Saved: spleen (version 3)")
+    assert store.version(study, "spleen").state == State.SUBMITTED
+
+
+def test_a_version_has_the_prompts_and_model_of_its_own_mask(panel, case, store, study):
+    name = add_segment(case, "spleen", case.mask("spleen"))
+    keep_prompts(segment_of(case, name), Prompts(positive=[[1, 1, 1]]), case.volume)
+    segment_of(case, name).SetTag(MODEL, "network 5")
+    panel.ui.saveButton.click()
+    change(case, name, case.mask("liver"))  # while the image travels, as accepting another preview does
+    keep_prompts(segment_of(case, name), Prompts(positive=[[9, 9, 9]]), case.volume)
+    segment_of(case, name).SetTag(MODEL, "geodesic 1")
+    wait(lambda: panel.ui.saveButton.enabled)
+    version = store.version(study, "spleen")
+    assert version.mask == MaskPatch.of_mask(case.mask("spleen")).version
+    assert (version.model, version.model_version) == ("network", "5")
+    assert version.prompts == Prompts(positive=[[1, 1, 1]]).to_json()
 
 
 def test_an_emptied_segment_is_saved_as_empty_and_one_that_was_never_drawn_is_not(panel, case, store, study):
