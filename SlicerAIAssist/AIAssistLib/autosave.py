@@ -6,18 +6,20 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiassist.errors import PatchError
-from aiassist.files import whole_file
+from aiassist.errors import AIAssistError, BusyError, PatchError
+from aiassist.files import locked, whole_file
 from aiassist.imaging import MaskPatch
 from AIAssistLib.segments import read_mask
 from AIAssistLib.tags import forget_maker, stamp_of, tags_of
 
 #: Seconds that Slicer may wait while segments are looked at for changes.
 PATIENCE = 0.1
+#: File in the folder of a run that is locked while the run goes on.
+LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Found:
 class Autosave:
     """A folder with the masks of each study that nobody saved.
 
-    Each run of Slicer, and each scene of one, writes into a folder of its own and never into an earlier one's.
+    Each run of Slicer, and each scene of one, writes into a folder of its own and never into another's. What is kept by
+    one that still goes on is nobody else's business.
 
     Parameters
     ----------
@@ -45,6 +48,8 @@ class Autosave:
         self._folder = Path(folder)
         #: The version of the mask in each file that this Slicer wrote.
         self._written: dict[Path, str] = {}
+        #: The folders that this run has locked.
+        self._locks: dict[Path, ExitStack] = {}
         self._turn = 0
         self.begin_run()
 
@@ -53,7 +58,10 @@ class Autosave:
 
         For a scene that closes: the next one's nodes and segments may have the same IDs.
         """
-        self._run = uuid.uuid4().hex
+        for home, lock in self._locks.items():
+            lock.close()
+            _tidy(home)
+        self._locks, self._run = {}, uuid.uuid4().hex
         #: What was seen of each segment: stamp, and version of the mask.
         self._seen: dict[tuple[str, str, str], tuple[int, str]] = {}
         self._files: dict[tuple[str, str, str], Path] = {}
@@ -103,6 +111,10 @@ class Autosave:
     def _write(self, key: tuple[str, str, str], segment, mask: MaskPatch) -> None:
         home = self._folder / key[0] / self._run
         home.mkdir(parents=True, exist_ok=True)
+        if home not in self._locks:
+            self._locks[home] = ExitStack()
+            with suppress(AIAssistError, OSError):  # a folder that cannot be locked keeps work as well
+                self._locks[home].enter_context(_lock(home))
         file = self._files.setdefault(key, home / f"{len(self._files)}.patch")
         with whole_file(file) as temporary:
             temporary.write_bytes(mask.to_bytes())
@@ -113,7 +125,8 @@ class Autosave:
     def found(self, study: str) -> list[Found]:
         """What earlier runs did not save, the newest of each name; empty and damaged masks are left out."""
         newest: dict[str, Found] = {}
-        files = [f for f in (self._folder / study).glob("*/*.patch") if f.parent.name != self._run]
+        runs = [home for home in (self._folder / study).glob("*/") if home.name != self._run and not _goes_on(home)]
+        files = [file for home in runs for file in home.glob("*.patch")]
         for file in sorted(files, key=lambda one: one.stat().st_mtime):
             try:
                 mask = MaskPatch.from_bytes(file.read_bytes())
@@ -139,8 +152,32 @@ class Autosave:
 
 
 def _remove(file: Path) -> None:
-    """Remove a mask, what was kept beside it, and the run's folder when that was all."""
+    """Remove a mask, what was kept beside it, and the run's folder when that was all and the run is over."""
     for one in (file, file.with_suffix(".json")):
         one.unlink(missing_ok=True)
-    with suppress(OSError):  # it holds more
-        file.parent.rmdir()
+    _tidy(file.parent)
+
+
+def _tidy(home: Path) -> None:
+    """Remove the folder of a run that is over when it holds nothing."""
+    with suppress(OSError):  # somebody was faster
+        if not any(home.glob("*.patch")) and not _goes_on(home):
+            (home / LOCK).unlink(missing_ok=True)
+            home.rmdir()
+
+
+def _goes_on(home: Path) -> bool:
+    """Whether the run that a folder is of still goes on, here or in another Slicer."""
+    if not (home / LOCK).exists():
+        return False
+    try:
+        with _lock(home):
+            return False
+    except BusyError:
+        return True
+    except (AIAssistError, OSError):  # a folder that cannot be locked
+        return False
+
+
+def _lock(home: Path) -> AbstractContextManager[None]:
+    return locked(home / LOCK, BusyError(f"Another Slicer keeps its work in {home}."))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 
 from aiassist.imaging import MaskPatch
 from AIAssistLib import autosave
-from AIAssistLib.autosave import Autosave
+from AIAssistLib.autosave import LOCK, Autosave
 from AIAssistLib.segments import read_mask, write_plainly
 from helpers import add_segment
 
@@ -84,3 +88,39 @@ def test_many_segments_are_looked_at_in_several_turns(kept, case, monkeypatch):
     assert kept.keep_one(STUDY, case.segmentation, case.node) == ""
     monkeypatch.setattr(autosave, "PATIENCE", 60.0)
     assert sorted(keep(kept, case)) == names
+
+
+def test_what_another_slicer_keeps_that_still_runs_is_not_offered(kept, case, tmp_path):
+    add_segment(case, "spleen", case.mask("spleen"))
+    keep(kept, case)
+    other = Autosave(tmp_path)
+    assert other.found(STUDY) == []
+    other.saved(STUDY, {MaskPatch.of_mask(case.mask("spleen")).version})
+    kept.begin_run()  # as when it crashes, the lock is let go
+    (offered,) = other.found(STUDY)
+    assert offered.name == "spleen"
+
+
+ANOTHER = """
+import sys
+from aiassist.errors import BusyError
+from aiassist.files import locked
+with locked(sys.argv[1], BusyError("held")):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_slicer_kept_that_crashed_is_offered(kept, tmp_path):
+    home = tmp_path / STUDY / "run"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", ANOTHER, str(home / LOCK)], **pipes, encoding="utf8") as process:
+        assert process.stdout.readline() == "locked\n"
+        (home / "0.patch").write_bytes(MaskPatch.of_mask(np.ones((2, 2, 2), bool)).to_bytes())
+        (home / "0.json").write_text('{"name": "spleen"}')
+        assert kept.found(STUDY) == []
+        process.kill()
+    (offered,) = kept.found(STUDY)
+    assert offered.name == "spleen"
+    kept.forget([offered])
+    assert not home.exists()
