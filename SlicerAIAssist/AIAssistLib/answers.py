@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from slicer.i18n import tr as _
 
-from aiassist.engine.backend import Annotation
-from aiassist.imaging import Geometry, MaskPatch, Volume
+from aiassist.imaging import Geometry, MaskPatch
 from aiassist.prompts import Prompts
 
 
@@ -26,16 +25,6 @@ class Answer:
     prompts: Prompts | None = None
     model: str = ""
     change: MaskPatch | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """An answer, and what it is the answer to."""
-
-    volume: Volume
-    annotation: Annotation
-    answer: Answer
-    seconds: float
 
 
 def change(patch: MaskPatch, before: MaskPatch) -> MaskPatch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,18 +10,17 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from aiassist.engine.backend import AnnotateRequest
-from aiassist.errors import AIAssistError, Cancelled, PromptError, UnknownMaskError
+from aiassist.errors import AIAssistError, Cancelled, PromptError
 from aiassist.imaging import MaskPatch
-from AIAssistLib.answers import Answer, Answers, Outcome, change, same, told
+from AIAssistLib.answers import Answer, Answers, same, told
+from AIAssistLib.asking import Asking, Outcome, Question
 from AIAssistLib.drafts import Draft, draft_of, keep_draft
 from AIAssistLib.geometry import transform, world_to_ijk
 from AIAssistLib.marks import ENOUGH, EXTREME, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
 from AIAssistLib.segments import SegmentWriter, Target
-from AIAssistLib.studies import opened
 from AIAssistLib.tags import MODEL, PROMPTS, forget_maker, keep_prompts, prompts_of
-from AIAssistLib.talks import Talk, sentence
+from AIAssistLib.talks import sentence
 
 
 class PointsSession:
@@ -50,9 +47,7 @@ class PointsSession:
         self._scene, self._changed = scene, changed
         self._answers = Answers()
         self._state = (0, np.eye(4))
-        self._talk: Talk | None = None
-        self._preparing: Talk | None = None
-        self._again = False
+        self._asking = Asking(assistant, self._sending, self._answered, self._fail)
         self._observed: list[tuple[object, int]] = []
         self._ours = self._moved = False
         self._shown: Answer | None = None
@@ -60,7 +55,6 @@ class PointsSession:
         self._held: Answer | None = None
         self._drafted = False
         self._adding = False
-        self._asked_of = (None, None)
 
     # Beginning and ending
 
@@ -91,11 +85,11 @@ class PointsSession:
         self._answers.begin_with(None if anew else self._held)
         self._observe()
         self._say("")
-        self._preparing = self.assistant.prepare(target.volume_node)  # while the person looks for the organ
+        self._asking.prepare(target.volume_node)  # while the person looks for the organ
 
     def end(self) -> None:
         """Stop: marks and preview go, and come back with `begin`; the segment stays as it is."""
-        self.cancel()
+        self._asking.leave()
         for node, tag in self._observed:
             node.RemoveObserver(tag)
         self._observed = []
@@ -103,7 +97,6 @@ class PointsSession:
             self.marks.clear()
         self.preview.clear()
         self._answers.begin_with(None)
-        self._asked_of = (None, None)
         self.target = None
 
     def reset(self) -> None:
@@ -127,7 +120,7 @@ class PointsSession:
     @property
     def busy(self) -> bool:
         """Whether an answer is awaited."""
-        return self._talk is not None and self._talk.active
+        return self._asking.busy
 
     @property
     def can_correct(self) -> bool:
@@ -286,27 +279,21 @@ class PointsSession:
         """Ask the backend for the mask of the marks as they are."""
         self._require()
         if self.busy and dragging:
-            self._again = True
+            self._asking.outdate()
             return
         self.cancel()
         try:
             self._look_again()
-            talk = self._conversation(time.perf_counter())
+            question = self._question()
         except AIAssistError as error:
             self._fail(error)
             return
         self._say(_("Asking the model"))
-        self._talk = self.assistant.start(talk, self._answered, self._fail)
+        self._asking.start(question)
 
     def cancel(self) -> None:
         """Drop what is being computed."""
-        self._again = False
-        if self._talk is not None:
-            self._talk.cancel()
-            self._talk = None
-        if self._preparing is not None:  # whoever asks goes on where it stopped
-            self._preparing.cancel()
-            self._preparing = None
+        self._asking.cancel()
 
     def _look_again(self) -> None:
         """When somebody changed the segment, as undo does, or moved it, clicks correct what it holds now."""
@@ -316,57 +303,32 @@ class PointsSession:
             self._held = None if mask.region.is_empty else Answer(obeyed, mask)
             self._answers.begin_with(self._held)
 
-    def _conversation(self, began: float):
+    def _question(self) -> Question:
+        """What the marks ask as they are; `PromptError` when they cannot."""
         target, clicks = self._require(), self._clicks()
         volume = self.assistant.studies.of(target.volume_node)
-        conversations = self.assistant.conversations
-        if conversations is not self._asked_of[0] or volume is not self._asked_of[1]:
+        if self._asking.is_new_to(volume):
             self._answers.unknown()
-            self._asked_of = (conversations, volume)
-        asked, base = self.marks.prompts(), self._answers.base(clicks)
+        marks, base = self.marks.prompts(), self._answers.base(clicks)
         # What the segment holds obeys the clicks before it, or was changed by hand since: they are not asked again.
-        prompts = asked if base is None else self.marks.prompts(self._answers.held or 0)
+        news = marks if base is None else self.marks.prompts(self._answers.held or 0)
         if base is not None and base.version is None:
-            prompts = replace(prompts, prior=base.mask)
-        prompts.check(volume.geometry)
-
-        def talk():
-            study = yield from opened(conversations, volume, self._sending)
-            request = AnnotateRequest(
-                study=study,
-                prompts=prompts,
-                base=base.version if base is not None else None,
-                structure=target.segment_id,
-                model=self.assistant.model,
-            )
-            try:
-                annotation = yield from conversations.annotate(request, uuid.uuid4().hex)
-            except UnknownMaskError:
-                if base is None:
-                    raise
-                again = replace(request, base=None, prompts=replace(prompts, prior=base.mask))
-                annotation = yield from conversations.annotate(again, uuid.uuid4().hex)
-            whole = annotation.patch.over(base.mask if base is not None else None)
-            model = f"{annotation.model} {annotation.model_version}"
-            changed = change(annotation.patch, base.mask) if base is not None else None
-            answer = Answer(clicks, whole, annotation.version, asked, model, changed)
-            return Outcome(volume, annotation, answer, time.perf_counter() - began)
-
-        return talk()
+            news = replace(news, prior=base.mask)
+        news.check(volume.geometry)
+        return Question(volume, target.segment_id, marks, news, base, clicks)
 
     def _sending(self, share: float) -> None:
         self._say(_("Sending the image: {share}").format(share=f"{share:.0%}"))
 
-    def _answered(self, outcome: Outcome) -> None:
-        again, self._again = self._again, False
-        if self.assistant.studies.of(self._require().volume_node) is not outcome.volume:
+    def _answered(self, outcome: Outcome, is_stale: bool) -> None:
+        if self.assistant.studies.of(self._require().volume_node) is not outcome.question.volume:
             self._answers.begin_with(None)  # the image changed meanwhile
             self.ask()
             return
         self._answers.add(outcome.answer)
         self._show(outcome.answer)
         self.assistant.answered(outcome.annotation, outcome.seconds)
-        if again:
+        if is_stale:
             self.ask()
 
     def _show(self, answer: Answer) -> None:
@@ -384,7 +346,6 @@ class PointsSession:
         return told(self._shown, self._shown_of.geometry, held, self._adds())
 
     def _fail(self, error: Exception) -> None:
-        self._again = False
         if not isinstance(error, Cancelled):
             self._say(sentence(error), failed=True)
 

@@ -288,15 +288,15 @@ def test_dragging_a_click_keeps_what_the_clicks_before_it_gave(points, slice_vie
         view.click(view.xy(place))
         answered(points)
     bases = []
-    conversation = points.session._conversation
+    start = points.session._asking.start
 
-    def noting(began):
-        bases.append(points.session._answers.base(points.session._clicks()))
-        return conversation(began)
+    def noting(question):
+        bases.append(question.base)
+        start(question)
 
-    points.session._conversation = noting
-    start = view.xy(second)
-    view.drag(start, np.add(start, (10, 10)))
+    points.session._asking.start = noting
+    from_here = view.xy(second)
+    view.drag(from_here, np.add(from_here, (10, 10)))
     answered(points)
     assert {base.clicks for base in bases} == {1}
 

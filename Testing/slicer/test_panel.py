@@ -485,6 +485,7 @@ def test_unsaved_work_is_offered_for_an_image_that_is_loaded_while_the_module_is
     add_segment(case, "spleen", case.mask("spleen"))
     earlier = Autosave(recovery.autosave._folder)
     assert earlier.keep_one(study_of(case.node).study_id, case.segmentation, case.node) == "spleen"
+    earlier.begin_run()
     case.segmentation.GetSegmentation().RemoveAllSegments()
     panel.editor.setSegmentationNode(case.segmentation)
     assert module.logic.assistant.studies.of(case.node).study_id  # known at once, as when AI Points is active
