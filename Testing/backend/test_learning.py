@@ -20,9 +20,9 @@ from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import MaskPatch, Region, Volume, describe_structure, read_volume, write_volume
 from aiassist.learning import finder, finetune
 from aiassist.learning.finder import MapTrainer, write_map
-from aiassist.learning.judge import MOVED, POINTS, Verdict, judge
-from aiassist.learning.lessons import find_lessons
+from aiassist.learning.judge import MOVED, POINTS, Scores, judge
 from aiassist.learning.publish import publish_if_better
+from aiassist.learning.samples import find_samples
 from aiassist.learning.splits import LEARNED_FROM
 from aiassist.resources import resource
 from aiassist.segmenters.base import ModelCard, Step
@@ -67,7 +67,7 @@ def test_a_run_makes_a_better_version_that_is_published_and_taken_back(studies, 
     assert "with tiny 1, on" in card.provenance
     assert card.metrics["dice, six points"] > card.metrics["before, dice, six points"] + 0.05
     plan = json.loads((models.folder_of("tiny", 2) / LEARNED_FROM).read_text())
-    taught, judged = ({lesson["study"] for lesson in plan[part]} for part in ("teaching", "judging"))
+    taught, judged = ({sample["study"] for sample in plan[part]} for part in ("teaching", "judging"))
     assert (len(taught), len(judged), len(taught & judged)) == (4, 2, 0)
 
     assert run("models", "publish", "tiny", "--studies", studies, "--author", "Bo") == 0
@@ -254,10 +254,10 @@ class Asked:
 
 def test_a_model_is_asked_from_points_moved_points_and_clicks(studies):
     with GroundTruthStore(studies) as store:
-        (lesson, *_) = find_lessons(store)
-        truth = store.mask(store.version(lesson.study, "cyst")).to_mask((18, 30, 30))
+        (sample, *_) = find_samples(store)
+        truth = store.mask(store.version(sample.study, "cyst")).to_mask((18, 30, 30))
         shifted = Asked(np.roll(truth, 3, axis=2))
-        (verdict,) = judge(store, [lesson], [shifted])
+        (scores,) = judge(store, [sample], [shifted])
     exact, moved, *clicked = shifted.prompts
     inside = np.argwhere(truth)[:, ::-1]
     ends = np.ravel(np.column_stack([inside.min(axis=0), inside.max(axis=0)]))
@@ -269,7 +269,7 @@ def test_a_model_is_asked_from_points_moved_points_and_clicks(studies):
         for side, points in ((True, prompts.positive), (False, prompts.negative)):
             for i, j, k in points.astype(int):
                 assert truth[k, j, i] == side != shifted.mask.to_mask(truth.shape)[k, j, i]
-    assert set(verdict.dice) == {"six points", "points moved", "after 3 clicks"}
+    assert set(scores.dice) == {"six points", "points moved", "after 3 clicks"}
 
 
 def test_to_find_nothing_is_no_better_than_no_model(studies):
@@ -282,7 +282,7 @@ def test_to_find_nothing_is_no_better_than_no_model(studies):
 
     with GroundTruthStore(studies) as store:
         store.add(store.add_study(noise(0), "noise").id, "cyst", MaskPatch.empty(), author="A", state=State.SUBMITTED)
-        blind, none = judge(store, find_lessons(store, absent=True), [Blind(), None])
+        blind, none = judge(store, find_samples(store, absent=True), [Blind(), None])
     assert blind == none
     assert blind.score == pytest.approx(1 / 7)
     assert not blind.is_better(none)
@@ -294,32 +294,32 @@ def test_labels_that_hold_too_little_judge_nobody(tmp_path):
         store.add(study, "cyst", patch(slice(2), slice(2), slice(2)), author="Ada", state=State.APPROVED)
         network = load_network_folder(resource("Models", "network"), threads=1)
         with pytest.raises(StoreError, match="hold no structure of 30 voxels or more"):
-            judge(store, find_lessons(store), [network])
+            judge(store, find_samples(store), [network])
 
 
 def test_a_verdict_is_the_same_twice_and_counts_structures_alike(studies):
     network = load_network_folder(resource("Models", "network"), threads=1)
     with GroundTruthStore(studies) as store:
-        lessons = find_lessons(store)[:2]
-        once, again = judge(store, lessons, [network, network])
+        samples = find_samples(store)[:2]
+        once, again = judge(store, samples, [network, network])
     assert once == again
     assert {name: len(dices) for name, dices in once.dice[POINTS].items()} == {"cyst": 2}
     assert once.mean(POINTS) > 0.85
-    uneven = Verdict({POINTS: {"a": [1.0, 1.0, 1.0], "b": [0.0]}, MOVED: {"a": [0.9], "b": [0.7]}})
+    uneven = Scores({POINTS: {"a": [1.0, 1.0, 1.0], "b": [0.0]}, MOVED: {"a": [0.9], "b": [0.7]}})
     assert (uneven.mean(POINTS), uneven.score) == (0.5, pytest.approx(0.65))
     assert not uneven.is_better(uneven)
-    assert uneven.is_better(Verdict())
+    assert uneven.is_better(Scores())
 
 
 def test_a_worse_version_is_not_published(studies):
     models = ModelStore(studies / MODELS)
     with GroundTruthStore(studies) as store:
-        lessons = find_lessons(store)
+        samples = find_samples(store)
         with models.new_version("cysts") as (folder, _):  # what taught it lies on both sides, to be left out
             shutil.copytree(models.folder_of("tiny", 1), folder, dirs_exist_ok=True)
             plan = {
-                "wish": {"kind": "promptable", "structures": [], "drafts": False},
-                "teaching": [{"study": lessons[0].study}],
+                "config": {"kind": "promptable", "structures": [], "drafts": False},
+                "teaching": [{"study": samples[0].study}],
                 "judging": [],
             }
             (folder / LEARNED_FROM).write_text(json.dumps(plan))

@@ -60,8 +60,8 @@ def run(options) -> None:
     with GroundTruthStore(options.studies) as store, Progress(options.json) as progress:
         with models.held(options.model, "training"):
             base = _base(options, models, kind)
-            wish = _wish(options, kind, base)
-            learning = kind(store, models, options.model, wish, base)
+            config = _config(options, kind, base)
+            learning = kind(store, models, options.model, config, base)
             learning.prepare(progress.phase("reading the labels"))
             if not _train(learning, options, progress, enough):
                 _tell_stopped(options, enough)
@@ -89,13 +89,13 @@ def _base(options, models, kind) -> Path:
     return base_of(models, options.model, kind.kind, options.base)
 
 
-def _wish(options, kind, base: Path):
+def _config(options, kind, base: Path):
     from aiassist.groundtruth.names import key_of
     from aiassist.learning.networks import card_of
-    from aiassist.learning.run import Wish
+    from aiassist.learning.run import TrainingConfig
 
     card, structures = card_of(base), tuple(sorted(set(map(key_of, options.structure))))
-    return Wish(card.name, card.version, options.epochs, structures, options.drafts)
+    return TrainingConfig(card.name, card.version, options.epochs, structures, options.drafts)
 
 
 def _need_training() -> None:
@@ -161,7 +161,7 @@ def _finish(learning, options, progress: Progress) -> dict:
         "model": learning.name,
         "version": number,
         "labels": len(learning.teaching),
-        "studies": len({lesson.study for lesson in learning.teaching}),
+        "studies": len({sample.study for sample in learning.teaching}),
         "judging labels": total,
         "before": before.means(),
         "now": now.means(),

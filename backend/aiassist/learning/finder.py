@@ -15,8 +15,8 @@ from aiassist.files import whole_file
 from aiassist.groundtruth.names import key_of
 from aiassist.imaging import Label, Volume, describe_structure
 from aiassist.learning.judge import load
-from aiassist.learning.lessons import Lesson
 from aiassist.learning.run import LearningRun
+from aiassist.learning.samples import Sample
 from aiassist.segmenters.overview import CHANNELS, Overview
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.synthesis.fields import Draw
@@ -42,12 +42,12 @@ class FinderTraining(LearningRun):
     kind = "automatic"
     weights = "finder.onnx"
 
-    def _write_data(self, teaching: list[Lesson], progress: Callable[[int, int], None]) -> list[str]:
-        places = {structure: n for n, structure in enumerate(sorted({lesson.structure for lesson in teaching}))}
-        total, maps = len({lesson.study for lesson in teaching}), []
+    def _write_data(self, teaching: list[Sample], progress: Callable[[int, int], None]) -> list[str]:
+        places = {structure: n for n, structure in enumerate(sorted({sample.structure for sample in teaching}))}
+        total, maps = len({sample.study for sample in teaching}), []
         for study, loaded in groupby(load(self.store, teaching), lambda one: one[1].study):
             maps.append(f"{study}.npz")
-            labels = ((volume, places[lesson.structure], label) for volume, lesson, label in loaded)
+            labels = ((volume, places[sample.structure], label) for volume, sample, label in loaded)
             write_map(self.data / maps[-1], labels, len(places))
             progress(len(maps), total)
         return maps
@@ -55,7 +55,7 @@ class FinderTraining(LearningRun):
     @property
     def steps(self) -> int:
         """See `LearningRun.steps`."""
-        return max(LEAST, math.ceil(len(self.plan["files"]) * self.wish.epochs / BATCH))
+        return max(LEAST, math.ceil(len(self.plan["files"]) * self.config.epochs / BATCH))
 
     def trainers(self, device: str = "cpu", workers: int = 0) -> Iterator[Trainer]:
         """See `LearningRun.trainers`; it begins from nothing, and needs no workers."""
@@ -70,13 +70,13 @@ class FinderTraining(LearningRun):
             fine=min(32, 8 + len(self.structures)),
             rate=RATE,
             warmup=min(50, self.steps // 4),
-            seed=self.wish.seed,
+            seed=self.config.seed,
         )
         yield MapTrainer(self.folder, settings, [self.data / name for name in self.plan["files"]], device)
 
     def description(self) -> str:
         """See `LearningRun.description`."""
-        return f"Finds what it learned from the labels here; looks closer by {self.wish.base}."
+        return f"Finds what it learned from the labels here; looks closer by {self.config.base}."
 
     def labels(self) -> tuple[Label, ...]:
         """See `LearningRun.labels`."""

@@ -12,8 +12,8 @@ from aiassist.errors import StoreError
 from aiassist.learning.crops import write_crop
 from aiassist.learning.examples import SYNTHETIC, CorrectionExamples, LabelExamples
 from aiassist.learning.judge import load
-from aiassist.learning.lessons import Lesson, targets
 from aiassist.learning.run import LearningRun
+from aiassist.learning.samples import Sample, targets
 from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.training import Settings, Trainer
@@ -34,13 +34,13 @@ class FineTuning(LearningRun):
     kind = "promptable"
     weights = "weights.onnx"
 
-    def _write_data(self, teaching: list[Lesson], progress: Callable[[int, int], None]) -> dict[str, list[str]]:
+    def _write_data(self, teaching: list[Sample], progress: Callable[[int, int], None]) -> dict[str, list[str]]:
         crops: dict[str, list[str]] = {}
-        for number, (volume, lesson, label) in enumerate(load(self.store, teaching)):
+        for number, (volume, sample, label) in enumerate(load(self.store, teaching)):
             for part, mask in enumerate(targets(label)):
                 crop = f"{number:05d}-{part}.npz"
                 write_crop(self.data / crop, volume, mask)
-                crops.setdefault(lesson.structure, []).append(crop)
+                crops.setdefault(sample.structure, []).append(crop)
             progress(number + 1, len(teaching))
         if not crops:
             raise StoreError("The labels to learn from hold no structure of 30 voxels or more.")
@@ -49,7 +49,7 @@ class FineTuning(LearningRun):
     @property
     def steps(self) -> int:
         """See `LearningRun.steps`."""
-        examples = sum(map(len, self.plan["files"].values())) * self.wish.epochs / (1 - SYNTHETIC)
+        examples = sum(map(len, self.plan["files"].values())) * self.config.epochs / (1 - SYNTHETIC)
         return max(LEAST, math.ceil(examples / BATCH))
 
     def trainers(self, device: str = "cpu", workers: int = 1) -> Iterator[Trainer]:
@@ -61,7 +61,7 @@ class FineTuning(LearningRun):
         start = self.base / CORRECTIONS
         if start.exists():
             first, folder = self._first_looks(), self.folder / "corrections"
-            more = {"steps": self.steps // FEWER, "fresh": BATCH // 4, "rate": RATE / 2, "seed": self.wish.seed + 1}
+            more = {"steps": self.steps // FEWER, "fresh": BATCH // 4, "rate": RATE / 2, "seed": self.config.seed + 1}
             settings = self._settings(start, **more, second=0.0, corrections=True)
             examples = CorrectionExamples(self._crops(), settings.cells, first)
             yield Trainer(folder, settings, device, workers, start=start, corrects=first, examples=examples)
@@ -78,7 +78,7 @@ class FineTuning(LearningRun):
 
     def _settings(self, start: Path, **more) -> Settings:
         net, cells = load_network(start)
-        usual = {"steps": self.steps, "rate": RATE, "warmup": min(20, self.steps // 4), "seed": self.wish.seed}
+        usual = {"steps": self.steps, "rate": RATE, "warmup": min(20, self.steps // 4), "seed": self.config.seed}
         return Settings(batch=BATCH, cells=cells, **asdict(net.shape), **{**usual, **more})
 
     def _first_looks(self) -> Path:

@@ -13,7 +13,7 @@ from aiassist.evaluation.metrics import dice
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.groundtruth.names import key_of
 from aiassist.imaging import MaskPatch, Region, Volume
-from aiassist.learning.lessons import Lesson, targets
+from aiassist.learning.samples import Sample, targets
 from aiassist.prompts import Prompts, extreme_points
 from aiassist.segmenters.base import Automatic, Promptable, Segmenter, run
 
@@ -27,7 +27,7 @@ CLEARLY = 0.002
 
 
 @dataclass
-class Verdict:
+class Scores:
     """Dice of one model by course and structure, each a list over the labels that judge."""
 
     dice: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -49,8 +49,8 @@ class Verdict:
         """What decides: the mean of all courses."""
         return float(np.mean([self.mean(course) for course in self.dice] or [0.0]))
 
-    def is_better(self, other: Verdict) -> bool:
-        """Whether it is clearly better than another verdict by the same labels."""
+    def is_better(self, other: Scores) -> bool:
+        """Whether these are clearly better than others by the same labels."""
         return self.score > other.score + CLEARLY
 
     def metrics(self) -> dict[str, float]:
@@ -60,16 +60,16 @@ class Verdict:
 
 def judge(
     store: GroundTruthStore,
-    lessons: Iterable[Lesson],
+    samples: Iterable[Sample],
     models: Sequence[Segmenter | None],
     progress: Callable[[], None] = lambda: None,
-) -> list[Verdict]:
-    """The verdict on each of some models, by the same labels and the same prompts.
+) -> list[Scores]:
+    """The scores of each of some models, by the same labels and the same prompts.
 
     Parameters
     ----------
     store : GroundTruthStore
-    lessons : iterable of Lesson
+    samples : iterable of Sample
         Labels that judge.
     models : sequence of Promptable or Automatic
         None stands for having no automatic model: nothing is found.
@@ -81,30 +81,30 @@ def judge(
     StoreError
         When the labels hold nothing that a model can be judged by.
     """
-    verdicts = [Verdict() for _ in models]
+    all_scores = [Scores() for _ in models]
     exams = [_exam(model) for model in models]
-    for volume, lesson, label in load(store, lessons):
-        for exam, verdict in zip(exams, verdicts, strict=True):
-            for course, found in exam(volume, lesson, label):
-                verdict.note(course, lesson.structure, found)
+    for volume, sample, label in load(store, samples):
+        for exam, scores in zip(exams, all_scores, strict=True):
+            for course, found in exam(volume, sample, label):
+                scores.note(course, sample.structure, found)
         progress()
-    if not all(verdict.dice for verdict in verdicts):
+    if not all(scores.dice for scores in all_scores):
         raise StoreError("The labels that judge hold no structure of 30 voxels or more; label some larger ones.")
-    return verdicts
+    return all_scores
 
 
-def load(store: GroundTruthStore, lessons: Iterable[Lesson]) -> Iterator[tuple[Volume, Lesson, np.ndarray]]:
-    """The image and the bool mask ``(k, j, i)`` of each lesson, study by study."""
+def load(store: GroundTruthStore, samples: Iterable[Sample]) -> Iterator[tuple[Volume, Sample, np.ndarray]]:
+    """The image and the bool mask ``(k, j, i)`` of each sample, study by study."""
     volume, held = None, None
-    for lesson in sorted(lessons, key=lambda lesson: lesson.study):
-        if lesson.study != held:
-            volume, held = store.image(lesson.study), lesson.study
-        version = store.version(lesson.study, lesson.structure, lesson.number)
-        yield volume, lesson, store.mask(version).to_mask(volume.shape)
+    for sample in sorted(samples, key=lambda sample: sample.study):
+        if sample.study != held:
+            volume, held = store.image(sample.study), sample.study
+        version = store.version(sample.study, sample.structure, sample.number)
+        yield volume, sample, store.mask(version).to_mask(volume.shape)
 
 
-#: Given an image, a lesson and its label, the courses that it is judged by and the Dice of each.
-_Exam = Callable[[Volume, Lesson, np.ndarray], Iterator[tuple[str, float]]]
+#: Given an image, a sample and its label, the courses that it is judged by and the Dice of each.
+_Exam = Callable[[Volume, Sample, np.ndarray], Iterator[tuple[str, float]]]
 
 
 def _exam(model: Segmenter | None) -> _Exam:
@@ -117,19 +117,19 @@ def _on_its_own(model: Automatic) -> _Exam:
     values = {key_of(label.name): label.value for label in model.card.labels}
     held = {}  # what it found in the study that was looked at last
 
-    def exam(volume: Volume, lesson: Lesson, label: np.ndarray) -> Iterator[tuple[str, float]]:
-        if lesson.study not in held:
+    def exam(volume: Volume, sample: Sample, label: np.ndarray) -> Iterator[tuple[str, float]]:
+        if sample.study not in held:
             held.clear()
-            held[lesson.study] = run(model.segment(volume)).to_labelmap(volume.shape)
-        yield ALONE, _dice(label, MaskPatch.of_mask(held[lesson.study] == values.get(lesson.structure, -1)))
+            held[sample.study] = run(model.segment(volume)).to_labelmap(volume.shape)
+        yield ALONE, _dice(label, MaskPatch.of_mask(held[sample.study] == values.get(sample.structure, -1)))
 
     return exam
 
 
 def _from_prompts(model: Promptable) -> _Exam:
-    def exam(volume: Volume, lesson: Lesson, label: np.ndarray) -> Iterator[tuple[str, float]]:
+    def exam(volume: Volume, sample: Sample, label: np.ndarray) -> Iterator[tuple[str, float]]:
         for mask in targets(label):
-            yield from _courses(volume, mask, model, int(lesson.mask[:8], 16))
+            yield from _courses(volume, mask, model, int(sample.mask[:8], 16))
 
     return exam
 

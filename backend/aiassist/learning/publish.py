@@ -9,9 +9,9 @@ from pathlib import Path
 from aiassist.errors import ModelError, StoreError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.groundtruth.names import key_of
-from aiassist.learning.judge import Verdict, judge
-from aiassist.learning.lessons import Lesson, find_lessons
+from aiassist.learning.judge import Scores, judge
 from aiassist.learning.networks import check_own_name, rival_of
+from aiassist.learning.samples import Sample, find_samples
 from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.segmenters.base import ModelCard, Segmenter
 from aiassist.segmenters.model_store import ModelStore
@@ -25,7 +25,7 @@ def publish_if_better(
     version: int,
     by: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Verdict, Verdict]:
+) -> tuple[Scores, Scores]:
     """Judge a version and the one that is published by today's labels, and publish it if it is better.
 
     Where none is published, it has to be better than the network that ships, and an automatic one than none.
@@ -43,7 +43,7 @@ def publish_if_better(
 
     Returns
     -------
-    Verdict, Verdict
+    Scores, Scores
         On the version, and on what it replaces.
 
     Raises
@@ -57,7 +57,7 @@ def publish_if_better(
         return _publish(store, models, name, version, by, progress)
 
 
-def _publish(store, models, name, version, by, progress) -> tuple[Verdict, Verdict]:
+def _publish(store, models, name, version, by, progress) -> tuple[Scores, Scores]:
     folder = models.folder_of(name, version)
     candidate = load_network_folder(folder)
     check_own_name(models, name, candidate.card.kind)
@@ -66,14 +66,14 @@ def _publish(store, models, name, version, by, progress) -> tuple[Verdict, Verdi
     place = rival_of(models, name, candidate.card.kind)
     rival = None if place is None else load_network_folder(place)
     _check_nothing_lost(candidate.card, rival)
-    lessons = _judging(store, models, folder, place)
-    judged = iter(range(1, len(lessons) + 1))
-    now, before = judge(store, lessons, [candidate, rival], lambda: progress(next(judged), len(lessons)))
+    samples = _judging(store, models, folder, place)
+    judged = iter(range(1, len(samples) + 1))
+    now, before = judge(store, samples, [candidate, rival], lambda: progress(next(judged), len(samples)))
     if not now.is_better(before):
         other = "no model" if rival is None else f"{rival.card.name!r} version {rival.card.version}"
         raise ModelError(
             f"Version {version} of {name!r} is not better than {other} (mean Dice {now.score:.3f} against "
-            f"{before.score:.3f} by {len(lessons)} labels), so it is not published."
+            f"{before.score:.3f} by {len(samples)} labels), so it is not published."
         )
     models.publish(name, version, by)
     return now, before
@@ -90,16 +90,16 @@ def _check_nothing_lost(card: ModelCard, rival: Segmenter | None) -> None:
         )
 
 
-def _judging(store: GroundTruthStore, models: ModelStore, folder: Path, rival: Path | None) -> list[Lesson]:
+def _judging(store: GroundTruthStore, models: ModelStore, folder: Path, rival: Path | None) -> list[Sample]:
     """Today's labels of a version's structures, of patients that taught neither it nor its rival."""
     plan = _learned_from(folder)
     if plan is None:
         raise ModelError(f"{folder} does not say what it learned from, so it cannot be judged; train it anew.")
     plans = [plan, (rival and _learned_from(rival)) or {"teaching": []}]
-    wish, taught = plan["wish"], {lesson["study"] for plan in plans for lesson in plan["teaching"]}
-    lessons = find_lessons(store, wish["structures"], wish["drafts"], absent=wish["kind"] == "automatic")
-    judges = Splits(models.folder).judging(store, dict.fromkeys(lesson.study for lesson in lessons))
-    found = [lesson for lesson in lessons if lesson.study in judges - taught]
+    config, taught = plan["config"], {sample["study"] for plan in plans for sample in plan["teaching"]}
+    samples = find_samples(store, config["structures"], config["drafts"], absent=config["kind"] == "automatic")
+    judges = Splits(models.folder).judging(store, dict.fromkeys(sample.study for sample in samples))
+    found = [sample for sample in samples if sample.study in judges - taught]
     if not found:
         raise StoreError(f"All labels in {store.folder} taught one of the versions, so none can judge; label more.")
     return found

@@ -14,8 +14,8 @@ from aiassist.errors import AIAssistError
 from aiassist.files import whole_file
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import Label
-from aiassist.learning.judge import Verdict
-from aiassist.learning.lessons import Lesson, find_lessons
+from aiassist.learning.judge import Scores
+from aiassist.learning.samples import Sample, find_samples
 from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.segmenters.base import ModelCard
 from aiassist.segmenters.model_store import PLAN, RUN, ModelStore
@@ -27,7 +27,7 @@ BASE = ("weights.onnx", "corrections.onnx")
 
 
 @dataclass(frozen=True)
-class Wish:
+class TrainingConfig:
     """What a run is asked for.
 
     ``base`` names the network that it begins from (an automatic model looks closer by it), ``base_version`` its
@@ -51,14 +51,14 @@ class LearningRun(ABC):
     models : ModelStore
     name : str
         Of the model.
-    wish : Wish
+    config : TrainingConfig
     base : Path
         Folder of the network that it begins from.
 
     Raises
     ------
     AIAssistError
-        When a run of another wish is unfinished.
+        When a run of another configuration is unfinished.
     """
 
     #: "promptable" or "automatic".
@@ -66,14 +66,14 @@ class LearningRun(ABC):
     #: File of a version that the trained weights become.
     weights: str
 
-    def __init__(self, store: GroundTruthStore, models: ModelStore, name: str, wish: Wish, base: Path):
-        self.store, self.models, self.name, self.wish, self.base = store, models, name, wish, base
+    def __init__(self, store: GroundTruthStore, models: ModelStore, name: str, config: TrainingConfig, base: Path):
+        self.store, self.models, self.name, self.config, self.base = store, models, name, config, base
         self.folder = models.folder / name / RUN
         self._plan_path = self.folder / PLAN
-        asked = json.loads(json.dumps({"kind": self.kind, **asdict(wish)}))
-        if self.is_begun and self.plan["wish"] != asked:
+        asked = json.loads(json.dumps({"kind": self.kind, **asdict(config)}))
+        if self.is_begun and self.plan["config"] != asked:
             raise AIAssistError(
-                f"An unfinished run of {name!r} was begun otherwise ({_in_words(self.plan['wish'])}); give the same "
+                f"An unfinished run of {name!r} was begun otherwise ({_in_words(self.plan['config'])}); give the same "
                 f"options to go on with it, or remove {self.folder}."
             )
 
@@ -88,19 +88,19 @@ class LearningRun(ABC):
         return _read(self._plan_path)
 
     @cached_property
-    def teaching(self) -> list[Lesson]:
+    def teaching(self) -> list[Sample]:
         """The labels that it learns from."""
-        return [Lesson(**lesson) for lesson in self.plan["teaching"]]
+        return [Sample(**sample) for sample in self.plan["teaching"]]
 
     @cached_property
-    def judging(self) -> list[Lesson]:
+    def judging(self) -> list[Sample]:
         """The labels that it is judged by."""
-        return [Lesson(**lesson) for lesson in self.plan["judging"]]
+        return [Sample(**sample) for sample in self.plan["judging"]]
 
     @cached_property
     def structures(self) -> list[str]:
         """The keys of the structures that it learns, in alphabetical order."""
-        return sorted({lesson.structure for lesson in self.teaching})
+        return sorted({sample.structure for sample in self.teaching})
 
     def prepare(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Decide what teaches and what judges, and write what training reads of the former; once for a run.
@@ -112,13 +112,13 @@ class LearningRun(ABC):
         """
         if self.is_begun:
             return
-        lessons = find_lessons(self.store, self.wish.structures, self.wish.drafts, absent=self.kind == "automatic")
-        studies = list(dict.fromkeys(lesson.study for lesson in lessons))
+        samples = find_samples(self.store, self.config.structures, self.config.drafts, absent=self.kind == "automatic")
+        studies = list(dict.fromkeys(sample.study for sample in samples))
         judges = Splits(self.models.folder).judging(self.store, studies)
-        teaching, judging = ([x for x in lessons if (x.study in judges) == side] for side in (False, True))
+        teaching, judging = ([x for x in samples if (x.study in judges) == side] for side in (False, True))
         shutil.rmtree(self.folder, ignore_errors=True)  # what a preparation left that was broken off
         self.data.mkdir(parents=True)
-        plan = {"wish": {"kind": self.kind, **asdict(self.wish)}}
+        plan = {"config": {"kind": self.kind, **asdict(self.config)}}
         plan |= {"teaching": [asdict(x) for x in teaching], "judging": [asdict(x) for x in judging]}
         plan["files"] = self._write_data(teaching, progress)
         write_json(self._plan_path, plan)
@@ -134,7 +134,7 @@ class LearningRun(ABC):
         """Length of the run."""
 
     @abstractmethod
-    def _write_data(self, teaching: list[Lesson], progress: Callable[[int, int], None]) -> object:
+    def _write_data(self, teaching: list[Sample], progress: Callable[[int, int], None]) -> object:
         """Write what training reads into `data`; returns what `plan` keeps of it as "files"."""
 
     @abstractmethod
@@ -163,18 +163,18 @@ class LearningRun(ABC):
             licence="LicenseRef-local",
             labels=self.labels(),
             metrics={"steps": self.steps, "labels": len(self.teaching), "judging labels": len(self.judging)},
-            provenance=f"Trained by aiassist train, with {self.wish.base} {self.wish.base_version}, on {machine}; has "
-            "learned from patients, so ask before the weights leave this place.",
+            provenance=f"Trained by aiassist train, with {self.config.base} {self.config.base_version}, on {machine}; "
+            "has learned from patients, so ask before the weights leave this place.",
             devices=("cpu", "cuda"),
         )
 
-    def finish(self, judged: Callable[[Path], tuple[Verdict, Verdict]], machine: str) -> tuple[int, Verdict, Verdict]:
+    def finish(self, judged: Callable[[Path], tuple[Scores, Scores]], machine: str) -> tuple[int, Scores, Scores]:
         """Make a version of the trained run: weights, card, and what it learned from; the run is removed.
 
         Parameters
         ----------
         judged : callable
-            Given the folder of the new model, the verdicts on that and on the one before.
+            Given the folder of the new model, the scores of that and of the one before.
         machine : str
             What it was trained on, in words.
 
@@ -182,7 +182,7 @@ class LearningRun(ABC):
         -------
         int
             The version.
-        Verdict, Verdict
+        Scores, Scores
             On it, and on the model before.
         """
         with self.models.new_version(self.name) as (folder, number):
@@ -196,7 +196,7 @@ class LearningRun(ABC):
             now, before = judged(folder)
             card["metrics"] |= now.metrics() | {f"before, {key}": value for key, value in before.metrics().items()}
             write_json(folder / "card.json", card)
-            write_json(folder / LEARNED_FROM, {part: self.plan[part] for part in ("wish", "teaching", "judging")})
+            write_json(folder / LEARNED_FROM, {part: self.plan[part] for part in ("config", "teaching", "judging")})
         self._plan_path.unlink()  # the run is over, whatever of its files cannot be removed now
         shutil.rmtree(self.folder, ignore_errors=True)
         return number, now, before
@@ -215,7 +215,9 @@ def _read(plan: Path) -> dict:
         raise AIAssistError(f"{plan} is damaged; remove {plan.parent} to begin anew.") from error
 
 
-def _in_words(wish: dict) -> str:
-    what = ", ".join(wish["structures"]) or "all structures"
-    drafts = ", drafts too" if wish["drafts"] else ""
-    return f"{wish['kind']}, from {wish['base']} {wish['base_version']}, {wish['epochs']} epochs of {what}{drafts}"
+def _in_words(config: dict) -> str:
+    what = ", ".join(config["structures"]) or "all structures"
+    drafts = ", drafts too" if config["drafts"] else ""
+    return (
+        f"{config['kind']}, from {config['base']} {config['base_version']}, {config['epochs']} epochs of {what}{drafts}"
+    )

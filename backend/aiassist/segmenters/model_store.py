@@ -25,7 +25,7 @@ _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 _PUBLISHED = "published.json"
 #: Of a model, where its unfinished training lies among its versions, and the file there that says what it was asked.
 RUN, PLAN = ".training", "plan.json"
-#: What it was asked; see `aiassist.learning.run.Wish`.
+#: What it was asked; see `aiassist.learning.run.TrainingConfig`.
 ASKED = ("kind", "base", "base_version", "epochs", "structures", "drafts", "seed")
 #: Of a version, the folder that makes it a MONAI bundle.
 BUNDLE = "bundle"
@@ -146,10 +146,10 @@ class ModelStore:
         return entries
 
     def unfinished(self, name: str) -> dict | None:
-        """What the model's unfinished training was asked, see `aiassist.learning.run.Wish`; None without one."""
+        """What the model's unfinished training was asked, see `ASKED`; None without one."""
         path = self.folder / check_model_name(name) / RUN / PLAN
         try:
-            asked = json.loads(path.read_text(encoding="utf8"))["wish"]
+            asked = json.loads(path.read_text(encoding="utf8"))["config"]
             return {key: asked[key] for key in ASKED}
         except FileNotFoundError:
             return None

@@ -15,12 +15,12 @@ from aiassist.imaging import Geometry, Volume, read_volume
 from aiassist.learning import examples as learning_examples
 from aiassist.learning.crops import read_crop, write_crop
 from aiassist.learning.examples import LabelExamples, vary
-from aiassist.learning.lessons import find_lessons, targets
+from aiassist.learning.samples import find_samples, targets
 from aiassist.learning.splits import Splits
 from aiassist.segmenters.model_store import MODELS
 from aiassist.synthesis.fields import Draw
 
-# Lessons
+# Samples
 
 
 def test_the_newest_accepted_label_of_each_structure_teaches(tmp_path):
@@ -36,17 +36,17 @@ def test_the_newest_accepted_label_of_each_structure_teaches(tmp_path):
         store.add(first, "cyst", patch(slice(0)), author="a", state=State.APPROVED)  # empty
         store.add(second, "spleen", patch(slice(5)), author="a", state=State.SUBMITTED)
         store.add(second, "liver", patch(slice(5)), author="a", state=State.DRAFT)
-        found = [(lesson.study, lesson.structure, lesson.number) for lesson in find_lessons(store)]
+        found = [(sample.study, sample.structure, sample.number) for sample in find_samples(store)]
         assert found == [(first, "kidney", 2), (first, "liver", 2), (second, "spleen", 1)]
-        assert [lesson.study for lesson in find_lessons(store, ["SPLEEN"])] == [second]
-        drafts = [(lesson.study, lesson.number) for lesson in find_lessons(store, ["liver"], drafts=True)]
+        assert [sample.study for sample in find_samples(store, ["SPLEEN"])] == [second]
+        drafts = [(sample.study, sample.number) for sample in find_samples(store, ["liver"], drafts=True)]
         assert drafts == [(first, 3), (second, 1)]
-        absent = [(lesson.study, lesson.structure) for lesson in find_lessons(store, absent=True)]
+        absent = [(sample.study, sample.structure) for sample in find_samples(store, absent=True)]
         assert absent == [(first, "cyst"), (first, "kidney"), (first, "liver"), (second, "spleen")]
         with pytest.raises(StoreError, match="holds no submitted or approved label of lung to learn from"):
-            find_lessons(store, ["lung"])
+            find_samples(store, ["lung"])
         with pytest.raises(StoreError, match="label of cyst to learn from"):
-            find_lessons(store, ["cyst"], absent=True)
+            find_samples(store, ["cyst"], absent=True)
 
 
 def test_a_label_in_pieces_is_several_structures_and_crumbs_are_none():

@@ -20,7 +20,7 @@ MOST = 20
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Sample:
     """One label of one study: its structure's key, the version's number, and the hash of its voxels."""
 
     study: str
@@ -29,14 +29,14 @@ class Lesson:
     mask: str
 
     @classmethod
-    def of(cls, version: LabelVersion) -> Lesson:
-        """The lesson that a version of a label is."""
+    def of(cls, version: LabelVersion) -> Sample:
+        """A version of a label as a sample."""
         return cls(version.study, key_of(version.structure), version.number, version.mask)
 
 
-def find_lessons(
+def find_samples(
     store: GroundTruthStore, structures: Sequence[str] = (), drafts: bool = False, absent: bool = False
-) -> list[Lesson]:
+) -> list[Sample]:
     """The labels of a store that a model may learn from, oldest study first.
 
     Of each structure of a study it is the newest version that is no draft, if that was not rejected; a draft that
@@ -61,7 +61,7 @@ def find_lessons(
     found, present = [], False
     for versions in store.accepted(drafts).values():
         chosen = [v for v in versions if not wanted or key_of(v.structure) in wanted]
-        found += [Lesson.of(v) for v in chosen if v.voxels or absent]
+        found += [Sample.of(v) for v in chosen if v.voxels or absent]
         present |= any(v.voxels for v in chosen)
     if not present:
         states = (*ACCEPTED, State.DRAFT) if drafts else ACCEPTED
