@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 from dicom_series import write_series
 
 from aiassist import cli
@@ -29,6 +30,10 @@ IMAGE, LABEL = str(SAMPLE / "image.nii.gz"), str(SAMPLE / "label.nii.gz")
     [
         (["--value", "1", "--point", "10,46,102", "43,44,110"], "--value 1"),
         (["--from-label", LABEL, "--value", "1", "--seed", "-3"], "--seed is -3"),
+        (["--prior-value", "1", "--point", "10,46,102", "43,44,110"], "--prior-value 1"),
+        (["--from-label", LABEL], "holds 61 values from 1 to 117; say which by --value."),
+        (["--prior", LABEL, "--positive", "24,40,100"], "holds 61 values from 1 to 117; say which by --prior-value."),
+        (["--prior", LABEL, "--prior-value", "250", "--positive", "24,40,100"], "does not hold the value 250"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, extra, said):
@@ -36,6 +41,27 @@ def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, extra, said
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_one_structure_of_several_can_be_corrected(tmp_path, capsys):
+    out = tmp_path / "out.nii.gz"
+    options = ["--prior", LABEL, "--prior-value", "1", "--negative", "24,40,100"]
+    assert cli.main(["annotate", IMAGE, "-o", str(out), *options]) == 0
+    spleen, left = read_labelmap(LABEL).voxels == 1, read_labelmap(out).voxels != 0
+    assert not left[100, 40, 24] and 0 < (spleen & ~left).sum() < spleen.sum() / 4 and not (left & ~spleen).any()
+
+
+@pytest.mark.parametrize("command", [["serve", "--studies"], ["demo", "-o"], ["evaluate"]])
+def test_a_file_where_a_folder_is_needed_is_said(tmp_path, capsys, command):
+    (tmp_path / "file").touch()
+    assert cli.main([*command, str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err == f"aiassist: {tmp_path / 'file'} is a file, where a folder is needed.\n"
+
+
+def test_a_server_is_not_started_for_a_device_that_is_not_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.main(["serve", "--studies", str(tmp_path), "--port", "0", "--device", "cuda"]) == 2
+    assert capsys.readouterr().err == "aiassist: There is no cuda device that torch could use here; run on the cpu.\n"
 
 
 def test_an_input_is_never_overwritten(tmp_path, capsys):

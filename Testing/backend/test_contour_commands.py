@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -72,15 +73,18 @@ def test_snap_command_names_no_slice_where_no_pixel_changed(tmp_path, capsys):
     ("arguments", "said"),
     [
         (["--from", "1,1,0", "--to", "2,2,0", "--value", "1"], "slice 0 holds no outline"),
-        (["--from", "1,1,900", "--to", "2,2,0", "--value", "1"], "no slice 900"),
-        (["--from", "1,1,90", "--to", "2,2,90", "--value", "1", "--radius", "-4"], "radius -4"),
+        (["--from", "1,1,900", "--to", "2,2,0", "--value", "1"], "--from 1,1,900 lies outside the image"),
+        (["--from", "35,41,102", "--to", "390,42,102", "--value", "1"], "indices I,J,K go to 121,100,111"),
+        (["--from", "100,90,102", "--to", "99,90,102", "--value", "1"], "mm from the nearest outline"),
+        (["--from", "1,1,90", "--to", "2,2,90"], "holds 61 values from 1 to 117; say which by --value."),
+        (["--from", "35,41,102", "--to", "39,42,102", "--value", "1", "--radius", "-4"], "radius -4"),
         (["--from", "1,1,90", "--to", "2,2,90", "--value", "250"], "the value 250"),
         (["--from", "1,1,90", "--to", "2,2,90", "--value", "1", "--propagate", "-1"], "--propagate is -1"),
         (["--from", "1,1,90", "--to", "nan,2,90", "--value", "1"], "--to is nan,2.0,90.0, which is not a point"),
         (["--from", "1,1,nan", "--to", "2,2,90", "--value", "1"], "--from is 1.0,1.0,nan, which is not a point"),
         (["--from", "1,1,90", "--to", "2,2,inf", "--value", "1"], "--to is 2.0,2.0,inf, which is not a point"),
         (["--from", "nan,1,90", "--to", "2,2,90", "--value", "1"], "--from is nan,1.0,90.0, which is not a point"),
-        (["--from", "18,12,6", "--to", "20,12,999", "--value", "1"], "a vertex stays on its slice"),
+        (["--from", "18,12,6", "--to", "20,12,99", "--value", "1"], "a vertex stays on its slice"),
         (["--from", "1,1,90", "--to", "2,2,90", "--value", "1", "--picture", "change.foo"], "end it in .png"),
     ],
 )
@@ -89,6 +93,14 @@ def test_snap_command_says_what_is_wrong(tmp_path, capsys, arguments, said):
     image, mask = sample("image.nii.gz"), sample("label.nii.gz")
     status, _, error = run_cli(capsys, "contour", "snap", image, mask, "-o", out, *arguments)
     assert status == 2 and said in error and not out.exists()
+
+
+def test_a_picture_that_cannot_be_drawn_is_said_before_the_mask_is_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    out, pull = tmp_path / "out.nii.gz", ["--from", "35,41,102", "--to", "39,42,102", "--value", 1]
+    files = [sample("image.nii.gz"), sample("label.nii.gz"), "-o", out]
+    status, _, error = run_cli(capsys, "contour", "snap", *files, *pull, "--picture", tmp_path / "change.png")
+    assert status == 2 and "needs the package matplotlib" in error and not out.exists()
 
 
 def test_tracing_and_snapping_never_write_over_what_they_read(tmp_path, capsys):

@@ -27,7 +27,7 @@ def test_tutorial_commands_run_in_order(tmp_path, monkeypatch, capsys):
     for line in lines:
         assert cli.main(shlex.split(line)[1:]) == 0, (line, capsys.readouterr().err)
         if "--prior" in line:
-            assert re.search(r"; [1-9][0-9,]* voxels added, 0 removed", capsys.readouterr().out)
+            assert re.search(r"; [1-9][0-9,]* voxels added, [1-9][0-9,]* removed", capsys.readouterr().out)
     assert Path("spleen.seg.nrrd").stat().st_size > 1000
     history = next(line for line in lines if "history" in line)
     capsys.readouterr()
@@ -35,7 +35,7 @@ def test_tutorial_commands_run_in_order(tmp_path, monkeypatch, capsys):
     first, second = capsys.readouterr().out.splitlines()
     made_by = f"from network {bundled().get('network').card.version}"
     assert first.startswith("spleen v1 draft") and made_by in first
-    assert second.startswith("spleen v2 submitted") and made_by in second and second.endswith("two places by click")
+    assert second.startswith("spleen v2 submitted") and made_by in second and second.endswith("three places by click")
 
 
 def test_python_page_runs(tmp_path, monkeypatch):

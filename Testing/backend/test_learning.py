@@ -104,7 +104,7 @@ def check_commands(studies) -> None:
     assert json.loads(measured.read_text())["models"]["tiny"]["all"]["oracle"]["dice"]["0"] > 0.7
 
 
-def test_a_run_that_was_stopped_goes_on_with_the_same_wish_only(studies, capsys, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_with_what_it_was_asked_only(studies, capsys, monkeypatch):
     monkeypatch.setattr(finetune, "LEAST", 4)
     folder = studies / MODELS / "tiny" / RUN
     options = ("train", "tiny", "--studies", studies, "--epochs", 2, "--workers", 0)
@@ -120,8 +120,9 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_wish_only(studies, capsys,
     error = capsys.readouterr().err
     assert "An unfinished run of 'tiny' was begun otherwise (promptable, from tiny 1, 2 epochs of " in error
     assert str(folder) in error
-    steps = torch.load(folder / "state.pt")["step"]
-    assert steps == 1
+    assert torch.load(folder / "state.pt")["step"] == 1
+    assert run(*options, "--minutes", 1e-6) == 0  # however little time there is, it gets on
+    assert torch.load(folder / "state.pt")["step"] == 2
     assert run(*options) == 0
     assert "tiny version 3 learned from 4 labels of 4 studies" in capsys.readouterr().out
     assert "with tiny 1, on" in load_network_folder(models.folder_of("tiny", 3)).card.provenance

@@ -61,10 +61,15 @@ def test_without_a_network_the_way_around_is_named(studies, run_cli, monkeypatch
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     done = run_cli("models", "pull", "tissues", "--studies", studies)
     assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        "tissues could not be fetched from MONAI's model zoo" in done.stderr
-        and "aiassist models import PATH" in done.stderr
-    )
+    assert "tissues could not be fetched from MONAI's model zoo (ConnectError: " in done.stderr
+    assert done.stderr.endswith("aiassist models import PATH.\n") and done.stderr.count("\n") == 1
+
+
+def test_a_mirror_that_is_no_address_is_said(studies, run_cli, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
+    done = run_cli("models", "pull", "tissues", "--studies", studies)
+    said = "aiassist: HF_ENDPOINT is 'mirror.example', which is no address; begin it with https://.\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_a_program_is_told_how_far_it_is(hub, studies, run_cli):

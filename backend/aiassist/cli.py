@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
         return options.run(options) or 0
     except AIAssistError as error:
         print(f"aiassist: {error}", file=sys.stderr)
+    except (FileExistsError, NotADirectoryError) as error:
+        print(f"aiassist: {error.filename or error} is a file, where a folder is needed.", file=sys.stderr)
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else error
         print(f"aiassist: {reason}", file=sys.stderr)

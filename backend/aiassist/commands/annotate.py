@@ -13,6 +13,7 @@ from aiassist.commands.shared import (
     check_no_input,
     millilitres_a_voxel,
     models_folder,
+    one_structure,
     point,
     progress_bar,
 )
@@ -34,9 +35,10 @@ def add_to(commands) -> None:
     source.add_argument("--line", metavar="I,J,K", type=point, nargs=2, help="both ends of a lesion's diameter")
     source.add_argument("--box", metavar="I,J,K", type=point, nargs=2, help="two opposite corners")
     source.add_argument("--from-label", metavar="LABEL", help="take the extreme points of a label on the same grid")
-    source.add_argument("--value", type=int, metavar="N", help="which value of that label (default: all that is not 0)")
+    source.add_argument("--value", type=int, metavar="N", help="which value of that label, where it holds several")
     source.add_argument("--seed", type=int, default=0, help="which of several equal extreme points to take")
     source.add_argument("--prior", metavar="MASK", help="a mask on the same grid to correct")
+    source.add_argument("--prior-value", type=int, metavar="N", help="which value of it, where it holds several")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -104,6 +106,8 @@ def _check_options(options, output: Path) -> None:
     check_no_input(output, options.image, options.from_label, options.prior)
     if options.value is not None and not options.from_label:
         raise PromptError(f"--value {options.value} says which value of a label; name the label with --from-label.")
+    if options.prior_value is not None and not options.prior:
+        raise PromptError(f"--prior-value {options.prior_value} says which value of a mask; name it with --prior.")
     if options.seed < 0:
         raise PromptError(f"--seed is {options.seed}; use 0 or more.")
 
@@ -123,7 +127,7 @@ def _prompts(options, volume):
     if options.point:
         prompts = replace(prompts, extreme_points=options.point)
     if options.from_label:
-        mask = _label_mask(options, volume)
+        mask = one_structure(read_labelmap(options.from_label, like=volume).voxels, options.from_label, options.value)
         prompts = replace(prompts, extreme_points=extreme_points(mask, np.random.default_rng(options.seed)))
     for name in ("positive", "negative"):
         if getattr(options, name):
@@ -132,20 +136,11 @@ def _prompts(options, volume):
         if getattr(options, name):
             prompts = replace(prompts, **{name: getattr(options, name)})
     if options.prior:
-        prior = read_labelmap(options.prior, like=volume)
-        prompts = replace(prompts, prior=MaskPatch.of_mask(prior.voxels != 0))
+        labels = read_labelmap(options.prior, like=volume).voxels
+        if labels.any():  # else it says nothing
+            labels = one_structure(labels, options.prior, options.prior_value, "--prior-value")
+        prompts = replace(prompts, prior=MaskPatch.of_mask(labels != 0))
     return prompts
-
-
-def _label_mask(options, volume):
-    from aiassist.imaging import read_labelmap
-
-    labelmap = read_labelmap(options.from_label, like=volume).voxels
-    mask = labelmap != 0 if options.value is None else labelmap == options.value
-    if not mask.any():
-        what = "any structure" if options.value is None else f"the value {options.value}"
-        raise PromptError(f"{options.from_label} does not hold {what}; its values go up to {labelmap.max()}.")
-    return mask
 
 
 def _read_json(path: str):

@@ -6,11 +6,13 @@ import json
 from math import isfinite
 from pathlib import Path
 
-from aiassist.commands.shared import check_mask_name, check_no_input, check_picture, point
+from aiassist.commands.shared import check_mask_name, check_no_input, check_picture, one_structure, point
 from aiassist.errors import AIAssistError, ContourError
 from aiassist.words import counted
 
 AXES = ("axial", "coronal", "sagittal")
+#: A vertex is taken hold of from at most this far, in mm, or twice the distance between vertices.
+NEAR = 10.0
 
 
 def add_to(commands) -> None:
@@ -35,7 +37,7 @@ def add_to(commands) -> None:
     snap.set_defaults(run=snap_mask)
     for action in (trace, snap):
         action.add_argument("--axis", choices=AXES, default="axial", help="which slices (default: axial, across k)")
-        action.add_argument("--value", type=int, metavar="N", help="which value of the mask (default: all but 0)")
+        action.add_argument("--value", type=int, metavar="N", help="which value of the mask, where it holds several")
         action.add_argument("--distance", type=float, default=3.0, metavar="MM", help="between vertices (default: 3)")
 
 
@@ -48,7 +50,7 @@ def trace_mask(options) -> None:
     check_no_input(options.output, options.mask)
     check_writable(options.output)
     labelmap = read_labelmap(options.mask)
-    mask = _structure(labelmap.voxels, options)
+    mask = one_structure(labelmap.voxels, options.mask, options.value)
     axis = AXES.index(options.axis)
     others = tuple(a for a in range(3) if a != axis)
     indices = mask.any(axis=others).nonzero()[0].tolist() if options.slice is None else [options.slice]
@@ -74,6 +76,9 @@ def snap_mask(options) -> None:
     check_no_input(output, options.image, options.mask)
     check_writable(output)
     if options.picture:
+        from aiassist.evaluation.pictures import pyplot
+
+        pyplot()  # says now what it lacks
         check_picture(options.picture, options.image, options.mask)
         if options.picture.resolve() == output.resolve():
             raise AIAssistError(f"{output} cannot be both the mask and the picture; give one of them another name.")
@@ -82,7 +87,11 @@ def snap_mask(options) -> None:
     _check_finite("--from", options.start)
     _check_finite("--to", options.target)
     volume = read_volume(options.image)
-    mask = MaskPatch.of_mask(_structure(read_labelmap(options.mask, like=volume).voxels, options))
+    for name, place in (("--from", options.start), ("--to", options.target)):
+        _check_inside(name, place, volume)
+    mask = MaskPatch.of_mask(
+        one_structure(read_labelmap(options.mask, like=volume).voxels, options.mask, options.value)
+    )
     session = ContourSession(volume, mask, options.distance)
     axis = AXES.index(options.axis)
     index = round(options.start[2 - axis])
@@ -95,6 +104,7 @@ def snap_mask(options) -> None:
     start, target = session.plane.to_xy([options.start, options.target])
     if session.press(start) is None:
         raise ContourError(f"The {options.axis} slice {index} holds no outline to pull; choose another point.")
+    _check_near(session, start, max(NEAR, 2 * options.distance))
     session.drag(target, options.radius, options.strength)
     edit = session.release()
     slices = [*edit.slices] if edit else []
@@ -114,12 +124,22 @@ def _check_finite(name: str, place: list[float]) -> None:
         raise ContourError(f"{name} is {','.join(map(str, place))}, which is not a point; use finite indices I,J,K.")
 
 
-def _structure(labels, options):
-    mask = labels != 0 if options.value is None else labels == options.value
-    if not mask.any():
-        what = "any structure" if options.value is None else f"the value {options.value}"
-        raise AIAssistError(f"{options.mask} does not hold {what}; its values go up to {labels.max()}.")
-    return mask
+def _check_inside(name: str, place: list[float], volume) -> None:
+    if not volume.geometry.contains([place]).all():
+        most = ",".join(str(n - 1) for n in volume.shape[::-1])
+        raise ContourError(
+            f"{name} {','.join(f'{x:g}' for x in place)} lies outside the image, whose indices I,J,K go to {most}."
+        )
+
+
+def _check_near(session, start, most: float) -> None:
+    """Refuse a place that is at no vertex: another would be pulled than somebody means."""
+    import numpy as np
+
+    ring, vertex = session.nearest(start)
+    away = float(np.linalg.norm((session.rings[ring].points[vertex] - start) * session.plane.spacing))
+    if away > most:
+        raise ContourError(f"--from lies {away:.0f} mm from the nearest outline; give a point at its border.")
 
 
 def _as_seen(plane) -> tuple[bool, bool]:

@@ -40,7 +40,7 @@ def add_to(commands) -> None:
 def run(options) -> None:
     """Measure and report."""
     from aiassist.evaluation.baselines import comparable
-    from aiassist.evaluation.cases import find_structures
+    from aiassist.evaluation.cases import MIN_VOXELS, find_structures
     from aiassist.evaluation.measure import Plan
     from aiassist.evaluation.metrics import need_surface_distance
     from aiassist.evaluation.pictures import pyplot
@@ -67,7 +67,9 @@ def run(options) -> None:
         if options.split in (None, s.split) and (not options.stratum or s.stratum in options.stratum)
     ]
     if not structures:
-        raise AIAssistError(f"No structure in {options.cases} fits; leave out --split or --stratum to see all.")
+        chosen = options.split is not None or options.stratum
+        more = "leave out --split or --stratum to see all" if chosen else f"its labels hold none of {MIN_VOXELS} voxels"
+        raise AIAssistError(f"No structure in {options.cases} fits; {more}.")
     plan = Plan(
         models,
         options.clicks,

@@ -23,7 +23,12 @@ def add_to(commands) -> None:
     parser.add_argument("--memory", metavar="GB", type=float, default=4.0, help="volumes to hold open (default: 4)")
     parser.add_argument("--disk", metavar="GB", type=float, default=50.0, help="uploads to keep (default: 50)")
     parser.add_argument("--queue", metavar="N", type=int, default=64, help="requests that may wait (default: 64)")
-    parser.add_argument("--author", metavar="NAME", default="me", help="whose labels are saved without a token file")
+    parser.add_argument(
+        "--author",
+        metavar="NAME",
+        default="me",
+        help="whose labels are saved without a token file (default: %(default)s)",
+    )
     parser.add_argument("--warm-up", action="store_true", help="load the default model at once, not when first asked")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop with the program that started it")
     parser.set_defaults(run=run)
@@ -37,6 +42,7 @@ def run(options) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "server", "The server") from error
+    from aiassist.segmenters.registry import check_device
     from aiassist.server.run import Address, serve
     from aiassist.server.service import Settings
 
@@ -47,6 +53,7 @@ def run(options) -> None:
         raise AIAssistError(f"--queue is {options.queue}; give the requests that may wait, 1 or more.")
     if not 0 <= options.port <= 65535:
         raise AIAssistError(f"--port is {options.port}; use 1 to 65535, or 0 for any that is free.")
+    check_device(options.device)
     address = Address(options.host, options.port, options.token_file, options.tls_cert, options.tls_key)
     settings = Settings(
         options.studies, options.device, int(options.memory * 2**30), int(options.disk * 2**30), options.queue

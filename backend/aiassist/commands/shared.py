@@ -92,6 +92,23 @@ def check_mask_name(path: str | Path) -> Path:
     return path
 
 
+def one_structure(labels, path: str, value: int | None, option: str = "--value"):
+    """Bool mask (k, j, i) of a labelmap's structure, or of one of several by its value, which `option` gives.
+
+    `PromptError` when there is none, or several and no value.
+    """
+    import numpy as np
+
+    mask = labels != 0 if value is None else labels == value
+    if not mask.any():
+        what = "any structure" if value is None else f"the value {value}"
+        raise PromptError(f"{path} does not hold {what}; its values go up to {labels.max()}.")
+    held = np.unique(labels[mask])
+    if len(held) > 1:
+        raise PromptError(f"{path} holds {len(held)} values from {held[0]} to {held[-1]}; say which by {option}.")
+    return mask
+
+
 def check_picture(path: Path, *inputs: str | None) -> None:
     """Raise `AIAssistError`, or `OSError`, when no picture can be written there, or only over an input."""
     if path.suffix.lower() != ".png":

@@ -119,7 +119,13 @@ def train_network(options) -> None:
                 print(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()), file=sys.stderr)
 
         remaking = progress.phase("making the latest examples again")
-        trainer.run(save_every=options.save_every, on_step=show, enough=enough, on_remade=remaking)
+        trainer.run(
+            save_every=options.save_every,
+            on_step=show,
+            enough=enough,
+            on_remade=remaking,
+            broken_off=lambda: enough.interrupted,
+        )
     enough.check()
     print(options.folder / "weights.safetensors")
 

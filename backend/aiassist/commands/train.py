@@ -10,6 +10,7 @@ from pathlib import Path
 from aiassist.commands.long import Enough, Progress, add_for_programs
 from aiassist.commands.shared import add_author, check_studies
 from aiassist.errors import AIAssistError, MissingExtraError, ModelError, UnknownModelError
+from aiassist.words import counted
 
 
 def add_to(commands) -> None:
@@ -127,7 +128,13 @@ def _train(learning, options, progress: Progress, enough: Enough) -> bool:
             steps = trainer.settings.steps
             phase = "learning to correct" if trainer.settings.corrections else "learning"
             remaking = progress.phase("making the latest examples again")
-            trainer.run(save_every=50, on_step=progress.steps(phase, steps), enough=enough, on_remade=remaking)
+            trainer.run(
+                save_every=50,
+                on_step=progress.steps(phase, steps),
+                enough=enough,
+                on_remade=remaking,
+                broken_off=lambda: enough.interrupted,
+            )
             if enough.interrupted or trainer.step < steps:
                 return False
     return True
@@ -138,7 +145,8 @@ def _tell_stopped(options, enough: Enough) -> None:
         print(json.dumps({"model": options.model, "version": None, "saved": True}), flush=True)
     enough.check()
     if not options.json:
-        print(f"Stopped after {options.minutes:g} minutes; the same command goes on.")
+        after = "1 minute" if options.minutes == 1 else f"{options.minutes:g} minutes"
+        print(f"Stopped after {after}; the same command goes on.")
 
 
 def _finish(learning, options, progress: Progress) -> dict:
@@ -198,8 +206,8 @@ def _tell(outcome: dict, options) -> None:
         print(json.dumps({**outcome, "published": published}))
         return
     print(
-        f"{outcome['model']} version {outcome['version']} learned from {outcome['labels']} labels of "
-        f"{outcome['studies']} studies; Dice by {outcome['judging labels']} other labels, before and now:"
+        f"{outcome['model']} version {outcome['version']} learned from {counted(outcome['labels'], 'label')} of "
+        f"{outcome['studies']} studies; Dice by {counted(outcome['judging labels'], 'other label')}, before and now:"
     )
     for course, dice in outcome["now"].items():
         print(f"  {course:16} {outcome['before'][course]:.3f}  {dice:.3f}")

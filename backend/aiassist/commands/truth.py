@@ -194,7 +194,7 @@ def _keep(options, volume) -> None:
 
 def _stem(path: Path) -> str:
     name = path.name if path.name not in ("", "..") else path.resolve().name
-    for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm"):
+    for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm", ".png", ".tif", ".tiff", ".jpg", ".jpeg"):
         if name.lower().endswith(ending):
             return name[: -len(ending)]
     return name

@@ -14,6 +14,7 @@ from rich.table import Table
 import aiassist
 from aiassist.evaluation.measure import BASELINE, Plan, Result
 from aiassist.evaluation.summary import by_stratum, summarise
+from aiassist.words import counted
 
 
 def groups(results: list[Result]) -> dict[str, list[Result]]:
@@ -102,7 +103,7 @@ def _summary_table(model: str, results: list[Result], plan: Plan) -> Table:
     for course in [c for c in ("oracle", "sloppy") if c in parts["all"]]:
         table.add_section()
         for milestone in parts["all"][course]["dice"]:
-            after = f"{course}: after {milestone} clicks"
+            after = f"{course}: after {counted(milestone, 'click')}"
             row(f"{after}, Dice", lambda p, c=course, m=milestone: p[c]["dice"][m])
             row(f"{after}, Dice, median", lambda p, c=course, m=milestone: p[c]["dice_median"][m])
             row(f"{after}, NSD", lambda p, c=course, m=milestone: p[c]["nsd"][m])

@@ -68,7 +68,7 @@ def export(
             other = labels[int(part[patch.mask].max())].name
             raise StoreError(
                 f"{version.structure!r} overlaps {other!r}, which one labelmap cannot hold; "
-                "export them to a file each, or as DICOM SEG."
+                "export them to a file each" + (", or as DICOM SEG." if study.from_dicom else ".")
             )
         part[patch.mask] = value
         labels[value] = replace(version.label, value=value)

@@ -142,7 +142,10 @@ def load_network_folder(folder: Path, device: str = "cpu", threads: int = 0) -> 
     return AutomaticNetwork(lambda: OnnxRunner(folder / "finder.onnx", threads), network, card)
 
 
-def _torch_runner(weights: Path, device: str) -> Runner:
+def check_device(device: str) -> None:
+    """`ModelError` when networks cannot run on a device here, `MissingExtraError` when packages lack for it."""
+    if device == "cpu":
+        return
     try:
         import onnx  # noqa: F401 - reads the weights
         import torch
@@ -150,6 +153,10 @@ def _torch_runner(weights: Path, device: str) -> Runner:
         raise MissingExtraError(error.name or "torch", "learning", f"Running on {device}") from error
     if not torch.cuda.is_available():
         raise ModelError(f"There is no {device} device that torch could use here; run on the cpu.")
+
+
+def _torch_runner(weights: Path, device: str) -> Runner:
+    check_device(device)
     from aiassist.segmenters.torch_runner import TorchRunner
 
     return TorchRunner.from_weights(weights, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import tempfile
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiassist.errors import Cancelled, MissingExtraError, ModelError
 from aiassist.segmenters.bundle_files import OWN, TAKEN
@@ -49,6 +51,9 @@ def fetched(
         Without the package huggingface_hub.
     """
     check_bundle_name(name)
+    mirror = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if urlsplit(mirror).scheme not in ("http", "https"):
+        raise ModelError(f"HF_ENDPOINT is {mirror!r}, which is no address; begin it with https://.")
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
         place = Path(folder) / name
         _download(name, version, place, TAKEN + (OWN if is_trusted else ()), progress or _nothing)
@@ -86,8 +91,8 @@ def _download(name: str, version: str | None, place: Path, wanted: tuple[str, ..
         raise ModelError(f"MONAI's model zoo has no bundle {name!r}; see https://huggingface.co/{ZOO}.") from error
     except OSError as error:
         raise ModelError(
-            f"{name} could not be fetched from MONAI's model zoo ({error}). Download it elsewhere, and take it from "
-            "its folder: aiassist models import PATH."
+            f"{name} could not be fetched from MONAI's model zoo ({_first_line(error)}). Download it elsewhere, and "
+            "take it from its folder: aiassist models import PATH."
         ) from error
 
 
@@ -110,6 +115,11 @@ def _telling(progress: Callable[[int, int | None], None], given_up: threading.Ev
             return True
 
     return Telling
+
+
+def _first_line(error: OSError) -> str:
+    """What a library says in a paragraph, without its advice."""
+    return str(error).split("\n")[0].removeprefix("Got: ").rstrip(".") or type(error).__name__
 
 
 def _nothing(_done: int, _total: int | None) -> None:

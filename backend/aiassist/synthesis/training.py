@@ -7,8 +7,10 @@ examples follow from the step, so a resumed run sees what an uninterrupted one w
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -256,17 +258,18 @@ class Trainer:
         on_step: Callable[[int, dict], None] = lambda step, numbers: None,
         enough: Callable[[], bool] = lambda: False,
         on_remade: Callable[[int, int], None] = lambda done, total: None,
+        broken_off: Callable[[], bool] = lambda: False,
     ) -> None:
         """Train to step `until` (the settings' end when absent), or till a step after which it is `enough`.
 
         It saves as it goes, and at the end. A run that goes on makes the examples anew first that it shows again;
-        `on_remade` is told how many are done, and of how many.
+        `on_remade` is told how many are done, and of how many, and only what is `broken_off` ends there.
         """
         until = min(until or self.settings.steps, self.settings.steps)
         if self.step >= until:
             self.write_weights(self.folder / "weights.safetensors")
             return
-        for examples in self._batches(until, enough, on_remade):
+        for examples in self._batches(until, broken_off, on_remade):
             tick = time.perf_counter()
             numbers = self.train_step(*examples)
             self.step += 1
@@ -288,7 +291,7 @@ class Trainer:
             for name, value in numbers.items():
                 self._writer.add_scalar(name, value, self.step)
 
-    def _batches(self, until: int, enough, on_remade) -> Iterator[tuple[torch.Tensor, ...]]:
+    def _batches(self, until: int, broken_off, on_remade) -> Iterator[tuple[torch.Tensor, ...]]:
         """Batches from the current step on, as (channels, truth, valid)."""
         settings = self.settings
         base = settings.seed * 1_000_000_000
@@ -309,7 +312,7 @@ class Trainer:
             buffer.add(seed, made)
             if seed < base + first:
                 on_remade(seed - base - replay + 1, first - replay)
-                if enough():
+                if broken_off():
                     return
                 continue
             fresh += made
@@ -415,6 +418,7 @@ def _damage_said(path: Path) -> Iterator[None]:
 
 def _begin_work(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal's Ctrl+C the one that trains makes something
+    atexit.register(os._exit, 0)  # ONNX Runtime's threads would abort a process that ends in good order
     torch.set_num_threads(1)
 
 
