@@ -7,7 +7,6 @@ from typing import Protocol
 
 from aiassist.engine.backend import Annotation
 from aiassist.errors import ConnectionLostError
-from aiassist.imaging import Volume
 from aiassist.segmenters.base import ModelCard
 from AIAssistLib.studies import Studies, opened
 from AIAssistLib.talks import Carrier, Conversation, Outcome, Talk
@@ -46,7 +45,7 @@ class Assistant:
 
     def __init__(self, home: Home, changed: Callable[[], None] = lambda: None):
         self.home = home
-        self.studies = Studies(self._let_go)
+        self.studies = Studies(self._close_unheld)
         self.changed = changed
         #: Called when the home was changed.
         self.moved: Callable[[], None] = lambda: None
@@ -67,9 +66,16 @@ class Assistant:
     ) -> Talk[Outcome]:
         """Begin a conversation; `done` or `failed` is called once it is over."""
         self._talks = [talk for talk in self._talks if talk.active]
-        talk = Talk(conversation, self.home.carrier, done, failed)
+        talk = Talk(self._tidied(conversation), self.home.carrier, done, failed)
         self._talks.append(talk)
         return talk
+
+    def _tidied(self, conversation: Conversation[Outcome]) -> Conversation[Outcome]:
+        """A conversation; an image that went while it was hashed or sent for it is not held after it."""
+        try:
+            return (yield from conversation)
+        finally:
+            self._close_unheld()
 
     def prepare(self, volume_node) -> Talk[str] | None:
         """Make a volume known to the backend before anything is asked of it; never to a server.
@@ -92,15 +98,14 @@ class Assistant:
 
     def forget(self, node_id: str) -> None:
         """A volume node was removed: let its voxels go, here and in the home's memory."""
-        volume = self.studies.forget(node_id)
-        if volume is not None:
-            self._let_go(volume)
+        self.studies.forget(node_id)
+        self._close_unheld()
 
-    def _let_go(self, volume: Volume) -> None:
-        """A node holds this study no more; another, as a clone, may."""
-        study = vars(volume).get("study_id")
-        if study is not None and not self.studies.holds(study):
-            self.start(self.conversations.close_study(study), _ignore, _ignore)
+    def _close_unheld(self) -> None:
+        """Close the studies that no volume node holds; a clone of one that went may."""
+        for study in self.conversations.open_studies:
+            if not self.studies.holds(study):
+                Talk(self.conversations.close_study(study), self.home.carrier, _ignore, _ignore)
 
     def look(self, done: Callable[[], None], failed: Callable[[Exception], None]) -> Talk:
         """Ask which models there are; they are in `cards` then. Who asked before hears no more of it."""

@@ -15,10 +15,10 @@ class Studies:
     Parameters
     ----------
     replaced : callable
-        Called with the study that a node held before.
+        Called when a node no longer holds the study that it held.
     """
 
-    def __init__(self, replaced: Callable[[Volume], None] = lambda volume: None):
+    def __init__(self, replaced: Callable[[], None] = lambda: None):
         self._known: dict[str, tuple[tuple, Volume]] = {}
         self._replaced = replaced
 
@@ -32,17 +32,16 @@ class Studies:
             before, known = known, (stamp, study_of(volume_node))
             self._known[volume_node.GetID()] = known
             if before is not None:
-                self._replaced(before[1])
+                self._replaced()
         return known[1]
 
     def holds(self, study: str) -> bool:
         """Whether a volume node is known to hold this study."""
         return any(vars(volume).get("study_id") == study for _stamp, volume in self._known.values())
 
-    def forget(self, node_id: str) -> Volume | None:
-        """Forget the study of a volume node that is removed, and return it."""
-        known = self._known.pop(node_id, None)
-        return known[1] if known is not None else None
+    def forget(self, node_id: str) -> None:
+        """Forget the study of a volume node that is removed."""
+        self._known.pop(node_id, None)
 
 
 def opened(conversations, volume: Volume, progress: Callable[[float], None] | None = None) -> Conversation[str]:

@@ -96,6 +96,11 @@ class LocalConversations:
         return self._backend.models()
         yield
 
+    @property
+    def open_studies(self) -> list[str]:
+        """See `Conversations.open_studies`; those of the process, too."""
+        return [*self._open.union(self._process.open_studies)]
+
     def knows(self, study: str) -> bool:
         """See `Conversations.knows`."""
         return study in self._open

@@ -25,6 +25,7 @@ from AIAssistLib.launch import backend_command
 from AIAssistLib.network_qt import NetworkCarrier
 from AIAssistLib.process_qt import BackendProcess
 from AIAssistLib.settings_qt import COMPUTER, SERVER, SLICER, Settings
+from AIAssistLib.this_slicer import ThisSlicer
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 from homes import NAMES
 
@@ -292,6 +293,36 @@ def test_volumes_go_from_memory_also_where_the_panel_was_never_opened(module, ca
     assert not logic.assistant.studies.holds(study)
     slicer.mrmlScene.RemoveNode(case.node)
     assert logic.assistant.studies._known == {}
+
+
+@pytest.mark.parametrize("where", ["computer", "slicer"])
+@pytest.mark.parametrize("during", ["hashing", "sending"])
+def test_an_image_that_goes_while_its_labels_are_saved_is_in_memory_no_longer(panel, own, homes, case, where, during):
+    assistant = panel.logic.assistant
+    assistant.home = own if where == "computer" else ThisSlicer(own, models=homes.folder / "slicer" / MODELS)
+    add_segment(case, "spleen", case.mask("spleen"))
+    volume = assistant.studies.of(case.node)
+    panel.ui.saveLabel.setText("")
+    panel.ui.saveButton.click()
+    if during == "sending":
+        wait(lambda: "study_id" in vars(volume))
+    assert ("study_id" in vars(volume)) == (during == "sending")
+    assert own.carrier.network is None  # what is sent waits for the process
+    slicer.mrmlScene.Clear(0)
+    wait(lambda: panel.ui.saveButton.enabled)
+    assert panel.ui.saveLabel.text.startswith("Saved: spleen (version 1)")
+    assert not own.conversations.knows(volume.study_id)
+
+
+def test_an_image_that_goes_while_it_is_prepared_is_in_memory_no_longer(module, homes, case):
+    assistant, home = module.logic.assistant, homes.get("slicer")
+    homes.use(assistant, "slicer")
+    volume = assistant.studies.of(case.node)
+    talk = assistant.prepare(case.node)
+    assert talk.active and "study_id" not in vars(volume)
+    slicer.mrmlScene.RemoveNode(case.node)
+    wait(lambda: not talk.active)
+    assert not home.conversations.knows(volume.study_id) and not home.backend.studies.knows(volume.study_id)
 
 
 def test_a_module_that_is_loaded_again_has_a_backend_of_its_own(module):

@@ -97,6 +97,11 @@ class Conversations:
 
     # Studies
 
+    @property
+    def open_studies(self) -> list[str]:
+        """The studies that were opened and not closed since, whose voxels are held here."""
+        return [*self._volumes]
+
     def knows(self, study: str) -> bool:
         """Whether a study was opened; should the server have forgotten it, it is opened again where needed."""
         return study in self._volumes
