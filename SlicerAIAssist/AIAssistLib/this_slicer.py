@@ -145,7 +145,9 @@ class LocalConversations:
                 yield
                 self._backend.step()
         finally:
-            job.cancel()
+            self._backend.worker.cancel(job)
+            while not job.finished:  # what was cancelled comes first, and only ends
+                self._backend.step()
             del self._running[name]
         return job.result()
 

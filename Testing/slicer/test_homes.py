@@ -13,11 +13,15 @@ from types import SimpleNamespace
 import pytest
 import qt
 import slicer
+from engine_helpers import Whole, make_volume
 
+from aiassist.engine import SegmentRequest
 from aiassist.errors import AccessError, ConnectionLostError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.resources import resource
+from aiassist.segmenters.base import Step
 from aiassist.segmenters.model_store import MODELS, ModelStore
+from aiassist.segmenters.pieces import in_pieces
 from AIAssistLib.child_qt import are_ending, wait_for_ends
 from AIAssistLib.ground_truth import GroundTruth
 from AIAssistLib.homes_qt import Server, ThisComputer
@@ -323,6 +327,25 @@ def test_an_image_that_goes_while_it_is_prepared_is_in_memory_no_longer(module, 
     slicer.mrmlScene.RemoveNode(case.node)
     wait(lambda: not talk.active)
     assert not home.conversations.knows(volume.study_id) and not home.backend.studies.knows(volume.study_id)
+
+
+def test_what_is_cancelled_in_this_slicer_is_over_at_once(own):
+    class Looping(Whole):
+        def segment(self, volume):
+            """Work in a thread of its own, as a bundle's."""
+            yield Step("pass", 0.0)
+            for _ in in_pieces(lambda pause: [pause() for _n in range(10)]):
+                yield Step("pass", 0.5)
+
+    home, threads = ThisSlicer(own), set(threading.enumerate())
+    home.backend.registry.add("whole", Looping)
+    study = home.backend.open_study(make_volume())
+    talk = home.conversations.segment(SegmentRequest(study, "whole"), "job")
+    while set(threading.enumerate()) == threads:
+        next(talk)
+    next(talk)
+    talk.close()
+    assert set(threading.enumerate()) == threads and home.backend.worker._queue == []
 
 
 def test_a_module_that_is_loaded_again_has_a_backend_of_its_own(module):
