@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from server_helpers import Server, noise, wait_until
 
-from aiassist.client.conversations import Conversations
+from aiassist.client.conversations import MASKS, Conversations
 from aiassist.engine import AnnotateRequest, JobState, LocalBackend
 from aiassist.errors import (
     Cancelled,
@@ -145,6 +145,30 @@ def test_any_number_of_answers_on_one_base_can_be_asked_for(monkeypatch):
     assert talk._whole(base.version).version == base.version
     talk._remember("answer", "a base that is not known here", patch)
     assert "answer" not in talk._masks and len(talk._masks) <= 3
+
+
+def test_threads_of_one_client_share_what_it_remembers():
+    talk, failed = Conversations("me"), []
+
+    def correct(first: int) -> None:
+        whole, base = None, None
+        try:
+            for n in range(150):
+                place = Region((n % 40, 16 * first, 0), (n % 40 + 20, 16 * first + 16, 64))
+                patch = MaskPatch(place, np.random.default_rng(1000 * first + n).random(place.shape) < 0.5)
+                whole = patch.over(whole)
+                talk._remember(whole.version, base, patch)
+                base = whole.version
+        except Exception as error:  # noqa: BLE001 - said by the thread that asserts
+            failed.append(error)
+
+    threads = [threading.Thread(target=correct, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [] and len(talk._masks) == MASKS
+    assert all(talk._whole(version).version == version for version in talk._masks)
 
 
 def test_a_full_queue_says_try_again(tmp_path, volume, prompts):

@@ -6,6 +6,7 @@ Whoever carries the messages (requests here, Qt's network manager inside Slicer)
 
 from __future__ import annotations
 
+import threading
 import time
 import zlib
 from collections import OrderedDict
@@ -89,6 +90,7 @@ class Conversations:
         #: Why a study's series was not taken, for good, or "" where it was, by how the caller names the series.
         self._series: dict[str, dict[str, str]] = {}
         self._masks: OrderedDict[str, tuple[str | None, MaskPatch]] = OrderedDict()
+        self._lock = threading.RLock()  # of the masks: `RemoteBackend` asks from several threads
 
     def models(self) -> Conversation[list[ModelCard]]:
         """The cards of the server's models, the default first."""
@@ -282,21 +284,22 @@ class Conversations:
         check((yield Request("DELETE", f"/api/jobs/{job}")))
 
     def _remember(self, version: str, base: str | None, patch: MaskPatch) -> None:
-        if version == base and version not in self._masks:
-            return  # a click that changed nothing, on a mask that is not known here
-        if base is not None:
-            if base not in self._masks:
-                return  # it could not be put together again
-            self._masks.move_to_end(base)
-        self._masks.setdefault(version, (base, patch))  # one that led back to a mask leaves it the way it was made
-        self._masks.move_to_end(version)
-        while len(self._masks) > MASKS or (len(self._masks) > 1 and self._bytes() > MASK_MEMORY):
-            oldest = next(iter(self._masks))
-            whole = self._whole(oldest)
-            del self._masks[oldest]
-            for later, (its_base, its_patch) in self._masks.items():
-                if its_base == oldest:  # it needs its root no longer
-                    self._masks[later] = (None, its_patch.over(whole))
+        with self._lock:
+            if version == base and version not in self._masks:
+                return  # a click that changed nothing, on a mask that is not known here
+            if base is not None:
+                if base not in self._masks:
+                    return  # it could not be put together again
+                self._masks.move_to_end(base)
+            self._masks.setdefault(version, (base, patch))  # one that led back to a mask leaves it the way it was made
+            self._masks.move_to_end(version)
+            while len(self._masks) > MASKS or (len(self._masks) > 1 and self._bytes() > MASK_MEMORY):
+                oldest = next(iter(self._masks))
+                whole = self._whole(oldest)
+                del self._masks[oldest]
+                for later, (its_base, its_patch) in self._masks.items():
+                    if its_base == oldest:  # it needs its root no longer
+                        self._masks[later] = (None, its_patch.over(whole))
 
     def _bytes(self) -> int:
         return sum(patch.voxels.nbytes for _base, patch in self._masks.values())
@@ -304,11 +307,12 @@ class Conversations:
     def _whole(self, version: str) -> MaskPatch:
         """The mask of a version, put together from the patches that led to it."""
         chain = []
-        while version is not None:
-            if version not in self._masks:
-                raise UnknownMaskError(f"The mask {version} is forgotten here too; start the structure anew.")
-            version, patch = self._masks[version]
-            chain.append(patch)
+        with self._lock:
+            while version is not None:
+                if version not in self._masks:
+                    raise UnknownMaskError(f"The mask {version} is forgotten here too; start the structure anew.")
+                version, patch = self._masks[version]
+                chain.append(patch)
         whole = None
         for patch in reversed(chain):
             whole = patch.over(whole)
