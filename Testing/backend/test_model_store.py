@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from learning_helpers import add_tiny_version, ellipsoid_scan
 
 from aiassist.engine import AnnotateRequest, LocalBackend
-from aiassist.errors import ModelError, UnknownModelError
+from aiassist.errors import AIAssistError, BusyError, ModelError, UnknownModelError
 from aiassist.prompts import Prompts, extreme_points
 from aiassist.segmenters.model_store import ModelStore
 
@@ -92,6 +94,23 @@ def test_only_versions_that_are_there_can_be_published(models):
     with pytest.raises(UnknownModelError, match=r"no version 2 of the model 'liver'; its versions are 1"):
         models.publish("liver", 2, "Ada")
     assert models.published("liver") is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows locks files by another call")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_folder_in_which_nothing_can_be_locked_is_named_and_nobody_is_said_to_be_at_work(models, monkeypatch, number):
+    said = "training of the model 'liver' is under way"
+    with models.held("liver", "training"), pytest.raises(BusyError, match=said), models.held("liver", "training"):
+        pass
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)  # as of a share without locks
+    with pytest.raises(AIAssistError, match="No file can be locked") as caught, models.held("liver", "training"):
+        pass
+    assert type(caught.value) is AIAssistError
+    assert str(models.folder) in str(caught.value) and os.strerror(number) in str(caught.value)
 
 
 @pytest.mark.parametrize(

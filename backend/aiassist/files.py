@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from aiassist.errors import AIAssistError
 
 #: Names of unfinished files begin so; a sweep may remove them.
 UNFINISHED = ".unfinished-"
+#: What systems say of a lock that another process holds.
+HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 @contextmanager
@@ -70,7 +73,8 @@ def sync(path: Path) -> None:
 def locked(path: str | Path, busy: AIAssistError) -> Iterator[None]:
     """Hold a lock file, which other processes respect that use this; raise `busy` when another holds it.
 
-    The system lets go of it when the process ends, however it ends; the empty file stays.
+    The system lets go of it when the process ends, however it ends; the empty file stays. `AIAssistError` where files
+    cannot be locked, as on some network shares.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +89,12 @@ def locked(path: str | Path, busy: AIAssistError) -> Iterator[None]:
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise busy from error
+            if error.errno in HELD:
+                raise busy from error
+            raise AIAssistError(
+                f"No file can be locked in the folder {path.parent} ({error.strerror}); move it to a disk of this "
+                "computer, or to a share that knows locks."
+            ) from error
         yield
 
 
