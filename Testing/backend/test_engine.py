@@ -26,6 +26,7 @@ from aiassist.imaging import MaskPatch, Region
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import Promptable, Step
 from aiassist.segmenters.ellipsoid import Ellipsoid
+from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import Registry, bundled
 
 
@@ -551,6 +552,51 @@ def test_when_the_device_is_full_the_cpu_takes_over_and_says_so():
         answer = backend.annotate(AnnotateRequest(study, BALL))
         assert answer.device == "cpu" and answer.patch.mask.any()
         backend.fallback = None
+        with pytest.raises(DeviceMemoryError):
+            backend.annotate(AnnotateRequest(study, BALL))
+
+
+@pytest.mark.parametrize("meanwhile", ["published", "taken back"])
+def test_the_version_that_was_asked_for_takes_over_on_the_cpu_and_is_named(tmp_path, meanwhile):
+    models, ran = ModelStore(tmp_path), []
+
+    class Version(Ellipsoid):
+        def __init__(self, folder):
+            self.card = replace(Ellipsoid.card, name="mine", version=folder.name)
+
+        def annotate(self, volume, prompts):
+            ran.append(self.card.version)
+            return super().annotate(volume, prompts)
+
+    class HungryVersion(Version):
+        def __init__(self, folder):
+            super().__init__(folder)
+            self.card = replace(self.card, devices=Hungry.card.devices)
+
+        annotate = Hungry.annotate
+
+    for _ in range(2):
+        with models.new_version("mine"):
+            pass
+    models.publish("mine", 1, "ann")
+    with LocalBackend(Registry(models, HungryVersion), default="mine", device="cuda", threaded=False) as backend:
+        backend.fallback = Registry(models, Version)
+        job = backend.submit(AnnotateRequest(backend.open_study(make_volume()), BALL))
+        models.publish("mine", 2, "ann") if meanwhile == "published" else models.rollback("mine", "ann")
+        while backend.step():
+            pass
+    answer = job.result()
+    assert (ran, answer.model_version, answer.device) == (["1"], "1", "cpu")
+
+
+def test_a_model_that_nothing_can_take_over_from_says_that_the_device_is_full():
+    class Own(Hungry):
+        card = replace(Hungry.card, name="own")
+
+    registry = Registry()
+    registry.add("own", Own)
+    with LocalBackend(registry, default="own", device="cuda") as backend:
+        study = backend.open_study(make_volume())
         with pytest.raises(DeviceMemoryError):
             backend.annotate(AnnotateRequest(study, BALL))
 

@@ -15,7 +15,7 @@ from aiassist.engine.worker import Worker
 from aiassist.errors import DeviceMemoryError, ModelError, PromptError
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
-from aiassist.segmenters.base import Automatic, ModelCard, Promptable, Segmenter, Step, Work
+from aiassist.segmenters.base import ModelCard, Promptable, Segmenter, Step, Work
 from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import DEFAULT, Registry, bundled
 
@@ -151,7 +151,7 @@ class LocalBackend:
 
     def _annotation(self, request: AnnotateRequest, seconds: dict[str, float]) -> Generator[Step, None, Annotation]:
         """The work of a request, which is checked now and done later."""
-        segmenter: Promptable = self._segmenter(request.model or self.default, "promptable")
+        chosen = self._choose(request.model or self.default, "promptable")
         geometry = self.studies.geometry(request.study)
         prompts = request.prompts
         if request.base is not None:
@@ -160,7 +160,7 @@ class LocalBackend:
         base = request.base or (prompts.prior.version if prompts.prior is not None else None)
 
         def work() -> Generator[Step, None, Annotation]:
-            patch, device = yield from self._run(segmenter, request.study, lambda s, v: s.annotate(v, prompts))
+            patch, card, device = yield from self._run(chosen, request.study, lambda s, v: s.annotate(v, prompts))
             yield Step("version", 1.0)
             whole = patch.over(prompts.prior)
             return Annotation(
@@ -169,8 +169,8 @@ class LocalBackend:
                 structure=request.structure,
                 base=base,
                 version=self.studies.remember(request.study, whole),
-                model=segmenter.card.name,
-                model_version=segmenter.card.version,
+                model=card.name,
+                model_version=card.version,
                 device=device,
                 seconds=seconds,
             )
@@ -179,13 +179,13 @@ class LocalBackend:
 
     def _segmentation(self, request: SegmentRequest, seconds: dict[str, float]) -> Generator[Step, None, Segmentation]:
         """The work of a request, which is checked now and done later."""
-        segmenter: Automatic = self._segmenter(request.model, "automatic")
+        chosen = self._choose(request.model, "automatic")
         self.studies.geometry(request.study)
 
         def work() -> Generator[Step, None, Segmentation]:
-            patch, device = yield from self._run(segmenter, request.study, lambda s, v: s.segment(v))
+            patch, card, device = yield from self._run(chosen, request.study, lambda s, v: s.segment(v))
             yield Step("answer", 1.0)
-            return Segmentation(patch, request.study, segmenter.card.name, segmenter.card.version, device, seconds)
+            return Segmentation(patch, request.study, card.name, card.version, device, seconds)
 
         return work()
 
@@ -200,21 +200,30 @@ class LocalBackend:
             raise ModelError(f"The model {card.name!r} runs on {', '.join(card.devices)}, not on {self.worker.name}.")
         return segmenter
 
+    def _choose(self, name: str, kind: str) -> list[tuple[Segmenter, str]]:
+        """The segmenter of a name and where it will run: on the CPU when it knows nothing else. After it comes what
+        takes over when the device has too little memory, chosen now, so that it is of the same version."""
+        segmenter = self._segmenter(name, kind)
+        device = self.worker.name if self.worker.name in segmenter.card.devices else "cpu"
+        if device == "cpu" or self.fallback is None or name not in self.fallback:
+            return [(segmenter, device)]
+        return [(segmenter, device), (self.fallback.get(name), "cpu")]
+
     def _run(
-        self, segmenter: Segmenter, study: str, begin: Callable[[Segmenter, Volume], Work]
-    ) -> Generator[Step, None, tuple[MaskPatch, str]]:
-        """The work that `begin` starts, and where it ran: on the CPU when the model knows nothing else, or when the
-        device has too little memory."""
+        self, chosen: list[tuple[Segmenter, str]], study: str, begin: Callable[[Segmenter, Volume], Work]
+    ) -> Generator[Step, None, tuple[MaskPatch, ModelCard, str]]:
+        """The work that `begin` starts, the card of what did it, and where it ran."""
         yield Step("open", 0.0)
         volume = self.studies.volume(study)
-        device = self.worker.name if self.worker.name in segmenter.card.devices else "cpu"
+        (segmenter, device), *fallback = chosen
         try:
-            return (yield from begin(segmenter, volume)), device
+            return (yield from begin(segmenter, volume)), segmenter.card, device
         except DeviceMemoryError:
-            if self.fallback is None or device == "cpu":
+            if not fallback:
                 raise
         yield Step("once more on the cpu", 0.0)
-        return (yield from begin(self.fallback.get(segmenter.card.name), volume)), "cpu"
+        ((segmenter, device),) = fallback
+        return (yield from begin(segmenter, volume)), segmenter.card, device
 
 
 def _finished(work: Generator[Step, None, Answer], then: Callable[[Answer], Result]) -> Generator[Step, None, Result]:

@@ -52,6 +52,11 @@ class Registry:
             self._makers[name] = maker
             self._made.pop(name, None)
 
+    def __contains__(self, name: str) -> bool:
+        with self._lock:
+            self._look()
+            return name in self._makers
+
     def get(self, name: str) -> Segmenter:
         """The segmenter called `name`; `UnknownModelError` when there is none."""
         with self._lock:
