@@ -9,7 +9,7 @@ from aiassist.engine.backend import Annotation
 from aiassist.errors import ConnectionLostError
 from aiassist.segmenters.base import ModelCard
 from AIAssistLib.studies import Studies, opened
-from AIAssistLib.talks import Carrier, Conversation, Outcome, Talk
+from AIAssistLib.talks import Carrier, Conversation, Outcome, Talk, ignore
 
 
 class Home(Protocol):
@@ -84,7 +84,7 @@ class Assistant:
         """
         if not self.home.near:
             return None
-        return self.start(opened(self.conversations, self.studies.of(volume_node)), _ignore, _ignore)
+        return self.start(opened(self.conversations, self.studies.of(volume_node)), ignore, ignore)
 
     def move(self, home: Home) -> None:
         """Ask another home from now on; what the old one was asked is dropped."""
@@ -105,7 +105,7 @@ class Assistant:
         """Close the studies that no volume node holds; a clone of one that went may."""
         for study in self.conversations.open_studies:
             if not self.studies.holds(study):
-                Talk(self.conversations.close_study(study), self.home.carrier, _ignore, _ignore)
+                Talk(self.conversations.close_study(study), self.home.carrier, ignore, ignore)
 
     def look(self, done: Callable[[], None], failed: Callable[[Exception], None]) -> Talk:
         """Ask which models there are; they are in `cards` then. Who asked before hears no more of it."""
@@ -144,7 +144,3 @@ class Assistant:
         for talk in self._talks:
             talk.cancel()
         self.home.close()
-
-
-def _ignore(_outcome) -> None:
-    """Nobody waits for it."""

@@ -18,7 +18,7 @@ from AIAssistLib.segments import write_plainly
 from AIAssistLib.structures import new_segment
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import MODEL, keep_prompts
-from AIAssistLib.talks import Talk, sentence
+from AIAssistLib.talks import Talk, ignore, sentence
 
 #: Milliseconds between two looks at the progress.
 LOOK = 400
@@ -41,7 +41,7 @@ class AutoSegment:
         self._look: Talk | None = None
         self._job = self._running = ""
         self._is_sending = False
-        self._unwatch: Callable[[], None] = _nothing
+        self._unwatch: Callable[[], None] = ignore
         #: What to tell the person, whether it is an error, and the share of the work that is done.
         self.text, self.failed, self.fraction = "", False, 0.0
 
@@ -82,7 +82,8 @@ class AutoSegment:
         """Stop the model that runs."""
         if self.running:
             self._talk.cancel()
-            self._assistant.start(self._assistant.conversations.cancel(self._job), _ignore, _ignore)
+            stop = self._assistant.conversations.cancel(self._job)
+            self._assistant.start(stop, ignore, ignore)  # it may be done already
             self._say(_("Cancelled"), 0.0)
         self._unwatch()
         if self._look is not None:
@@ -150,11 +151,3 @@ def modality_of(volume_node) -> str:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume_node.GetScene())
     item = hierarchy.GetItemByDataNode(volume_node) if hierarchy is not None else 0
     return (hierarchy.GetItemAttribute(item, "DICOM.Modality") or "") if item else ""
-
-
-def _ignore(_outcome) -> None:
-    """A job that is to be stopped may be done already."""
-
-
-def _nothing() -> None:
-    """There is nothing to prevent."""

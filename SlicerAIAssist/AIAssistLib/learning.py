@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from aiassist.client import learning
 from aiassist.errors import ModelError
-from AIAssistLib.talks import Conversation, Talk, sentence
+from AIAssistLib.talks import Conversation, Talk, ignore, sentence
 
 #: Milliseconds between two looks at what goes on.
 LOOK = 1000
@@ -46,7 +46,7 @@ class Learning:
     def __init__(self, assistant, changed: Callable[[], None], used: Callable[[], None]):
         self._assistant, self._changed, self._used = assistant, changed, used
         self._talk: Talk | None = None
-        self._unwatch: Callable[[], None] = _nothing
+        self._unwatch: Callable[[], None] = ignore
         #: What the backend said of learning; None before it was asked.
         self.known: dict | None = None
         #: The latest training, publishing or fetching, see `aiassist.server.training.Task`.
@@ -246,7 +246,3 @@ def _outcome(result: dict) -> str:
 
 def _mean(dice: dict[str, float]) -> float:
     return sum(dice.values()) / max(1, len(dice))
-
-
-def _nothing() -> None:
-    """There is nothing to prevent."""

@@ -24,6 +24,7 @@ from AIAssistLib.section_qt import ask
 from AIAssistLib.shortcuts import SHORTCUTS
 from AIAssistLib.structures_section_qt import StructuresSection
 from AIAssistLib.tags import stamps_of
+from AIAssistLib.talks import ignore
 
 #: The effects that the panel shows, ours first.
 EFFECTS = (
@@ -173,7 +174,7 @@ class Panel:
         self.images.cancel()
         self.learn.cleanup()
         self.backend.cleanup()
-        self.logic.assistant.changed = self.logic.assistant.moved = _nothing
+        self.logic.assistant.changed = self.logic.assistant.moved = ignore
 
     def _scene_closes(self, *_event) -> None:
         self.recovery.leave()
@@ -296,7 +297,3 @@ class Panel:
         """AI Points, while it is active."""
         effect = self.editor.activeEffect()
         return effect.self() if effect is not None and effect.name == "AI Points" else None
-
-
-def _nothing() -> None:
-    pass

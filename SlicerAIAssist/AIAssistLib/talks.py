@@ -6,15 +6,12 @@ Python threads starve inside Slicer, so nothing here waits: a `Talk` advances wh
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Generic, Protocol
 
+from aiassist.client.conversations import Conversation, Outcome
 from aiassist.errors import AIAssistError, Cancelled
 from aiassist.protocol import Reply, Request
-
-Outcome = TypeVar("Outcome")
-#: Yields requests, or None to give Slicer's event loop a turn; returns its outcome.
-Conversation = Generator[Request | None, Reply | None, Outcome]
 
 
 class Carrier(Protocol):
@@ -35,6 +32,7 @@ class Talk(Generic[Outcome]):
     Parameters
     ----------
     conversation : generator
+        Its pauses give Slicer's event loop a turn.
     carrier : Carrier
     done : callable
         Called with the outcome.
@@ -52,7 +50,7 @@ class Talk(Generic[Outcome]):
         self._conversation = conversation
         self._carrier = carrier
         self._done, self._failed = done, failed
-        self._abort: Callable[[], None] = _nothing
+        self._abort: Callable[[], None] = ignore
         self.active = True
         self._advance(lambda: next(conversation))
 
@@ -115,5 +113,5 @@ def sentence(error: Exception) -> str:
     return str(error) if isinstance(error, AIAssistError) else f"{type(error).__name__}: {error}"
 
 
-def _nothing() -> None:
-    pass
+def ignore(*_said) -> None:
+    """Nobody waits for it, or there is nothing to prevent."""

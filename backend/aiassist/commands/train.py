@@ -100,7 +100,9 @@ def _config(options, kind, base: Path):
 
 
 def _need_training() -> None:
-    for package in ("torch", "safetensors", "onnx"):
+    from aiassist.server.training import NEEDED
+
+    for package in NEEDED:
         try:
             __import__(package)
         except ImportError as error:
