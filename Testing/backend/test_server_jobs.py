@@ -5,47 +5,66 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from engine_helpers import WAIT, Steps
 from server_helpers import Server, noise, wait_until
+from server_here import Here
 
+from aiassist.client import RemoteBackend, RequestsTransport
 from aiassist.client.conversations import MASKS, Conversations
 from aiassist.engine import AnnotateRequest, JobState, LocalBackend
-from aiassist.errors import (
-    Cancelled,
-)
+from aiassist.errors import Cancelled
 from aiassist.imaging import MaskPatch, Region
 from aiassist.prompts import Prompts
+from aiassist.segmenters.registry import Registry
 from aiassist.server.jobs import Jobs
 from aiassist.server.tokens import Person, add_token
 
+CLICK = Prompts(positive=[[5, 5, 5]])
 
-def test_a_newer_request_overtakes_an_older_one(backend, volume, prompts):
-    study = backend.open_study(volume)
-    jobs = []
-    for _ in range(4):
-        jobs.append(backend.submit(AnnotateRequest(study, prompts)))
-        time.sleep(0.03)
-    assert jobs[-1].result(60).patch.mask.any()
-    overtaken = 0
-    for job in jobs[:-1]:
-        try:
-            job.result(60)
-        except Cancelled:
-            overtaken += 1
+
+@pytest.fixture
+def steps():
+    """A segmenter that waits until it is let go."""
+    segmenter = Steps()
+    yield segmenter
+    segmenter.go.set()
+
+
+@pytest.fixture
+def here(tmp_path, steps):
+    """A server in this process that knows only that."""
+    registry = Registry()
+    registry.add("steps", lambda: steps)
+    with Here(tmp_path, LocalBackend(registry, default="steps")) as server:
+        yield server
+        steps.go.set()
+
+
+def test_a_newer_request_overtakes_an_older_one(here, steps):
+    with here.backend() as backend:
+        study, jobs = backend.open_study(noise(3)), []
+        for _ in range(4):
+            jobs.append(backend.submit(AnnotateRequest(study, CLICK)))
+            wait_until(lambda: here.knows(jobs[-1].id))
+        assert steps.entered.wait(WAIT)
+        steps.go.set()
+        assert jobs[-1].result(WAIT).patch.mask.any()
+        for job in jobs[:-1]:
+            with pytest.raises(Cancelled):
+                job.result(WAIT)
             assert job.state is JobState.CANCELLED
-    assert overtaken >= 1
 
 
 def test_a_request_that_was_held_up_does_not_overtake_a_newer_one():
     with LocalBackend() as backend:
         jobs, person = Jobs(backend), Person("ann", "annotator")
         study = backend.open_study(noise(3))
-        asked = AnnotateRequest(study, Prompts(positive=[[5, 5, 5]]), model="ellipsoid")
+        asked = AnnotateRequest(study, CLICK, model="ellipsoid")
         newest = jobs.ask(person, "b", asked, turn=2)
         with pytest.raises(Cancelled, match="overtook"):
             jobs.ask(person, "a", asked, turn=1)
@@ -55,18 +74,22 @@ def test_a_request_that_was_held_up_does_not_overtake_a_newer_one():
         assert jobs.ask(person, "d", asked).result(60).patch.mask.any()  # of an elder protocol, which has no turns
 
 
-def test_a_job_can_be_watched_and_cancelled(backend, volume, prompts):
-    study = backend.open_study(volume)
-    blocking = [backend.submit(AnnotateRequest(study, prompts, structure=str(n))) for n in range(3)]
-    time.sleep(0.05)
-    where = blocking[-1].where()
-    assert where["state"] in ("queued", "running") and where["position"] <= 2
-    blocking[-1].cancel()
-    with pytest.raises(Cancelled):
-        blocking[-1].result(60)
-    for job in blocking[:-1]:
-        assert job.result(60).patch.mask.any()
-    assert blocking[0].where()["state"] == "done"
+def test_a_job_can_be_watched_and_cancelled(here, steps):
+    with here.backend() as backend:
+        study, jobs = backend.open_study(noise(3)), []
+        for n in range(3):
+            jobs.append(backend.submit(AnnotateRequest(study, CLICK, structure=str(n))))
+            wait_until(lambda: here.knows(jobs[-1].id))
+        assert steps.entered.wait(WAIT)
+        where = [job.where() for job in jobs]
+        assert [(one["state"], one["position"]) for one in where] == [("running", 0), ("queued", 1), ("queued", 2)]
+        jobs[-1].cancel()
+        with pytest.raises(Cancelled):
+            jobs[-1].result(WAIT)
+        steps.go.set()
+        for job in jobs[:-1]:
+            assert job.result(WAIT).patch.mask.any()
+        assert jobs[0].where()["state"] == "done"
 
 
 def test_the_same_job_asked_twice_is_done_once(server, backend, volume, prompts):
@@ -82,41 +105,38 @@ def test_the_same_job_asked_twice_is_done_once(server, backend, volume, prompts)
     }
 
 
-def test_the_job_of_a_client_that_is_gone_is_cancelled(server, backend, volume, prompts):
-    study = backend.open_study(volume)
-    blocking = [backend.submit(AnnotateRequest(study, prompts, structure=str(n))) for n in range(3)]
-    time.sleep(0.05)
-    body = json.dumps({"study": study, "prompts": prompts.to_json(), "structure": "gone"}).encode()
-    with server.connection() as line:
-        head = f"POST /api/annotate?job=gone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        line.sendall(head.encode() + body)
-        time.sleep(0.1)
-        assert server.ask("GET", "/api/jobs/gone").json()["state"] == "queued"
-    for job in blocking:
-        job.result(60)
-    time.sleep(0.1)
-    assert server.ask("GET", "/api/jobs/gone").status_code == 404
+def test_the_job_of_a_client_that_is_gone_is_cancelled(here, steps):
+    with here.backend() as backend:
+        study = backend.open_study(noise(3))
+        running = backend.submit(AnnotateRequest(study, CLICK))
+        assert steps.entered.wait(WAIT)
+        body = {"study": study, "prompts": CLICK.to_json(), "structure": "gone"}
+        with posted(here, "/api/annotate?job=gone", body, here.token):
+            wait_until(lambda: here.knows("gone"))
+            assert here.ask("GET", "/api/jobs/gone").json()["state"] == "queued"
+        wait_until(lambda: not here.knows("gone"))
+        assert here.ask("GET", "/api/jobs/gone").status_code == 404
+        steps.go.set()
+        assert running.result(WAIT) and len(steps.order) == 1
 
 
-def test_a_job_goes_on_while_one_of_its_two_askers_is_left(server, backend, volume, prompts):
-    study = backend.open_study(volume)
-    blocking = backend.submit(AnnotateRequest(study, prompts, structure="before"))
-    body = json.dumps({"study": study, "prompts": prompts.to_json(), "structure": "twice"}).encode()
-    head = f"POST /api/annotate?job=twice HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    with server.connection() as line:
-        line.sendall(head.encode() + body)
-        time.sleep(0.1)
-        waiting = []
-        asker = threading.Thread(
-            target=lambda: waiting.append(server.ask("POST", "/api/annotate?job=twice", json=json.loads(body)))
-        )
-        asker.start()
-        time.sleep(0.1)
-    asker.join()
-    assert waiting[0].status_code == 200
-    blocking.result(60)
+def test_a_job_goes_on_while_one_of_its_two_askers_is_left(here, steps):
+    with here.backend() as backend:
+        study, path = backend.open_study(noise(3)), "/api/annotate?job=twice"
+        backend.submit(AnnotateRequest(study, CLICK, structure="before"))
+        assert steps.entered.wait(WAIT)
+        body = {"study": study, "prompts": CLICK.to_json(), "structure": "twice"}
+
+        def wait_for(askers: int) -> None:
+            wait_until(lambda: here.knows("twice") and here.service.jobs._asked["me", "twice"].waiting == askers)
+
+        with posted(here, path, body, here.token) as stays:
+            wait_for(1)
+            with posted(here, path, body, here.token):
+                wait_for(2)
+            wait_for(1)
+            steps.go.set()
+            assert read_all(stays).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MASKS", 3), ("MASK_MEMORY", 14)])
@@ -171,15 +191,24 @@ def test_threads_of_one_client_share_what_it_remembers():
     assert all(talk._whole(version).version == version for version in talk._masks)
 
 
-def test_a_full_queue_says_try_again(tmp_path, volume, prompts):
-    with Server(tmp_path, "--queue", "1") as server, server.backend() as backend:
-        study = backend.open_study(volume)
-        backend.submit(AnnotateRequest(study, prompts))
-        time.sleep(0.05)
-        body = {"study": study, "prompts": prompts.to_json(), "structure": "other"}
-        busy = server.ask("POST", "/api/annotate?job=b", json=body)
+def test_a_full_queue_says_try_again(tmp_path, steps):
+    def let_go(seconds: float) -> None:
+        waits.append(seconds)
+        steps.go.set()
+        running.result(WAIT)
+
+    waits, registry = [], Registry()
+    registry.add("steps", lambda: steps)
+    with Here(tmp_path, LocalBackend(registry, default="steps", queue=1)) as here, here.backend() as backend:
+        study = backend.open_study(noise(3))
+        running = backend.submit(AnnotateRequest(study, CLICK))
+        assert steps.entered.wait(WAIT)
+        body = {"study": study, "prompts": CLICK.to_json(), "structure": "other"}
+        busy = here.ask("POST", "/api/annotate?job=b", json=body)
         assert busy.status_code == 503 and busy.headers["retry-after"] == "1"
-        assert backend.annotate(AnnotateRequest(study, prompts, structure="third")).patch.mask.any()  # by trying again
+        with RemoteBackend(RequestsTransport(here.url, here.token, sleep=let_go)) as patient:
+            assert patient.annotate(AnnotateRequest(study, CLICK, structure="third")).patch.mask.any()
+        assert waits[0] == 1.0
 
 
 @pytest.mark.parametrize("named", [True, False])
