@@ -18,7 +18,7 @@ from aiassist.client import RemoteBackend, RequestsTransport
 from aiassist.client.conversations import MASKS, Conversations
 from aiassist.engine import AnnotateRequest, JobState, LocalBackend
 from aiassist.errors import Cancelled
-from aiassist.imaging import MaskPatch, Region
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.registry import Registry
 from aiassist.server.jobs import Jobs
@@ -241,6 +241,28 @@ def test_who_floods_the_queue_fills_a_part_of_it_and_the_others_are_served_in_be
         assert where("bob", 0)["position"] <= 1
         assert read_all(served).startswith(b"HTTP/1.1 200")
         assert where("ann", 3)["state"] in ("queued", "running")  # as far as a slow computer has got meanwhile
+
+
+def test_who_pulls_outlines_without_end_holds_nobody_up(tmp_path):
+    """Outlines have a thread of their own: other threads are free for all else, and of one person only so many wait."""
+    file = tmp_path / "tokens.txt"
+    tokens = {name: add_token(file, name, "annotator") for name in ("ann", "bob")}
+    k, j, i = np.ogrid[:40, :128, :128]
+    tube = np.broadcast_to((j - 64) ** 2 + (i - 64) ** 2 < 40**2, (40, 128, 128))
+    volume = Volume((100 * tube + 0 * k).astype(np.int16), Geometry.from_spacing(tube.shape))
+    with Server(tmp_path / "studies", "--queue", "16", "--token-file", str(file)) as server, ExitStack() as lines:
+        with server.backend(tokens["ann"]) as backend:
+            study = backend.open_study(volume)
+            base = backend.put_mask(study, MaskPatch.of_mask(tube))
+        pull = {"study": study, "base": base, "index": 20, "start": [104, 64], "stop": [110, 64], "radius": 60}
+        body = {**pull, "propagate": 50}
+        flood = [lines.enter_context(posted(server, "/api/contour", body, tokens["ann"])) for _ in range(24)]
+        assert server.ask("POST", "/api/contour", tokens["bob"], json=pull).status_code == 200
+        answers = [read_all(line) for line in flood]
+    done = [answer for answer in answers if answer.startswith(b"HTTP/1.1 200")]
+    refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503")]
+    assert len(done) >= 4 and refused and len(done) + len(refused) == 24
+    assert all(b"requests of yours wait for the outlines already" in answer for answer in refused)
 
 
 def posted(server: Server, path: str, body: dict, token: str) -> socket.socket:

@@ -7,6 +7,7 @@ They send no token: their address is ``http://server:8000/t/TOKEN``.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Annotated
 
@@ -18,9 +19,9 @@ from aiassist.contour import Ring, pull_vertex, rasterise, trace
 from aiassist.errors import ContourError, ModelError, PromptError, UploadError
 from aiassist.imaging import Geometry, Region, Volume, finite
 from aiassist.prompts import Prompts
-from aiassist.segmenters.base import ModelCard
+from aiassist.segmenters.base import ModelCard, Step
 from aiassist.server.adapters import EXPIRED, Desk, points_of
-from aiassist.server.exchange import admin_of, fails
+from aiassist.server.exchange import admin_of, fails, in_turn
 from aiassist.server.forms import form_of, form_reply, form_with, image_bytes
 from aiassist.server.sessions import SessionExpired
 
@@ -36,7 +37,7 @@ LONG = {
     "responses": fails(404, 440, 503, 507),
     "openapi_extra": form_with("datapoint"),
 }
-SHORT = {"response_class": Response, "responses": fails(), "openapi_extra": form_with("datapoint")}
+SHORT = {"response_class": Response, "responses": fails(503), "openapi_extra": form_with("datapoint")}
 Name = Annotated[str, Query(max_length=200)]
 
 
@@ -45,7 +46,7 @@ def aiaa_routes(desk: Desk) -> APIRouter:
     routes = APIRouter(tags=["NVIDIA AIAA v1"])
     for prefix in ("/v1", "/v1/v1"):
         routes.include_router(_annotation(desk), prefix=prefix, include_in_schema=prefix == "/v1")
-        routes.include_router(_polygons(), prefix=prefix, include_in_schema=prefix == "/v1")
+        routes.include_router(_polygons(desk), prefix=prefix, include_in_schema=prefix == "/v1")
     routes.include_router(_admin(desk))
     return routes
 
@@ -167,8 +168,8 @@ def _onto(prompts: Prompts, geometry: Geometry) -> Prompts:
 # Polygons
 
 
-def _polygons() -> APIRouter:
-    routes = APIRouter()
+def _polygons(desk: Desk) -> APIRouter:
+    routes, outlines = APIRouter(), desk.service.outlines
 
     @routes.post("/mask2polygon", summary="The outlines of a mask, slice by slice", **SHORT)
     async def mask2polygon(request: Request) -> Response:
@@ -178,14 +179,14 @@ def _polygons() -> APIRouter:
         more = form.params.get("more_points", 10)
         if not isinstance(more, int | float) or not 0 <= more <= 1000:
             raise ContourError(f"more_points is {more!r}; give the pixels between two vertices, 0 to 1000.")
-        return JSONResponse(await asyncio.to_thread(polygons_of, form.image, float(more) + 1))
+        return JSONResponse(await in_turn(outlines, polygons_of(form.image, float(more) + 1), request, is_long=True))
 
     @routes.post("/fixpolygon", summary="Pull a vertex of an outline", **SHORT)
     async def fixpolygon(request: Request) -> Response:
         form = await form_of(request)
         if form.image is None:
             raise UploadError("There is no image in the request; send it as the part datapoint.")
-        polygons, mask = await asyncio.to_thread(fixed, form.image, form.params)
+        polygons, mask = await in_turn(outlines, fixed(form.image, form.params), request, is_long=True)
         default = ".nii.gz" if form.params.get("dimension", 3) == 3 else ".png"
         file = await asyncio.to_thread(image_bytes, mask, form.image.geometry, form.params, default)
         return form_reply({"poly": polygons}, file)
@@ -193,10 +194,11 @@ def _polygons() -> APIRouter:
     return routes
 
 
-def polygons_of(mask: Volume, distance: float) -> list:
+def polygons_of(mask: Volume, distance: float) -> Generator[Step, None, list]:
     """``[slice][polygon][vertex]``; vertices are ``[j, i]``, of a picture of one slice ``[x, y]``."""
     found = []
-    for plane in mask.voxels:
+    for k, plane in enumerate(mask.voxels):
+        yield Step("trace", k / len(mask.voxels))
         rings = [_spaced(ring.points, distance) for ring in trace(plane != 0, (1.0, 1.0), 1.0)]
         found.append([np.round(points if len(mask.voxels) == 1 else points[:, ::-1], 2).tolist() for points in rings])
     return found
@@ -211,11 +213,12 @@ def _spaced(points: np.ndarray, distance: float) -> np.ndarray:
     return np.column_stack([np.interp(places, way, closed[:, axis]) for axis in range(2)])
 
 
-def fixed(image: Volume, params: dict) -> tuple[list, np.ndarray]:
+def fixed(image: Volume, params: dict) -> Generator[Step, None, tuple[list, np.ndarray]]:
     """Outlines after a vertex was pulled and its neighbours settled on the border, and the mask they bound.
 
     In a volume the pull is carried to ``propagate_neighbor_3d`` slices on each side, fading with distance.
     """
+    yield Step("read", 0.0)
     flat = params.get("dimension", 3) != 3
     try:
         stack = [params["poly"]] if flat and _depth(params["poly"]) == 3 else params["poly"]
@@ -240,10 +243,12 @@ def fixed(image: Volume, params: dict) -> tuple[list, np.ndarray]:
     spacing = np.asarray(image.geometry.spacing[:2])
     for away in range(-slices if not flat else 0, slices + 1 if not flat else 1):
         if 0 <= k + away < len(rings) and rings[k + away]:
+            yield Step("pull", (slices + away) / (2 * slices + 1))
             share = 1 - abs(away) / (slices + 1)
             rings[k + away] = _pulled(
                 image, rings, k + away, place, share * offset, neighbours, spacing, pinned=away == 0
             )
+    yield Step("fill", 1.0)
     mask = np.stack([rasterise(plane, image.shape[1:]) for plane in rings]).astype(np.uint8)
     told = [[np.round(r.points[:, order], 2).tolist() for r in plane] for plane in rings]
     return told[0] if flat and _depth(params["poly"]) == 3 else told, mask

@@ -20,7 +20,7 @@ from aiassist.protocol.messages import (
     segment_request_from_json,
 )
 from aiassist.server.bodies import AnnotateBody, ContourBody, JobId, JobPart, SegmentBody, Strict
-from aiassist.server.exchange import A_PATCH, fails, finished, person_of
+from aiassist.server.exchange import A_PATCH, fails, finished, in_turn, person_of
 from aiassist.server.service import Service
 
 _TURNS = itertools.count(1)
@@ -55,11 +55,13 @@ def annotation_routes(service: Service) -> APIRouter:
     @routes.post(
         "/contour",
         summary="Pull one vertex of an outline; its neighbours settle on the border",
-        responses={**A_PATCH, **fails(404)},
+        description="Waits for no model. People take turns.",
+        responses={**A_PATCH, **fails(404, 503)},
         response_class=Response,
     )
-    async def contour(body: ContourBody) -> Response:
-        patch, said = await asyncio.to_thread(service.contour, body.study, body.base, body.model_dump())
+    async def contour(body: ContourBody, request: Request) -> Response:
+        pull = service.contour(body.study, body.base, body.model_dump())
+        patch, said = await in_turn(service.outlines, pull, request)
         data = await asyncio.to_thread(patch.to_bytes)
         return Response(data, headers={ANSWER: json.dumps(said)}, media_type=PATCH_TYPE)
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 from fastapi import HTTPException, Request, Response
+from starlette.requests import ClientDisconnect
 
 from aiassist.engine import Job
+from aiassist.engine.job import Result
+from aiassist.engine.worker import Worker
 from aiassist.errors import AccessError, UploadError
 from aiassist.protocol.messages import PATCH_TYPE
+from aiassist.segmenters.base import Step
 from aiassist.server.bodies import Failure
 from aiassist.server.tokens import Person
 
@@ -92,6 +96,20 @@ async def finished(job: Job, request: Request) -> bool:
     gone.cancel()
     waiting.cancel()
     return job.finished
+
+
+async def in_turn(
+    worker: Worker, work: Generator[Step, None, Result], request: Request, is_long: bool = False
+) -> Result:
+    """What work comes to that is done when the turn of who asks has come; `ClientDisconnect` when they went away."""
+    job = Job(work, sharer=person_of(request).name, is_long=is_long)
+    worker.add(job)
+    try:
+        if not await finished(job, request):
+            raise ClientDisconnect
+    finally:
+        worker.cancel(job)
+    return job.result(0)
 
 
 async def _disconnected(request: Request) -> None:

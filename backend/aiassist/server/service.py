@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,6 +17,7 @@ from aiassist.engine import Job, LocalBackend
 from aiassist.engine.backend import Answer, Request
 from aiassist.engine.job import Result
 from aiassist.engine.studies import Studies
+from aiassist.engine.worker import Worker
 from aiassist.errors import ContourError, NotStoredError, SeriesError, StoreError, UnknownStudyError
 from aiassist.files import sync
 from aiassist.groundtruth.export import export
@@ -27,6 +28,7 @@ from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines
 from aiassist.protocol.messages import voxels_as_bytes
+from aiassist.segmenters.base import Step
 from aiassist.segmenters.model_store import MODELS, ModelStore
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.server.jobs import Jobs
@@ -72,11 +74,14 @@ class Service:
         self.store = GroundTruthStore(settings.studies)
         self.spool = Spool(settings.studies / "uploads", settings.disk)
         self.studies = Studies(settings.memory, self._load)
+        share = max(2, settings.queue // SHARE)
+        #: Outlines are pulled beside the device, by one thread, in which people take turns as they do there.
+        self.outlines = Worker("outlines", limit=settings.queue, share=share)
         self.backend = backend or LocalBackend(
             device=settings.device,
             studies=self.studies,
             queue=settings.queue,
-            share=max(2, settings.queue // SHARE),
+            share=share,
             models=settings.studies / MODELS,
         )
         self.backend.studies = self.studies
@@ -90,6 +95,7 @@ class Service:
     def close(self) -> None:
         """Stop the work and let go of the files."""
         self.training.close()
+        self.outlines.stop()
         self.backend.close()
         self.store.close()
 
@@ -270,8 +276,9 @@ class Service:
 
     # Contour
 
-    def contour(self, study: str, base: str, pull: Mapping) -> tuple[MaskPatch, dict]:
-        """Pull a vertex of a mask's outline; the patch, and what was done."""
+    def contour(self, study: str, base: str, pull: Mapping) -> Generator[Step, None, tuple[MaskPatch, dict]]:
+        """The work of pulling a vertex of a mask's outline, for `outlines`; the patch, and what was done."""
+        yield Step("pull", 0.0)
         volume, mask = self.studies.volume(study), self.studies.mask(study, base)
         if not 0 <= pull["index"] < volume.shape[pull["axis"]]:
             raise ContourError(
@@ -284,6 +291,7 @@ class Service:
         session.drag(pull["stop"], pull["radius"], pull["strength"])
         edits = [session.release()]
         if pull["propagate"] and edits[0] is not None:
+            yield Step("propagate", 0.1)
             edits.append(session.propagate(pull["propagate"], pull["radius"], pull["strength"]))
         patch = session.result()
         slices = sorted({k for edit in edits if edit is not None for k in edit.slices})
