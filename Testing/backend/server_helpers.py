@@ -132,6 +132,19 @@ class Impatient(Server):
         return [sys.executable, "-c", program, str(self.studies)]
 
 
+class Broken(Server):
+    """A server whose model `ellipsoid` has a fault that nobody foresaw."""
+
+    def _command(self) -> list[str]:
+        program = (
+            "import sys; from pathlib import Path; from aiassist.segmenters.ellipsoid import Ellipsoid; "
+            "from aiassist.server.run import Address, serve; from aiassist.server.service import Settings; "
+            "Ellipsoid.annotate = lambda *_: 1 // 0; "
+            "serve(Settings(Path(sys.argv[1])), Address(port=0), until_stdin_closes=True)"
+        )
+        return [sys.executable, "-c", program, str(self.studies)]
+
+
 class Watched:
     """A transport that notes what is sent, and can break off."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 import re
 import subprocess
@@ -15,15 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from server_helpers import Impatient, Server, noise, wait_until
+from server_helpers import Broken, Impatient, Server, noise, wait_until
 
 from aiassist.client import RemoteBackend, RequestsTransport
 from aiassist.engine import AnnotateRequest
 from aiassist.errors import AIAssistError, ConnectionLostError
 from aiassist.groundtruth.store import GroundTruthStore
-from aiassist.imaging import MaskPatch
+from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.messages import OFFSET, RECEIVED, study_to_json, voxels_as_bytes
+from aiassist.server.forms import image_bytes
 
 BALL = Prompts(extreme_points=[[10, 15, 12], [26, 15, 12], [18, 7, 12], [18, 23, 12], [18, 15, 4], [18, 15, 20]])
 
@@ -285,6 +287,31 @@ def test_ten_thousand_requests_by_its_own_description_bring_no_internal_error_an
         generated = int(re.search(r"(\d[\d,]*) generated", done.stdout).group(1).replace(",", ""))
         assert generated >= 10_000
         assert server.ask("GET", "/api/health").status_code == 200
+
+
+def test_a_fault_of_the_server_itself_is_called_that_and_logged(tmp_path):
+    with Broken(tmp_path) as server, server.backend() as backend:
+        study = backend.open_study(noise(1))
+        with pytest.raises(AIAssistError, match=r"^The server failed at this; its log says why\.$"):
+            backend.annotate(AnnotateRequest(study, BALL, model="ellipsoid"))
+        clicks = {"params": (None, json.dumps({"foreground": [[18, 15, 12]]}))}
+        for path in (f"/infer/ellipsoid?image={study}", f"/v1/deepgrow?model=ellipsoid&session_id={session(server)}"):
+            answer = server.ask("POST", path, files=clicks)
+            assert answer.status_code == 500
+            assert answer.json() == {"error": "ServerError", "message": "The server failed at this; its log says why."}
+        log = server.ask("GET", "/logs/?lines=2000").text
+        assert log.count("ZeroDivisionError") == 3 and "POST /infer/{model} 500" in log
+
+
+def session(server: Server) -> str:
+    """A session of an image of noise."""
+    image = {"image": ("image.nrrd", nrrd_bytes(noise(1)))}
+    return server.ask("PUT", "/session/", files=image).json()["session_id"]
+
+
+def nrrd_bytes(volume: Volume) -> bytes:
+    """A volume as the file that clients send."""
+    return image_bytes(volume.voxels, volume.geometry, {}, ".nrrd")[0]
 
 
 def test_what_uvicorn_says_stands_in_the_log_too(server):

@@ -154,6 +154,10 @@ def _tell_errors(app: FastAPI) -> None:
         message = "The server has too little memory for this now; try again later."
         return JSONResponse({"error": "DeviceMemoryError", "message": message}, 507)
 
+    @app.exception_handler(Exception)
+    async def of_ours(_request: Request, _error: Exception):  # uvicorn logs it, with its traceback
+        return JSONResponse({"error": "ServerError", "message": "The server failed at this; its log says why."}, 500)
+
 
 def _keep_log() -> tuple[deque[str], logging.Handler]:
     """The latest lines of this package's log, and what keeps those of others."""

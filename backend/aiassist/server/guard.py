@@ -113,6 +113,9 @@ class Guard:
             await _answer(watched, 429, "BusyError", str(error), _LATER)
         except UnreadError:  # the web server closes a connection whose answer stays without an end
             log.warning("somebody read nothing of an answer for %.0f s and was given up", self.limits.wait)
+        except Exception:  # a fault of ours, which is told and logged farther out
+            status = status or 500
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "-")
             took = 1000 * (time.perf_counter() - began)
