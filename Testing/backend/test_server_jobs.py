@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -20,6 +22,8 @@ from aiassist.engine import AnnotateRequest, JobState, LocalBackend
 from aiassist.errors import Cancelled
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
+from aiassist.segmenters.ellipsoid import Ellipsoid
+from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import Registry
 from aiassist.server.jobs import Jobs
 from aiassist.server.tokens import Person, add_token
@@ -72,6 +76,61 @@ def test_a_request_that_was_held_up_does_not_overtake_a_newer_one():
         assert newest.result(60).patch.mask.any() and other.result(60).patch.mask.any()
         assert jobs.ask(person, "b", asked, turn=3) is newest  # asked again for its answer
         assert jobs.ask(person, "d", asked).result(60).patch.mask.any()  # of an elder protocol, which has no turns
+
+
+class SlowDisk(ModelStore):
+    """A models folder that is looked through only when it may be."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.looked, self.may = threading.Event(), threading.Event()
+        self.may.set()
+
+    def published_folders(self):
+        self.looked.set()
+        assert self.may.wait(60)
+        return super().published_folders()
+
+
+def test_who_leaves_does_not_wait_for_the_disk_that_another_request_reads(tmp_path):
+    disk = SlowDisk(tmp_path)
+    registry = Registry(disk)
+    registry.add("ellipsoid", Ellipsoid)
+    with LocalBackend(registry) as backend:
+        jobs, person = Jobs(backend), Person("ann", "annotator")
+        asked = AnnotateRequest(backend.open_study(noise(3)), Prompts(positive=[[5, 5, 5]]), model="ellipsoid")
+        jobs.ask(person, "a", asked).result(60)
+        disk.may.clear()
+        disk.looked.clear()
+        found = []
+        asking = threading.Thread(target=lambda: found.append(jobs.ask(person, "b", asked)))
+        leaving = threading.Thread(target=jobs.leave, args=(person, "a"))
+        asking.start()
+        assert disk.looked.wait(60)
+        leaving.start()
+        leaving.join(5)
+        has_left = not leaving.is_alive()
+        disk.may.set()
+        asking.join()
+        leaving.join()
+        assert has_left and found[0].result(60).patch.mask.any()
+
+
+def test_the_same_job_asked_twice_at_once_is_one(tmp_path):
+    disk = SlowDisk(tmp_path)
+    registry = Registry(disk)
+    registry.add("ellipsoid", Ellipsoid)
+    with LocalBackend(registry) as backend, ThreadPoolExecutor(8) as pool:
+        jobs, person = Jobs(backend), Person("ann", "annotator")
+        asked = AnnotateRequest(backend.open_study(noise(3)), Prompts(positive=[[5, 5, 5]]), model="ellipsoid")
+        disk.may.clear()
+        asking = [pool.submit(jobs.ask, person, "a", asked, None, turn) for turn in range(8)]
+        assert disk.looked.wait(60)
+        disk.may.set()
+        assert len({one.result() for one in asking}) == 1
+        for _ in range(7):
+            jobs.leave(person, "a")
+        assert asking[0].result().result(60).patch.mask.any()
 
 
 def test_a_job_can_be_watched_and_cancelled(here, steps):

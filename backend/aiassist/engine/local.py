@@ -93,13 +93,23 @@ class LocalBackend:
         With `then` the job's result is what that makes of the answer, on the worker's thread. The requests of each
         `sharer` take turns with those of the others; annotations come before segmentations, and between their steps.
         """
+        job = self.prepare(request, progress, then, sharer)
+        self.worker.add(job)
+        return job
+
+    def prepare(
+        self,
+        request: Request,
+        progress: Callable[[Step], None] | None = None,
+        then: Callable[[Answer], Result] | None = None,
+        sharer: str = "",
+    ) -> Job[Answer | Result]:
+        """The job of `submit`, not queued yet. Looks at the disk for models and studies."""
         seconds: dict[str, float] = {}
         is_long = isinstance(request, SegmentRequest)
         begin = self._segmentation if is_long else self._annotation
         work = begin(request, seconds)
-        job = Job(work if then is None else _finished(work, then), progress, request.slot, seconds, sharer, is_long)
-        self.worker.add(job)
-        return job
+        return Job(work if then is None else _finished(work, then), progress, request.slot, seconds, sharer, is_long)
 
     def annotate(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Annotation:
         """See `Backend.annotate`."""

@@ -29,7 +29,8 @@ class Jobs:
     """Who waits for which job: from its first asking until its answer is forgotten.
 
     The job itself knows how it stands, the backend's worker when its turn comes. Here a repeated request finds its job
-    again, and a job that nobody waits for any more is cancelled.
+    again, and a job that nobody waits for any more is cancelled. The lock is held for moments only, so that `leave` may
+    be called from an event loop.
 
     Parameters
     ----------
@@ -70,15 +71,29 @@ class Jobs:
         """
         key = person.name, name
         with self._lock:
-            asked = self._asked.get(key)
-            if asked is None or asked.job.state in (JobState.FAILED, JobState.CANCELLED):
-                request = replace(request, client=f"{person.name}/{request.client}")
-                self._take_turn(request.slot, turn)
-                sharer = person.name if self._named or turn is None else request.client
-                job = self._backend.submit(request, then=then, sharer=sharer)
-                asked = self._asked[key] = _Asked(job, asked.waiting if asked is not None else 0)
-            asked.waiting += 1
-            return asked.job
+            found = self._wait_for(key)
+        if found is not None:
+            return found
+        request = replace(request, client=f"{person.name}/{request.client}")
+        sharer = person.name if self._named or turn is None else request.client
+        job = self._backend.prepare(request, then=then, sharer=sharer)  # reads the disk, so without the lock
+        with self._lock:
+            found = self._wait_for(key)
+            if found is not None:  # asked twice at once
+                return found
+            self._take_turn(request.slot, turn)
+            self._backend.worker.add(job)
+            before = self._asked.get(key)
+            self._asked[key] = _Asked(job, 1 if before is None else before.waiting + 1)
+        return job
+
+    def _wait_for(self, key: tuple[str, str]) -> Job | None:
+        """The job that is known by a key, for which one more waits now; None when there is none, or it failed."""
+        asked = self._asked.get(key)
+        if asked is None or asked.job.state in (JobState.FAILED, JobState.CANCELLED):
+            return None
+        asked.waiting += 1
+        return asked.job
 
     def _take_turn(self, slot: tuple[str, ...], turn: int | None) -> None:
         if turn is None:
