@@ -196,8 +196,7 @@ def _save(service, person, study: str, label, params: dict, comment: str) -> lis
         patch, name, before = MaskPatch.of_mask(mask), str(one["name"]), latest.get(key)
         if before is not None and before.mask == patch.version and before.state in DONE:
             continue
-        version = service.backend.put_mask(study, patch)
-        service.save(person, study, name, {"mask": version, "comment": comment, "state": "submitted"})
+        service.save(person, study, name, {"comment": comment, "state": "submitted"}, patch)
         saved.append(name)
     return saved
 

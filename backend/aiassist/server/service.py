@@ -90,7 +90,7 @@ class Service:
         self.training = Training(settings.studies, settings.device)
         self._fetching: set[tuple[str, str]] = set()
         self._taken = Taken()
-        self._saving, self._audit = threading.Lock(), threading.Lock()
+        self._audit = threading.Lock()
 
     def close(self) -> None:
         """Stop the work and let go of the files."""
@@ -299,22 +299,25 @@ class Service:
 
     # Ground truth
 
-    def save(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion:
-        """Save a known mask as a new version; saving the same once more returns the version that is there.
+    def save(
+        self, person: Person, study: str, structure: str, details: Mapping, mask: MaskPatch | None = None
+    ) -> LabelVersion:
+        """Save a mask as a new version; saving the same once more returns the version that is there.
 
-        It is of the person's name; only who is alone may name another author, see `Person.author`.
+        Without a `mask` it is the known one of the version ``mask`` among the details. The new version is of the
+        person's name; only who is alone may name another author, see `Person.author`.
         """
         author = replace(person, name=person.author(details.get("author")))
-        with self._saving:
+        volume = None if self.store.has(study) else self.studies.volume(study)
+        with self.spool.lock(study):  # equal saves at once are one, and DICOM headers that come meanwhile are not lost
             again = self._saved_already(author, study, structure, details) if self.store.has(study) else None
             if again is not None:
                 return again
-            mask = self.studies.mask(study, details["mask"])
-            with self.spool.lock(study):  # DICOM headers that come at the same time are not lost
-                if not self.store.has(study):
-                    self._add_to_truth(self.studies.volume(study), details.get("name") or "")
-                elif self.store.series_file(study) is None and (series := self.spool.series(study)) is not None:
-                    self.store.add_series(study, series)  # `truth add` brought the image alone meanwhile
+            mask = mask if mask is not None else self.studies.mask(study, details["mask"])
+            if volume is not None:
+                self._add_to_truth(volume, details.get("name") or "")
+            elif self.store.series_file(study) is None and (series := self.spool.series(study)) is not None:
+                self.store.add_series(study, series)  # `truth add` brought the image alone meanwhile
             prompts = details.get("prompts")
             version = self.store.add(
                 study,
