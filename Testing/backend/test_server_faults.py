@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -205,6 +206,29 @@ def test_a_picture_that_unpacks_without_end_is_refused(tmp_path_factory, tmp_pat
     files = {"params": (None, '{"points": [[0, 1, 1], [3, 1, 1]]}'), "datapoint": ("image.nii.gz", bomb)}
     answer = requests.post(f"{server.url}/t/{server.token}/v1/dextr3d?model=ellipsoid", files=files, timeout=60)
     assert len(bomb) < 400_000 and answer.status_code == 422 and "damaged" in answer.json()["message"]
+
+
+def test_images_that_many_send_at_once_take_no_more_memory_than_the_server_may_hold(tmp_path):
+    """Each is honest: a small file of as many voxels as it says."""
+    import nibabel
+
+    large, huge = (nibabel.Nifti1Image(np.zeros((512, 512, k), np.int16), np.eye(4)) for k in (120, 140))
+    large, huge = (gzip.compress(one.to_bytes(), 1) for one in (large, huge))
+    with Server(tmp_path, "--memory", "0.0625") as server:  # 64 MiB: 128 slices
+
+        def send(image: bytes) -> requests.Response:
+            files = {"params": (None, "{}"), "datapoint": ("image.nii.gz", image)}
+            return server.ask("POST", "/v1/mask2polygon", files=files)
+
+        refused = send(huge)
+        assert refused.status_code == 422 and "too large to open" in refused.json()["message"]
+        before = server.memory
+        assert send(large).json() == [[]] * 120
+        of_one = server.memory - before
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(send, [large] * 8))
+        assert {answer.status_code for answer in answers} == {200}
+        assert server.memory - before < 2 * of_one
 
 
 # Everything at once

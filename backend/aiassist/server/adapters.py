@@ -6,20 +6,23 @@ import asyncio
 import threading
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import UploadFile
 
 from aiassist.engine import AnnotateRequest, SegmentRequest
 from aiassist.engine.backend import Request as Asked
+from aiassist.engine.job import Result
 from aiassist.errors import PromptError, UnknownStudyError, UploadError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
-from aiassist.segmenters.base import ModelCard
-from aiassist.server.exchange import fails, finished, person_of
-from aiassist.server.forms import Form, form_of, form_with, image_bytes
+from aiassist.segmenters.base import ModelCard, Step
+from aiassist.server.exchange import fails, finished, in_turn, person_of
+from aiassist.server.forms import Form, form_of, form_with, image_bytes, read_image
 from aiassist.server.service import Service
 from aiassist.server.sessions import Session, SessionExpired, Sessions
 from aiassist.server.spool import STUDY_ID
@@ -68,6 +71,19 @@ class Desk:
             sent = self._sent.get((person.name, name_or_id))
         return sent if sent and self.service.has_study(sent) else self.service.find_study(name_or_id)
 
+    def read(self, file: UploadFile) -> Volume:
+        """The image of a file that a client sent, which may take as much memory as all that are held open."""
+        return read_image(file, self.service.settings.memory)
+
+    async def of_image(self, request: Request, file: UploadFile, use: Callable[[Volume], Result]) -> Result:
+        """What `use` makes of an image that a client sent, of which one at a time is in memory."""
+
+        def work() -> Generator[Step, None, Result]:
+            yield Step("read", 0.0)
+            return use(self.read(file))
+
+        return await in_turn(self.service.reader, work(), request)
+
     async def study(self, request: Request, form: Form, session: str = "", image: str = "") -> str:
         """The study that a request speaks of: of its session, an image it sends, or one that is here by name or id."""
         if session:
@@ -76,7 +92,7 @@ class Desk:
                 raise SessionExpired(f"The image of the session {session[:40]} is gone; send it again.")
             return study
         if form.image is not None:
-            return await asyncio.to_thread(self.service.open_volume, form.image)
+            return await self.of_image(request, form.image, self.service.open_volume)
         if image:
             return await asyncio.to_thread(self.find, person_of(request), image)
         raise UnknownStudyError("There is no image: send one, or name a session or an image that is here.")
@@ -136,10 +152,12 @@ def session_routes(desk: Desk) -> APIRouter:
     """The routes /session/ of both protocols."""
     routes = APIRouter(tags=["AIAA and MONAI Label: sessions"])
 
-    @routes.put("/session/", summary="Send an image once", responses=fails(404, 507), openapi_extra=form_with("image"))
+    @routes.put(
+        "/session/", summary="Send an image once", responses=fails(404, 503, 507), openapi_extra=form_with("image")
+    )
     async def make(request: Request, expiry: int = 0) -> dict:
-        form = await form_of(request)
-        study = await desk.study(request, form)
+        async with form_of(request) as form:
+            study = await desk.study(request, form)
         session = desk.sessions.make(study, person_of(request), expiry)
         return _told(session)
 

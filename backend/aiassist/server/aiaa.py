@@ -7,15 +7,17 @@ They send no token: their address is ``http://server:8000/t/TOKEN``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import UploadFile
 
 from aiassist.contour import Ring, pull_vertex, rasterise, trace
+from aiassist.engine.job import Result
 from aiassist.errors import ContourError, ModelError, PromptError, UploadError
 from aiassist.imaging import Geometry, Region, Volume, finite
 from aiassist.prompts import Prompts
@@ -68,8 +70,8 @@ def _annotation(desk: Desk) -> APIRouter:
 
     async def answer(request: Request, model: str, session: str, prompts_of, output: str) -> Response:
         try:
-            form = await form_of(request)
-            study = await desk.study(request, form, session)
+            async with form_of(request) as form:
+                study = await desk.study(request, form, session)
         except SessionExpired as error:
             return JSONResponse({"error": "SessionExpired", "message": str(error)}, EXPIRED)
         if prompts_of is None:
@@ -169,27 +171,33 @@ def _onto(prompts: Prompts, geometry: Geometry) -> Prompts:
 
 
 def _polygons(desk: Desk) -> APIRouter:
-    routes, outlines = APIRouter(), desk.service.outlines
+    routes = APIRouter()
+
+    async def outlined(request: Request, file: UploadFile, use: Callable[[Volume], Generator[Step, None, Result]]):
+        """What `use` makes of an image, which is in memory from when its turn has come."""
+
+        def work() -> Generator[Step, None, Result]:
+            yield Step("read", 0.0)
+            return (yield from use(desk.read(file)))
+
+        return await in_turn(desk.service.outlines, work(), request, is_long=True)
 
     @routes.post("/mask2polygon", summary="The outlines of a mask, slice by slice", **SHORT)
     async def mask2polygon(request: Request) -> Response:
-        form = await form_of(request)
-        if form.image is None:
-            raise UploadError("There is no mask in the request; send it as the part datapoint.")
-        more = form.params.get("more_points", 10)
-        if not isinstance(more, int | float) or not 0 <= more <= 1000:
-            raise ContourError(f"more_points is {more!r}; give the pixels between two vertices, 0 to 1000.")
-        return JSONResponse(await in_turn(outlines, polygons_of(form.image, float(more) + 1), request, is_long=True))
+        async with form_of(request) as form:
+            if form.image is None:
+                raise UploadError("There is no mask in the request; send it as the part datapoint.")
+            more = form.params.get("more_points", 10)
+            if not isinstance(more, int | float) or not 0 <= more <= 1000:
+                raise ContourError(f"more_points is {more!r}; give the pixels between two vertices, 0 to 1000.")
+            return JSONResponse(await outlined(request, form.image, lambda mask: polygons_of(mask, float(more) + 1)))
 
     @routes.post("/fixpolygon", summary="Pull a vertex of an outline", **SHORT)
     async def fixpolygon(request: Request) -> Response:
-        form = await form_of(request)
-        if form.image is None:
-            raise UploadError("There is no image in the request; send it as the part datapoint.")
-        polygons, mask = await in_turn(outlines, fixed(form.image, form.params), request, is_long=True)
-        default = ".nii.gz" if form.params.get("dimension", 3) == 3 else ".png"
-        file = await asyncio.to_thread(image_bytes, mask, form.image.geometry, form.params, default)
-        return form_reply({"poly": polygons}, file)
+        async with form_of(request) as form:
+            if form.image is None:
+                raise UploadError("There is no image in the request; send it as the part datapoint.")
+            return form_reply(*await outlined(request, form.image, lambda image: fixed_file(image, form.params)))
 
     return routes
 
@@ -213,12 +221,19 @@ def _spaced(points: np.ndarray, distance: float) -> np.ndarray:
     return np.column_stack([np.interp(places, way, closed[:, axis]) for axis in range(2)])
 
 
+def fixed_file(image: Volume, params: dict) -> Generator[Step, None, tuple[dict, tuple[bytes, str]]]:
+    """What `fixed` makes, as parameters and a file."""
+    polygons, mask = yield from fixed(image, params)
+    default = ".nii.gz" if params.get("dimension", 3) == 3 else ".png"
+    return {"poly": polygons}, image_bytes(mask, image.geometry, params, default)
+
+
 def fixed(image: Volume, params: dict) -> Generator[Step, None, tuple[list, np.ndarray]]:
     """Outlines after a vertex was pulled and its neighbours settled on the border, and the mask they bound.
 
     In a volume the pull is carried to ``propagate_neighbor_3d`` slices on each side, fading with distance.
     """
-    yield Step("read", 0.0)
+    yield Step("check", 0.0)
     flat = params.get("dimension", 3) != 3
     try:
         stack = [params["poly"]] if flat and _depth(params["poly"]) == 3 else params["poly"]

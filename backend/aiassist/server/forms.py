@@ -7,6 +7,8 @@ import json
 import re
 import tempfile
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,21 +28,19 @@ _ENDING = re.compile(r"(\.nii\.gz|\.nii|\.seg\.nrrd|\.nrrd|\.mha|\.png|\.jpe?g|\
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 #: Bytes of a form's text part.
 TEXT = 16 * 2**20
-#: Bytes that an image may have once it is unpacked.
-VOXELS = 8 * 2**30
 
 
 @dataclass
 class Form:
-    """A form's JSON parameters and its images."""
+    """A form's JSON parameters and its files, see `read_image`."""
 
     params: dict = field(default_factory=dict)
-    images: dict[str, Volume] = field(default_factory=dict)
+    files: dict[str, UploadFile] = field(default_factory=dict)
 
     @property
-    def image(self) -> Volume | None:
+    def image(self) -> UploadFile | None:
         """The image that is no label; clients call it datapoint, image, file, files or image0."""
-        return next((volume for name, volume in self.images.items() if name != "label"), None)
+        return next((file for name, file in self.files.items() if name != "label"), None)
 
 
 def form_with(*files: str) -> dict:
@@ -51,18 +51,20 @@ def form_with(*files: str) -> dict:
     return {"requestBody": {"content": content}}
 
 
-async def form_of(request: Request) -> Form:
-    """Read a form; `UploadError` when a part is none of what it should be."""
+@asynccontextmanager
+async def form_of(request: Request) -> AsyncIterator[Form]:
+    """A form, whose files are there until the block ends; `UploadError` when its parameters are no JSON object."""
     if "multipart/form-data" not in request.headers.get("content-type", ""):
-        return Form(await asyncio.to_thread(_params, await body_of(request, TEXT)))
+        yield Form(await asyncio.to_thread(_params, await body_of(request, TEXT)))
+        return
     found = Form()
     async with request.form(max_files=4, max_fields=16, max_part_size=TEXT) as parts:
         for name, part in parts.multi_items():
             if isinstance(part, UploadFile):
-                found.images[name] = await asyncio.to_thread(_read, part)
+                found.files[name] = part
             elif name == "params":
                 found.params = await asyncio.to_thread(_params, part.encode())
-    return found
+        yield found
 
 
 def _params(text: bytes) -> dict:
@@ -75,8 +77,11 @@ def _params(text: bytes) -> dict:
     return params
 
 
-def _read(part: UploadFile) -> Volume:
-    """The image of a part. Of the name that the client gives it only a known ending is used."""
+def read_image(part: UploadFile, most: int) -> Volume:
+    """The image of a file, of at most so many bytes once it is unpacked; `UploadError` when it is none.
+
+    Of the name that the client gives it only a known ending is used.
+    """
     ending = _ENDING.search(part.filename or "")
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
         path = Path(folder) / f"image{ending.group().lower() if ending else '.nii.gz'}"
@@ -85,7 +90,7 @@ def _read(part: UploadFile) -> Volume:
                 file.write(piece)
         check_untrusted(path)
         try:
-            with at_most(VOXELS):
+            with at_most(most):
                 return read_volume(path)
         except ImageError as error:
             raise UploadError(str(error).replace(str(path), "The image")) from error

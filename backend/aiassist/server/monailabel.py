@@ -126,14 +126,14 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
             },
         }
 
-    @routes.put("/datastore/", summary="Add an image", responses=fails(507), openapi_extra=form_with("file"))
+    @routes.put("/datastore/", summary="Add an image", responses=fails(503, 507), openapi_extra=form_with("file"))
     @routes.put("/datastore/image", include_in_schema=False)
     async def add_image(request: Request, image: Annotated[str, Query(max_length=200)] = "") -> dict:
-        form = await form_of(request)
-        if form.image is None:
-            raise UploadError("There is no image in the request; send it as the part file.")
-        study = await thread(desk.keep, person_of(request), form.image, image)
-        return {"image": study}
+        person = person_of(request)
+        async with form_of(request) as form:
+            if form.image is None:
+                raise UploadError("There is no image in the request; send it as the part file.")
+            return {"image": await desk.of_image(request, form.image, lambda sent: desk.keep(person, sent, image))}
 
     @routes.get("/datastore/image", summary="An image as NRRD", response_class=Response, responses=fails(404))
     async def get_image(request: Request, image: Annotated[str, Query(max_length=200)]) -> Response:
@@ -146,19 +146,20 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
     @routes.put(
         "/datastore/label",
         summary="Save a labelmap: a version of each structure",
-        responses=fails(404, 507),
+        responses=fails(404, 503, 507),
         openapi_extra=form_with("label"),
     )
     async def save_label(
         request: Request, image: Annotated[str, Query(max_length=200)], tag: Annotated[str, Query(max_length=200)] = ""
     ) -> dict:
-        form = await form_of(request)
-        label = form.images.get("label")
-        if label is None:
-            raise UploadError("There is no labelmap in the request; send it as the part label.")
-        study = await thread(desk.find, person_of(request), image)
-        comment = f"MONAI Label tag {tag}" if tag else ""
-        saved = await thread(_save, service, person_of(request), study, label, form.params, comment)
+        person, comment = person_of(request), f"MONAI Label tag {tag}" if tag else ""
+        async with form_of(request) as form:
+            if "label" not in form.files:
+                raise UploadError("There is no labelmap in the request; send it as the part label.")
+            study = await thread(desk.find, person, image)
+            saved = await desk.of_image(
+                request, form.files["label"], lambda label: _save(service, person, study, label, form.params, comment)
+            )
         return {"image": study, "label": study, "tag": tag or "final", "saved": saved}
 
     @routes.get("/datastore/label", summary="The newest labels as NRRD", response_class=Response, responses=fails(404))
@@ -224,15 +225,18 @@ def _infer_routes(routes: APIRouter, desk: Desk) -> None:
         session_id: Annotated[str, Query(max_length=200)] = "",
         output: Literal["all", "image", "json"] = "all",
     ) -> Response:
-        form = await form_of(request)
-        study = await desk.study(request, form, session_id, image)
-        card = await desk.automatic(model)
+        async with form_of(request) as form:
+            study, prior = await desk.study(request, form, session_id, image), None
+            card = await desk.automatic(model)
+            if card is None and "label" in form.files:
+                prior = await desk.of_image(
+                    request, form.files["label"], lambda label: _prior(desk.service, study, label)
+                )
         if card is not None:
             names = chosen(card, form.params)
             mask = await desk.labelmap(request, study, model)
         else:
             names = {_name_of(form.params): 1}
-            prior = await asyncio.to_thread(_prior, desk.service, study, form.images.get("label"))
             mask = await desk.mask(request, study, prompts_of(form.params, prior), model)
         if mask is None:
             return Response(status_code=499)
@@ -265,10 +269,8 @@ def chosen(card: ModelCard, params: dict) -> dict[str, int]:
     return {name: value for name, value in known.items() if name in names or value in values}
 
 
-def _prior(service, study: str, label: Volume | None) -> MaskPatch | None:
+def _prior(service, study: str, label: Volume) -> MaskPatch:
     """The mask that comes with clicks, which correct it."""
-    if label is None:
-        return None
     _check_grid(label, service.studies.geometry(study))
     return MaskPatch.of_mask(label.voxels != 0)
 

@@ -77,6 +77,8 @@ class Service:
         share = max(2, settings.queue // SHARE)
         #: Outlines are pulled beside the device, by one thread, in which people take turns as they do there.
         self.outlines = Worker("outlines", limit=settings.queue, share=share)
+        #: Images that clients send as files are read by another.
+        self.reader = Worker("reader", limit=settings.queue, share=share)
         self.backend = backend or LocalBackend(
             device=settings.device,
             studies=self.studies,
@@ -96,6 +98,7 @@ class Service:
         """Stop the work and let go of the files."""
         self.training.close()
         self.outlines.stop()
+        self.reader.stop()
         self.backend.close()
         self.store.close()
 
