@@ -23,7 +23,7 @@ from aiassist.client import RemoteBackend, RequestsTransport
 from aiassist.engine import AnnotateRequest
 from aiassist.errors import AIAssistError, ConnectionLostError
 from aiassist.groundtruth.store import GroundTruthStore
-from aiassist.imaging import MaskPatch, Volume
+from aiassist.imaging import MaskPatch, Volume, read_volume
 from aiassist.prompts import Prompts
 from aiassist.protocol.messages import OFFSET, RECEIVED, study_to_json, voxels_as_bytes
 from aiassist.server.forms import image_bytes
@@ -121,6 +121,42 @@ def test_a_study_that_a_power_cut_damaged_is_asked_for_again(tmp_path):
 
 
 # Full
+
+
+def gone(image: Path) -> None:
+    image.unlink()
+
+
+def cut_off(image: Path) -> None:
+    image.write_bytes(image.read_bytes()[:-1000])
+
+
+def another(image: Path) -> None:
+    image.write_bytes(nrrd_bytes(noise(2)))
+
+
+@pytest.mark.parametrize("damage", [gone, cut_off, another])
+@pytest.mark.parametrize("first", ["annotate", "save"])
+def test_an_image_of_the_ground_truth_that_was_lost_is_healed_by_who_has_it(tmp_path, damage, first):
+    volume = noise(1)
+    with Server(tmp_path) as server, server.backend() as backend:
+        study = backend.open_study(volume)
+        mask = MaskPatch.of_mask(volume.voxels > 90)
+        backend.run(backend.conversations.save(study, "one", mask))
+        server.kill()
+        image = tmp_path / "studies" / study / "image.nrrd"
+        damage(image)
+        for upload in (tmp_path / "uploads").iterdir():
+            upload.unlink()
+        server.start()
+        with server.backend() as backend:
+            backend.conversations._volumes[study] = volume  # as a client that opened it before
+            if first == "annotate":
+                assert backend.annotate(AnnotateRequest(study, BALL, model="ellipsoid")).patch.mask.any()
+            assert backend.run(backend.conversations.save(study, "one", mask))["number"] == 2
+        assert read_volume(image).study_id == study
+        log = server.ask("GET", "/logs/").text
+        assert f"The image of the study {study} was lost or damaged; somebody sent it again." in log
 
 
 def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path):

@@ -239,6 +239,12 @@ class GroundTruthStore:
         with self._session() as session:
             return session.get(StudyRow, study) is not None
 
+    def has_image(self, study: str) -> bool:
+        """Whether a study of this id is in the store, and its image is on the disk; reads nothing of that."""
+        with self._session() as session:
+            row = session.get(StudyRow, study)
+        return row is not None and (self.folder / row.image).exists()
+
     def study(self, name_or_id: str) -> StudyRecord:
         """A study by its name, its id, or the first digits of its id; `StoreError` unless exactly one fits."""
         everything = self.studies()

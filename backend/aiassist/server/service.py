@@ -18,7 +18,7 @@ from aiassist.engine.backend import Answer, Request
 from aiassist.engine.job import Result
 from aiassist.engine.studies import Studies
 from aiassist.engine.worker import Worker
-from aiassist.errors import ContourError, NotStoredError, SeriesError, StoreError, UnknownStudyError
+from aiassist.errors import ContourError, ImageError, NotStoredError, SeriesError, StoreError, UnknownStudyError
 from aiassist.files import sync
 from aiassist.groundtruth.export import export
 from aiassist.groundtruth.index import State
@@ -90,6 +90,7 @@ class Service:
         self.jobs = Jobs(self.backend, settings.named)
         self.models = ModelStore(settings.studies / MODELS)
         self.training = Training(settings.studies, settings.device)
+        self._damaged: set[str] = set()  # studies whose images in the ground truth turned out to be
         self._fetching: set[tuple[str, str]] = set()
         self._taken = Taken()
         self._audit = threading.Lock()
@@ -106,16 +107,32 @@ class Service:
 
     def _load(self, study: str) -> Volume:
         """A volume from the disk: an upload, or an image of the ground truth."""
-        if study in self.spool:
-            return self.spool.load(study)
         try:
-            return self.store.volume(study)
+            return self.spool.load(study) if study in self.spool else self._load_kept(study)
+        except UnknownStudyError:
+            self.studies.close(study)  # what is left of it would keep clients from sending it again
+            raise
+
+    def _load_kept(self, study: str) -> Volume:
+        try:
+            volume = self.store.volume(study)
         except StoreError:
             raise UnknownStudyError(f"The study {study} is not open here; open it first.") from None
+        except (ImageError, OSError) as error:
+            log.warning("The image of the study %s cannot be read: %s", study, error)
+            volume = None
+        if volume is None or volume.study_id != study:
+            self._damaged.add(study)
+            raise UnknownStudyError(f"The image of the study {study} was damaged on the server's disk; open it again.")
+        return volume
 
     def has_study(self, study: str) -> bool:
         """Whether the voxels are here."""
-        return self.studies.holds(study) or study in self.spool or self.store.has(study)
+        return self.studies.holds(study) or study in self.spool or self._keeps_image(study)
+
+    def _keeps_image(self, study: str) -> bool:
+        """Whether the image is in the ground truth, and not known to be damaged."""
+        return study not in self._damaged and self.store.has_image(study)
 
     def announce(self, study: str, data: Mapping) -> tuple[int, bool]:
         """Begin or go on with an upload: the bytes that arrived, and whether that is all."""
@@ -133,8 +150,16 @@ class Service:
     def _finish(self, study: str) -> bool:
         volume = self.spool.finish(study)
         if volume is not None:
+            self._heal(volume)
             self.studies.open(volume)
         return volume is not None
+
+    def _heal(self, volume: Volume) -> None:
+        """Give the ground truth an image that it lost. Call with the lock held."""
+        study = volume.study_id
+        if self.store.has(study) and not self._keeps_image(study):
+            self._add_to_truth(volume, "")
+            log.warning("The image of the study %s was lost or damaged; somebody sent it again.", study)
 
     def open_volume(self, volume: Volume) -> str:
         """Make a volume known that came as a file; returns its id."""
@@ -142,6 +167,7 @@ class Service:
         with self.spool.lock(study):
             if not self.has_study(study):
                 self.spool.put(volume)
+                self._heal(volume)
         return self.studies.open(volume)
 
     def keep_study(self, person: Person, volume: Volume, name: str) -> str:
@@ -157,7 +183,9 @@ class Service:
         `dicom` are those that come with it now, after all that were sent before.
         """
         study = volume.study_id
-        self.store.add_study(volume.with_dicom(self.spool.series(study) or dicom), name or study[:8])
+        volume = volume.with_dicom(self.spool.series(study) or dicom)
+        self.store.add_study(volume, name or study[:8], check=study in self._damaged)
+        self._damaged.discard(study)
 
     def find_study(self, name_or_id: str) -> str:
         """The id of a study that is here, by its id or its name; `UnknownStudyError` unless exactly one is."""
@@ -311,7 +339,7 @@ class Service:
         person's name; only who is alone may name another author, see `Person.author`.
         """
         author = replace(person, name=person.author(details.get("author")))
-        volume = None if self.store.has(study) else self.studies.volume(study)
+        volume = None if self._keeps_image(study) else self.studies.volume(study)
         with self.spool.lock(study):  # equal saves at once are one, and DICOM headers that come meanwhile are not lost
             again = self._saved_already(author, study, structure, details) if self.store.has(study) else None
             if again is not None:
