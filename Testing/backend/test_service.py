@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from server_helpers import noise
@@ -13,7 +15,7 @@ from aiassist.server.monailabel import _save
 from aiassist.server.service import Service, Settings
 from aiassist.server.tokens import Person
 
-ANN = Person("ann", "annotator")
+ANN, BOB = Person("ann", "annotator"), Person("bob", "annotator")
 
 
 @pytest.fixture
@@ -35,3 +37,21 @@ def test_a_labelmap_is_saved_without_pushing_out_the_masks_that_others_click_on(
     saved = service.store.version(study, "liver", 1)
     assert (saved.state, saved.author, saved.comment) == (State.SUBMITTED, "ann", "one tag")
     assert np.array_equal(service.store.mask(saved).to_mask(image.shape), image.voxels > 0)
+
+
+def test_no_image_leaves_without_a_line_in_the_audit_log(service):
+    image = noise(1)
+    study = service.keep_study(ANN, image, "one")
+
+    def notes() -> int:
+        lines = (service.settings.studies / "audit.jsonl").read_text().splitlines()
+        return sum(json.loads(line)["what"] == "fetch study" for line in lines)
+
+    pieces = [service.fetch_voxels(ANN, study, start, 20_000) for start in range(0, image.voxels.nbytes, 20_000)]
+    assert b"".join(pieces) == image.voxels.tobytes() and notes() == 1
+    service.fetch_voxels(ANN, study, 1, 10**6)  # all but a byte
+    service.fetch_voxels(ANN, study, 1, 10**6)
+    assert notes() == 3
+    service.fetch_voxels(BOB, study, 20_000, 20_000)  # a download of somebody else's that goes on
+    service.fetch_voxels(BOB, study, 40_000, 20_000)
+    assert notes() == 4

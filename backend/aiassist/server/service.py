@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -91,7 +92,7 @@ class Service:
         self.models = ModelStore(settings.studies / MODELS)
         self.training = Training(settings.studies, settings.device)
         self._damaged: set[str] = set()  # studies whose images in the ground truth turned out to be
-        self._fetching: set[tuple[str, str]] = set()
+        self._fetched: dict[tuple[str, str], int] = {}  # where the latest piece ended, by who fetched of which study
         self._taken = Taken()
         self._audit = threading.Lock()
 
@@ -201,11 +202,11 @@ class Service:
             ) from None
 
     def fetch_voxels(self, person: Person, study: str, start: int, size: int) -> bytes:
-        """A piece of a study's voxels; the first piece that somebody fetches is noted."""
+        """A piece of a study's voxels; noted, unless it lies after the latest one that this person fetched."""
         piece = bytes(voxels_as_bytes(self.studies.volume(study))[start : start + size])
-        if start == 0 or (person.name, study) not in self._fetching:
+        if start < self._fetched.get((person.name, study), math.inf):
             self.fetched(person, study)
-            self._fetching.add((person.name, study))
+        self._fetched[person.name, study] = start + len(piece)
         return piece
 
     def fetched(self, person: Person, study: str) -> None:
