@@ -19,7 +19,7 @@ from aiassist.errors import (
 from aiassist.imaging import MaskPatch
 from aiassist.protocol.messages import study_bytes
 from aiassist.server.sessions import SessionExpired, Sessions
-from aiassist.server.tokens import Person, Tokens, add_token, revoke_token
+from aiassist.server.tokens import Person, Tokens, add_token, read_tokens, revoke_token
 
 # Who may do what
 
@@ -143,6 +143,19 @@ def test_a_token_file_keeps_its_readers_and_one_that_cannot_be_read_changes_noth
     file.write_text(file.read_text() + "\n")
     monkeypatch.setattr(Path, "read_text", denied)
     assert tokens.person(first).name == "ann" and tokens.person("wrong") is None
+
+
+def test_what_else_stands_in_a_token_file_stays_as_it_is(tmp_path):
+    file = tmp_path / "tokens.txt"
+    add_token(file, "ann", "admin")
+    before = f"# Dr. A, radiology, until 2026-12\r\n\n  {file.read_text()}# bob left".encode()
+    file.write_bytes(before)
+    add_token(file, "bob", "annotator")
+    added = file.read_bytes().removeprefix(before + b"\n")
+    assert added.startswith(b"bob annotator ") and added.count(b"\n") == 1
+    revoke_token(file, "ann")
+    assert file.read_bytes() == b"# Dr. A, radiology, until 2026-12\r\n\n# bob left\n" + added
+    assert [person.name for person, _ in read_tokens(file)] == ["bob"]
 
 
 def test_a_token_file_that_is_not_text_is_named(tmp_path):

@@ -134,25 +134,32 @@ def add_token(file: Path, name: str, role: Role) -> str:
     if any(person.name == name for person, _ in known):
         raise AccessError(f"{file} has a token of {name!r} already; revoke it first.")
     token = new_token()
-    _write(file, [*known, (Person(name, role), _digest(token))])
+    lines = _lines(file)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    _write(file, [*lines, f"{name} {role} {_digest(token)}\n"])
     return token
 
 
 def revoke_token(file: Path, name: str) -> None:
     """Remove a token; `AccessError` when there is none of that name."""
     known = read_tokens(file) if file.exists() else []
-    kept = [(person, digest) for person, digest in known if person.name != name]
-    if len(kept) == len(known):
+    if all(person.name != name for person, _ in known):
         raise AccessError(f"{file} has no token of {name!r}; it has {', '.join(p.name for p, _ in known) or 'none'}.")
-    _write(file, kept)
+    _write(file, [line for line in _lines(file) if line.startswith("#") or line.split()[:1] != [name]])
 
 
-def _write(file: Path, known: list[tuple[Person, str]]) -> None:
+def _lines(file: Path) -> list[str]:
+    """The lines of the file as they are, with their ends."""
+    return file.read_bytes().decode("utf8").splitlines(keepends=True) if file.exists() else []
+
+
+def _write(file: Path, lines: list[str]) -> None:
     """Replace the file; who may read it stays, and nobody else may read a new one."""
     before = file.stat() if file.exists() else None
     with whole_file(file) as temporary:
         temporary.touch(mode=0o600)
-        temporary.write_text("".join(f"{p.name} {p.role} {digest}\n" for p, digest in known), encoding="utf8")
+        temporary.write_bytes("".join(lines).encode("utf8"))
         if before is not None and os.name != "nt":
             if (before.st_uid, before.st_gid) != (os.getuid(), os.getgid()):
                 os.chown(temporary, before.st_uid, before.st_gid)
