@@ -308,6 +308,22 @@ def test_equal_saves_at_once_are_one_version(server, backend):
     assert numbers == [1, 1, 1, 1]
 
 
+def test_where_the_files_lie_is_said_in_the_log_only(tmp_path):
+    volume, _ = ball(17)
+    with Server(tmp_path) as server, server.backend() as backend:
+        study = backend.open_study(volume)
+        backend.run(backend.conversations.save(study, "ball", MaskPatch.of_mask(volume.voxels > 100)))
+        backend.run(backend.conversations.save(study, "other", MaskPatch.of_mask(volume.voxels > 200)))
+        one, other = (tmp_path / "studies" / study / name / "v0001.seg.nrrd" for name in ("ball", "other"))
+        one.write_bytes(other.read_bytes())
+        for method, path in (("GET", f"/api/truth/{study}/ball/1"), ("POST", f"/api/truth/{study}/ball/1/restore")):
+            answer = server.ask(method, path)
+            said = answer.json()["message"]
+            assert answer.status_code == 422 and str(tmp_path) not in said
+            assert said.startswith(f"the studies folder/studies/{study}/ball/v0001.seg.nrrd was changed")
+        assert f"WARNING {one} was changed after it was saved" in server.ask("GET", "/logs/").text
+
+
 # Starting and stopping
 
 

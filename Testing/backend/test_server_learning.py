@@ -216,6 +216,13 @@ def test_a_long_result_is_read_whole_and_a_path_is_told_to_nobody(tmp_path, monk
     done = training.publish("Ada", "tiny", 1)
     wait_until(lambda: done.state != "running")
     assert done.state == "done" and len(done.result["a"]) == 300000
+    said = f"{tmp_path / 'secret'} is full"
+    printing = json.dumps(json.dumps({"kept back": said, "now": [said]})).replace("{", "{{").replace("}", "}}")
+    monkeypatch.setattr("aiassist.server.training._PROGRAM", f"print({printing}) #{{path}}")
+    kept_back = training.publish("Ada", "tiny", 1)
+    wait_until(lambda: kept_back.state != "running")
+    told = "the studies folder is full"
+    assert kept_back.to_json()["result"] == {"kept back": told, "now": [told]}
     monkeypatch.undo()
     failed = training.publish("Ada", "tiny", 1)
     wait_until(lambda: failed.state != "running")

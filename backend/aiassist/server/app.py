@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -29,11 +30,14 @@ from aiassist.server.learning import learning_routes
 from aiassist.server.monailabel import monailabel_routes
 from aiassist.server.native import native_routes
 from aiassist.server.page import api_page
+from aiassist.server.paths import without_paths
 from aiassist.server.service import Service
 from aiassist.server.sessions import SessionExpired, Sessions
 from aiassist.server.tokens import Tokens
 from aiassist.server.truth import truth_routes
 from aiassist.server.uploads import upload_routes
+
+log = logging.getLogger("aiassist.server")
 
 ABOUT = """
 Annotate medical images by prompts: open a study (its id is a hash of its voxels, so it travels once), ask for
@@ -74,7 +78,7 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
     app.include_router(session_routes(desk))
     app.include_router(monailabel_routes(desk, tokens))
     app.include_router(aiaa_routes(desk))
-    _tell_errors(app)
+    _tell_errors(app, service.settings.studies)
     _describe_access(app)
 
     @app.get("/docs", include_in_schema=False)
@@ -116,12 +120,16 @@ def _describe_access(app: FastAPI) -> None:
     app.openapi = described
 
 
-def _tell_errors(app: FastAPI) -> None:
+def _tell_errors(app: FastAPI, studies: Path) -> None:
     @app.exception_handler(AIAssistError)
     @app.exception_handler(Cancelled)
     async def known(_request: Request, error: Exception):
         headers = {"retry-after": "1"} if status_of(error) == 503 else None
-        return JSONResponse(error_to_json(error), status_of(error), headers)
+        said = error_to_json(error)
+        told = without_paths(said, studies)
+        if told != said:
+            log.warning("%s", error)
+        return JSONResponse(told, status_of(error), headers)
 
     @app.exception_handler(SessionExpired)
     async def over(_request: Request, error: SessionExpired):
@@ -146,7 +154,7 @@ def _tell_errors(app: FastAPI) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = "The server's disk is full; nothing was changed. Tell its administrator."
             return JSONResponse({"error": "StoreError", "message": message}, 507)
-        logging.getLogger("aiassist.server").exception("a file could not be used", exc_info=error)
+        log.exception("a file could not be used", exc_info=error)
         return JSONResponse({"error": "StoreError", "message": "The server cannot use its files; see its log."}, 500)
 
     @app.exception_handler(MemoryError)

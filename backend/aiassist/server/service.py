@@ -71,7 +71,7 @@ class Service:
     """
 
     def __init__(self, settings: Settings, backend: LocalBackend | None = None):
-        self.settings = settings
+        self.settings = settings = replace(settings, studies=settings.studies.absolute())
         self.store = GroundTruthStore(settings.studies)
         self.spool = Spool(settings.studies / "uploads", settings.disk)
         self.studies = Studies(settings.memory, self._load)

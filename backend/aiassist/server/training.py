@@ -19,6 +19,7 @@ from uuid import uuid4
 from aiassist.errors import BusyError, ModelError
 from aiassist.segmenters.model_store import check_model_name
 from aiassist.segmenters.zoo import check_bundle_name
+from aiassist.server.paths import Said, without_paths
 
 log = logging.getLogger("aiassist.server")
 
@@ -201,7 +202,7 @@ class Training:
         for line in process.stderr:
             said = _json(line)
             if said is not None and said.keys() >= task.now.keys():
-                task.now = {key: said[key] for key in task.now}
+                task.now = {key: self._told(said[key]) for key in task.now}
             elif line.strip():
                 last = line.strip().removeprefix("aiassist: ")
         status = process.wait()
@@ -212,12 +213,16 @@ class Training:
                 stream.close()
             task.ended = _now()
             if status == 0 and result is not None:
-                task.result, task.state = result, "done"
+                task.result, task.state = self._told(result), "done"
             elif status == INTERRUPTED:
                 task.message, task.state = SAVED if result is not None else STOPPED, "stopped"
-            else:  # where the folder lies is nobody's business
-                task.message, task.state = last.replace(str(self._studies), "the studies folder"), "failed"
+            else:
+                log.warning("%s of %s failed: %s", task.what, task.model, last)
+                task.message, task.state = self._told(last), "failed"
         log.info("%s of %s by %s: %s", task.what, task.model, task.by, task.state)
+
+    def _told(self, said: Said) -> Said:
+        return without_paths(said, self._studies)
 
 
 def _apart() -> dict:
