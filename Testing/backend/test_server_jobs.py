@@ -25,7 +25,7 @@ from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import Registry
 from aiassist.server.jobs import Jobs
-from aiassist.server.tokens import Person, add_token
+from aiassist.server.tokens import Person, add_token, revoke_token
 
 CLICK = Prompts(positive=[[5, 5, 5]])
 
@@ -299,6 +299,23 @@ def test_who_floods_the_queue_fills_a_part_of_it_and_the_others_are_served_in_be
         assert where("bob", 0)["position"] <= 1
         assert read_all(served).startswith(b"HTTP/1.1 200")
         assert where("ann", 3)["state"] in ("queued", "running")  # as far as a slow computer has got meanwhile
+
+
+def test_a_token_that_is_revoked_while_its_job_runs_gets_no_answer(tmp_path, volume, prompts):
+    file = tmp_path / "tokens.txt"
+    add_token(file, "boss", "admin")
+    token = add_token(file, "ann", "annotator")
+    with Server(tmp_path / "studies", "--token-file", str(file)) as server, ExitStack() as lines:
+        with server.backend(token) as backend:
+            study = backend.open_study(volume)
+        body = {"study": study, "prompts": prompts.to_json()}
+        for n in range(4):
+            more = {**body, "structure": str(n)}
+            last = lines.enter_context(posted(server, f"/api/annotate?job={n}", more, token))
+        wait_until(lambda: server.ask("GET", "/api/jobs/3", token).status_code == 200)
+        revoke_token(file, "ann")
+        answer = read_all(last)
+    assert answer.startswith(b"HTTP/1.1 401") and b"This token is not known here" in answer
 
 
 def test_who_pulls_outlines_without_end_holds_nobody_up(tmp_path):

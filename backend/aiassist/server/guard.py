@@ -54,6 +54,10 @@ class _TooLarge(Exception):
     """A body without a length went on for too long."""
 
 
+class _RevokedError(Exception):
+    """A token was shut out while its request was answered; nothing of the answer was sent."""
+
+
 @dataclass
 class _Tries:
     failed: int = 0
@@ -100,7 +104,7 @@ class Guard:
                 await _answer(watched, *refusal)
                 return
             scope.setdefault("state", {})["person"] = person
-            sender = self._outgoing.sender(person.name if person else "-", watched)
+            sender = self._outgoing.sender(person.name if person else "-", self._while_known(token, watched))
             async with asyncio.timeout(None) as clock:
                 await self.app(scope, self._patient(receive, clock, self._most(scope)), sender)
         except _TooLarge:
@@ -109,6 +113,8 @@ class Guard:
         except TimeoutError:
             if status == 0:
                 await _answer(watched, 408, "UploadError", "The request stopped in its middle; send it again.")
+        except _RevokedError:
+            await _answer(watched, *_UNKNOWN)
         except CrowdedError as error:
             await _answer(watched, 429, "BusyError", str(error), _LATER)
         except UnreadError:  # the web server closes a connection whose answer stays without an end
@@ -128,7 +134,7 @@ class Guard:
             if not self._within_rate(f"wrong {address}"):
                 return 429, "BusyError", "Too many requests; try again in a second.", _LATER
             await self._slow_down(address)
-            return 401, "AccessError", "This token is not known here; ask the server's administrator for one.", _ASK
+            return _UNKNOWN
         if person is None and scope["path"] not in PUBLIC:
             return 401, "AccessError", "This server needs a token: Authorization: Bearer TOKEN.", _ASK
         length = dict(scope["headers"]).get(b"content-length", b"0")
@@ -138,6 +144,16 @@ class Guard:
         if not self._within_rate(person.name if person else address):
             return 429, "BusyError", "Too many requests; try again in a second.", _LATER
         return None
+
+    def _while_known(self, token: str | None, send):
+        """`send` that begins no answer to a token that was revoked since the request came."""
+
+        async def checked(message):
+            if message["type"] == "http.response.start" and self.tokens.person(token) is None:
+                raise _RevokedError
+            await send(message)
+
+        return send if token is None else checked
 
     async def _slow_down(self, address: str) -> None:
         now = time.monotonic()
@@ -191,6 +207,7 @@ class Guard:
 
 _LATER = ((b"retry-after", b"1"),)
 _ASK = ((b"www-authenticate", b'Bearer realm="aiassist"'),)
+_UNKNOWN = 401, "AccessError", "This token is not known here; ask the server's administrator for one.", _ASK
 
 
 def _at(scope, path: str) -> dict:
