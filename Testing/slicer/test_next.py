@@ -158,10 +158,8 @@ def test_before_unsaved_work_goes_the_person_is_asked(panel, server, case, monke
     panel.images._open_row(0)  # and it is not lost: the autosave has it
     arrived(panel, "oblique")
     wait(lambda: panel.recovery.autosave._run and not panel.recovery._looking.active)
-    found = [
-        one for run in (panel.recovery.autosave._folder / server.ids["oblique"]).iterdir() for one in run.iterdir()
-    ]
-    assert len(found) == 2
+    found = list((panel.recovery.autosave._folder / server.ids["oblique"]).rglob("*.patch"))
+    assert len(found) == 1
     wait(lambda: not panel.ui.recoverButton.isHidden())
     assert panel.ui.recoverButton.text == "Recover unsaved work: cyst"
 
