@@ -30,6 +30,8 @@ class SaveSection(Section):
         ui.saveNextButton.connect("clicked()", self.save_and_next)
         ui.refreshButton.connect("clicked()", self.refresh)
         ui.restoreButton.connect("clicked()", self.bring_back)
+        ui.approveButton.connect("clicked()", lambda: self.review("approved"))
+        ui.rejectButton.connect("clicked()", lambda: self.review("rejected"))
         ui.latestButton.connect("clicked()", self.load_latest)
         ui.historyTable.connect("itemSelectionChanged()", self._chosen)
         ui.historyTable.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
@@ -127,18 +129,42 @@ class SaveSection(Section):
 
     def _chosen(self) -> None:
         chosen = 0 <= self.ui.historyTable.currentRow() < len(self._versions)
-        self.ui.restoreButton.setEnabled(chosen and self.ui.saveButton.enabled)
+        for button in (self.ui.restoreButton, self.ui.approveButton, self.ui.rejectButton):
+            button.setEnabled(chosen and self.ui.saveButton.enabled)
         self.ui.latestButton.setEnabled(self.ui.saveButton.enabled)
 
     def bring_back(self) -> None:
         """Put the chosen version into the segment of its name."""
         self.attempt(self._bring_back)
 
-    def _bring_back(self) -> None:
+    def _version(self) -> dict:
+        """The version that is chosen in the table."""
         row = self.ui.historyTable.currentRow()
         if not 0 <= row < len(self._versions):
             raise AIAssistError("No version is chosen; choose one in the table.")
-        version = self._versions[row]
+        return self._versions[row]
+
+    def review(self, state: str) -> None:
+        """Approve or reject the chosen version, which must be the newest of its structure."""
+        self.attempt(self._review, state)
+
+    def _review(self, state: str) -> None:
+        version, comment = self._version(), self.ui.commentEdit.text.strip()
+
+        def done(made: dict) -> None:
+            self.ui.commentEdit.setText("")
+            self.refresh()
+            words = {
+                "approved": _("{name} is approved (version {number})."),
+                "rejected": _("{name} is rejected (version {number})."),
+            }
+            self.tell(words[state].format(name=made["structure"], number=made["number"]))
+            self.panel.learn.look_if_shown()
+
+        self.talk(self._truth.review(version, state, comment), done)
+
+    def _bring_back(self) -> None:
+        version = self._version()
         volume, segmentation = self.panel.structures.nodes()
 
         def done(_nothing) -> None:

@@ -27,6 +27,7 @@ from aiassist.imaging.dicom_header import cleaned, read_header
 from aiassist.protocol import Reply
 from aiassist.protocol.dicom_lines import LINE, line_of, series_from_lines
 from aiassist.protocol.messages import SERIES, study_to_json
+from aiassist.server.asked import NewVersion
 from aiassist.server.service import Service, Settings
 from aiassist.server.spool import Spool
 from aiassist.server.tokens import Person, add_token
@@ -405,7 +406,7 @@ def test_headers_in_the_spool_join_an_image_that_was_added_without_when_a_label_
     try:
         service.open_volume(volume)
         service.store.add_study(without(volume), "torso")
-        service.save(ANN, study, "spleen", {"mask": service.studies.remember(study, half(volume))})
+        service.save(ANN, study, "spleen", NewVersion(service.studies.remember(study, half(volume))))
         assert service.store.series(study) == volume.dicom
     finally:
         service.close()

@@ -118,6 +118,24 @@ def test_restoring_makes_a_new_version_of_the_old_voxels(store, study):
     assert store.version(study, "spleen") == restored
 
 
+def test_a_review_is_a_version_of_the_same_voxels_by_who_reviews(store, study):
+    points = Prompts(extreme_points=[[1, 2, 3], [3, 2, 1]])
+    made = {"model": "network", "model_version": "5", "prompts": points, "state": State.SUBMITTED}
+    first = store.add(study, "spleen", random_patch(1), author="ann", **made)
+    second = store.review(study, "Spleen", State.REJECTED, "cat", "The hilum is missing.", first.number)
+    assert (second.number, second.parent, second.author, second.state) == (2, 1, "cat", State.REJECTED)
+    assert (second.mask, second.model, second.prompts) == (first.mask, "network", points.to_json())
+    assert second.comment == "The hilum is missing." and store.accepted() == {}
+    with pytest.raises(StoreError, match="'spleen' version 2 by cat is rejected already"):
+        store.review(study, "spleen", State.REJECTED, "dan")
+    with pytest.raises(StoreError, match="Version 1 is not the newest one, which is 'spleen' version 2 by cat"):
+        store.review(study, "spleen", State.APPROVED, "dan", number=1)
+    assert store.review(study, "spleen", State.APPROVED, "dan").number == 3
+    assert [v.number for v in store.accepted()[study]] == [3]
+    with pytest.raises(StoreError, match="no label of 'liver'"):
+        store.review(study, "liver", State.APPROVED, "dan")
+
+
 def test_a_version_that_does_not_exist_is_refused_by_its_number(store, study):
     store.add(study, "spleen", random_patch(1), author="ann")
     with pytest.raises(StoreError, match=r"no version 9 of 'spleen'.*its versions are 1"):

@@ -11,11 +11,7 @@ import trustme
 from server_helpers import Server, ball
 
 from aiassist.client import RemoteBackend, RequestsTransport
-from aiassist.errors import (
-    AccessError,
-    ConnectionLostError,
-    UploadError,
-)
+from aiassist.errors import AccessError, AIAssistError, ConnectionLostError, StoreError, UploadError
 from aiassist.imaging import MaskPatch
 from aiassist.protocol.messages import study_bytes
 from aiassist.server.sessions import SessionExpired, Sessions
@@ -77,6 +73,30 @@ def test_only_an_admin_removes_studies_and_reads_the_log(guarded):
         assert guarded.ask("DELETE", f"/api/studies/{study}", guarded.tokens[role]).status_code == status
         assert guarded.ask("GET", "/logs/", guarded.tokens[role]).status_code == status
     assert guarded.ask("HEAD", f"/api/studies/{study}", guarded.tokens["ann"]).status_code == 404
+
+
+def test_only_an_admin_approves_and_rejects(guarded):
+    volume, _ = ball(14)
+    with guarded.backend(guarded.tokens["ann"]) as ann, guarded.backend(guarded.tokens["boss"]) as boss:
+        study, mask = ann.open_study(volume), MaskPatch.of_mask(volume.voxels > 100)
+        ann.run(ann.conversations.save(study, "L5/S1", mask, state="submitted"))
+        with pytest.raises(AccessError, match="ann is an annotator; this needs an admin"):
+            ann.run(ann.conversations.review(study, "L5/S1", 1, "approved"))
+        made = boss.run(boss.conversations.review(study, "L5/S1", 1, "rejected", "Too small"))
+        assert [made[key] for key in ("number", "state", "author", "comment")] == [2, "rejected", "boss", "Too small"]
+        with pytest.raises(StoreError, match="Version 1 is not the newest one"):
+            boss.run(boss.conversations.review(study, "L5/S1", 1, "approved"))
+        with pytest.raises(AIAssistError, match="state: Input should be 'approved' or 'rejected'"):
+            boss.run(boss.conversations.review(study, "L5/S1", 2, "draft"))
+
+
+@pytest.mark.parametrize(
+    ("what", "said"), [("", "no upload of the study"), ("/dicom", "No DICOM headers of the study")]
+)
+def test_what_is_not_there_is_not_said_to_be_removed(guarded, what, said):
+    reply = guarded.ask("DELETE", f"/api/studies/{'0' * 32}{what}", guarded.tokens["boss"])
+    assert reply.status_code == 404 and said in reply.json()["message"]
+    assert "0" * 32 not in (guarded.studies / "audit.jsonl").read_text(encoding="utf8")
 
 
 def test_a_client_without_headers_puts_its_token_in_the_path_or_the_password(guarded):

@@ -135,8 +135,14 @@ def another(image: Path) -> None:
     image.write_bytes(nrrd_bytes(noise(2)))
 
 
-@pytest.mark.parametrize("damage", [gone, cut_off, another])
-@pytest.mark.parametrize("first", ["annotate", "save"])
+@pytest.mark.parametrize(
+    ("first", "damage"),
+    [
+        ("annotate", cut_off),
+        ("save", gone),
+        *(pytest.param(*one, marks=pytest.mark.heavy) for one in (("annotate", another), ("save", another))),
+    ],
+)
 def test_an_image_of_the_ground_truth_that_was_lost_is_healed_by_who_has_it(tmp_path, damage, first):
     volume = noise(1)
     with Server(tmp_path) as server, server.backend() as backend:

@@ -206,6 +206,15 @@ def test_export_says_that_a_label_was_rejected(add, truth, folder):
     assert truth("export", "torso", "-o", out)[1] == f"{out}: 1=liver v2 (rejected)\n"
 
 
+def test_a_label_is_approved_and_rejected(add, truth):
+    add("one", "--name", "liver", "--author", "Ann", "--state", "submitted")
+    said = truth("review", "torso", "liver", "rejected", "--comment", "Too small", "--author", "Cat")[1]
+    assert said.startswith("liver v2 rejected, ") and said.endswith(" by Cat: Too small\n")
+    assert truth("review", "torso", "liver", "approved", "--author", "Cat")[1].startswith("liver v3 approved, ")
+    assert_one_sentence(truth("review", "torso", "liver", "approved"), "'liver' version 3 by Cat is approved already")
+    assert_one_sentence(truth("review", "torso", "liver", "rejected", "--version", 1), "Version 1 is not the newest")
+
+
 # What does not
 
 

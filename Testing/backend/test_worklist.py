@@ -17,7 +17,7 @@ from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import Geometry, Volume
 from aiassist.protocol import Reply
 from aiassist.protocol.messages import PIECE, study_to_json, voxels_as_bytes
-from aiassist.server.taken import Taken
+from aiassist.server.assignments import Assignments
 from aiassist.server.tokens import add_token
 
 OBLIQUE = np.array([[0.6, -0.64, 0, 11.5], [0.8, 0.48, 0, -7], [0, 0, -2.5, 3], [0, 0, 0, 1]])
@@ -100,11 +100,11 @@ def test_who_asks_for_the_next_study_at_the_same_time_is_given_another(tmp_path)
 
 
 def test_after_hours_of_silence_an_image_is_anybodys(monkeypatch):
-    taken = Taken()
+    taken = Assignments()
     taken.take("ann", "a")
     assert taken.by_others("bob") == {"a": "ann"} and taken.by_others("ann") == {}
     assert taken.take_first("bob", ["a"]) is None
-    monkeypatch.setattr("aiassist.server.taken.PATIENCE", 0)
+    monkeypatch.setattr("aiassist.server.assignments.PATIENCE", 0)
     assert taken.by_others("bob") == {} and taken.take_first("bob", ["a"]) == "a"
 
 

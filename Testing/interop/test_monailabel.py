@@ -12,6 +12,7 @@ import requests
 from overlap import dice
 
 from aiassist.errors import UploadError
+from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import Geometry, MaskPatch, Volume, read_volume, write_volume
 from aiassist.prompts import extreme_points
 from aiassist.server.forms import image_bytes
@@ -138,6 +139,9 @@ def test_submitting_what_somebody_left_as_a_draft_submits_it(client, server, tmp
         client.save_label(study, str(label), "final", bad)
     saved = server.ask("GET", f"/api/truth/{study}").json()["versions"]
     assert sorted(one["state"] for one in saved) == ["draft", "submitted"]  # and none called "ok"
+    with GroundTruthStore(server.studies) as store:
+        store.add(study, "spot", MaskPatch.of_mask(mask), author="Carla", state=State.REJECTED)
+    assert client.save_label(study, str(label), "final", named)["saved"] == []  # what was rejected, as it was
 
 
 def test_a_session_carries_an_image_that_is_not_kept(client, image_file, volume, spleen, clicks):

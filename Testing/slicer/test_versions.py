@@ -166,6 +166,27 @@ def test_what_a_reviewer_rejected_is_submitted_again_only_when_it_was_changed(pa
     assert store.version(study, "spleen").state == State.SUBMITTED
 
 
+def test_a_label_is_rejected_and_approved_in_the_history(panel, case, store, study):
+    add_segment(case, "spleen", case.mask("spleen"))
+    save(panel)
+    ui = panel.ui
+    ui.historyGroup.collapsed = False
+    wait(lambda: ui.historyTable.rowCount == 1)
+    assert not ui.approveButton.enabled and not ui.rejectButton.enabled  # none is chosen
+    ui.historyTable.selectRow(0)
+    ui.commentEdit.setText("The hilum is missing.")
+    assert press(panel, ui.rejectButton) == "spleen is rejected (version 2)."
+    assert ui.commentEdit.text == ""
+    wait(lambda: ui.historyTable.rowCount == 2)
+    assert [ui.historyTable.item(row, 4).text() for row in range(2)] == ["rejected", "submitted"]
+    assert store.version(study, "spleen").comment == "The hilum is missing."
+    ui.historyTable.selectRow(1)
+    assert press(panel, ui.approveButton).startswith("Version 1 is not the newest one, which is 'spleen' version 2")
+    ui.historyTable.selectRow(0)
+    assert press(panel, ui.approveButton) == "spleen is approved (version 3)."
+    assert store.version(study, "spleen").state == State.APPROVED
+
+
 def test_a_version_has_the_prompts_and_model_of_its_own_mask(panel, case, store, study):
     name = add_segment(case, "spleen", case.mask("spleen"))
     keep_prompts(segment_of(case, name), Prompts(positive=[[1, 1, 1]]), case.volume)

@@ -378,6 +378,11 @@ class Conversations:
         reply = yield Request("POST", path, repeatable=False, seconds=300)
         return check(reply).json()
 
+    def review(self, study: str, structure: str, number: int, state: str, comment: str = "") -> Conversation[dict]:
+        """Approve or reject the newest version of a label, for an admin; ``state`` is "approved" or "rejected"."""
+        path, body = f"/api/truth/{study}/{in_path(structure)}/{number}/review", {"state": state, "comment": comment}
+        return check((yield Request.of_json("POST", path, body, repeatable=False))).json()
+
 
 class Pace:
     """How long the pieces of an upload are, and whether compressing them is faster than sending them."""

@@ -47,6 +47,13 @@ def add_to(commands) -> None:
     history.add_argument("structure", nargs="?")
     history.add_argument("--json", action="store_true", help="print JSON")
 
+    review = _action(actions, "review", "approve or reject the newest version of a label", review_label)
+    review.add_argument("study", help="name or id")
+    review.add_argument("structure")
+    review.add_argument("state", choices=("approved", "rejected"))
+    review.add_argument("--version", type=int, metavar="N", help="the one that was looked at; refused if it is older")
+    review.add_argument("--comment", default="", help="what the author should know")
+    add_author(review, "who reviews")
     restore = _action(actions, "restore", "make an old version the newest again", restore_label)
     restore.add_argument("study", help="name or id")
     restore.add_argument("structure")
@@ -254,6 +261,17 @@ def show_history(options) -> None:
         return
     for version in versions:
         print(_line(version))
+
+
+def review_label(options) -> None:
+    """Approve or reject."""
+    from aiassist.groundtruth import State
+
+    with _open(options) as store:
+        study, state = store.study(options.study).id, State(options.state)
+        author, comment = options.author, options.comment
+        version = store.review(study, options.structure, state, author, comment, options.version)
+    print(_line(version))
 
 
 def restore_label(options) -> None:

@@ -452,6 +452,50 @@ class GroundTruthStore:
             parent=number,
         )
 
+    def review(
+        self, study: str, structure: str, state: State, author: str, comment: str = "", number: int | None = None
+    ) -> LabelVersion:
+        """Approve or reject the newest version of a label, as a new version of the same voxels.
+
+        Parameters
+        ----------
+        study : str
+            Id of a study in the store.
+        structure : str
+        state : State
+            `State.APPROVED` or `State.REJECTED`.
+        author : str
+            Who reviews.
+        comment : str
+        number : int, optional
+            The version that was looked at.
+
+        Raises
+        ------
+        NotStoredError
+            When there is no such label.
+        StoreError
+            When the version that was looked at is not the newest any more, or is in this state already.
+        """
+        newest = self.version(study, structure)
+        what = f"{newest.structure!r} version {newest.number} by {newest.author}"
+        if number not in (None, newest.number):
+            raise StoreError(f"Version {number} is not the newest one, which is {what}; look at that one.")
+        if newest.state is state:
+            raise StoreError(f"{what} is {state.value} already.")
+        return self.add(
+            study,
+            newest.structure,
+            self.mask(newest),
+            author=author,
+            model=newest.model,
+            model_version=newest.model_version,
+            prompts=Prompts.from_json(newest.prompts) if newest.prompts else None,
+            comment=comment,
+            state=state,
+            parent=newest.number,
+        )
+
     def _last_number(self, session: Session, study: str, key: str) -> int:
         query = select(func.max(LabelRow.number)).where(LabelRow.study == study, LabelRow.key == key)
         return session.scalar(query) or 0

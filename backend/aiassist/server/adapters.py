@@ -37,7 +37,7 @@ EXPIRED = 440
 
 
 @dataclass
-class Desk:
+class LegacyApi:
     """A service and its sessions, as the elder protocols see them."""
 
     service: Service
@@ -148,7 +148,7 @@ def points_of(params: dict, *names: str) -> list:
     return []
 
 
-def session_routes(desk: Desk) -> APIRouter:
+def session_routes(api: LegacyApi) -> APIRouter:
     """The routes /session/ of both protocols."""
     routes = APIRouter(tags=["AIAA and MONAI Label: sessions"])
 
@@ -157,21 +157,21 @@ def session_routes(desk: Desk) -> APIRouter:
     )
     async def make(request: Request, expiry: int = 0) -> dict:
         async with form_of(request) as form:
-            study = await desk.study(request, form)
-        session = desk.sessions.make(study, person_of(request), expiry)
+            study = await api.study(request, form)
+        session = api.sessions.make(study, person_of(request), expiry)
         return _told(session)
 
     @routes.get("/session/{name}", summary="A session", responses=fails(404))
     async def get(name: str, request: Request) -> Response:
         try:
-            return JSONResponse(_told(desk.sessions.get(name, person_of(request))))
+            return JSONResponse(_told(api.sessions.get(name, person_of(request))))
         except SessionExpired as error:
             return JSONResponse({"error": "SessionExpired", "message": str(error)}, 404)
 
     @routes.delete("/session/{name}", summary="Close a session", responses=fails(404))
     async def end(name: str, request: Request) -> Response:
         try:
-            desk.sessions.end(name, person_of(request))
+            api.sessions.end(name, person_of(request))
         except SessionExpired as error:
             return JSONResponse({"error": "SessionExpired", "message": str(error)}, 404)
         return JSONResponse({})

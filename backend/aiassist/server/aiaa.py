@@ -22,7 +22,7 @@ from aiassist.errors import ContourError, ModelError, PromptError, UploadError
 from aiassist.imaging import Geometry, Region, Volume, finite
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step
-from aiassist.server.adapters import EXPIRED, Desk, points_of
+from aiassist.server.adapters import EXPIRED, LegacyApi, points_of
 from aiassist.server.exchange import admin_of, fails, in_turn
 from aiassist.server.forms import form_of, form_reply, form_with, image_bytes
 from aiassist.server.sessions import SessionExpired
@@ -43,22 +43,22 @@ SHORT = {"response_class": Response, "responses": fails(503), "openapi_extra": f
 Name = Annotated[str, Query(max_length=200)]
 
 
-def aiaa_routes(desk: Desk) -> APIRouter:
+def aiaa_routes(api: LegacyApi) -> APIRouter:
     """The routes of AIAA; some clients say /v1/v1."""
     routes = APIRouter(tags=["NVIDIA AIAA v1"])
     for prefix in ("/v1", "/v1/v1"):
-        routes.include_router(_annotation(desk), prefix=prefix, include_in_schema=prefix == "/v1")
-        routes.include_router(_polygons(desk), prefix=prefix, include_in_schema=prefix == "/v1")
-    routes.include_router(_admin(desk))
+        routes.include_router(_annotation(api), prefix=prefix, include_in_schema=prefix == "/v1")
+        routes.include_router(_polygons(api), prefix=prefix, include_in_schema=prefix == "/v1")
+    routes.include_router(_admin(api))
     return routes
 
 
-def _annotation(desk: Desk) -> APIRouter:
+def _annotation(api: LegacyApi) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/models", summary="The models", responses=fails(404))
     async def models(model: Name = "", label: Name = "", type: Name = "") -> Response:
-        cards = await asyncio.to_thread(desk.service.backend.models)
+        cards = await asyncio.to_thread(api.service.backend.models)
         listed = [one for card in cards for one in _models_of(card)]
         if model:
             found = [one for one in listed if one["name"] == model]
@@ -71,20 +71,20 @@ def _annotation(desk: Desk) -> APIRouter:
     async def answer(request: Request, model: str, session: str, prompts_of, output: str) -> Response:
         try:
             async with form_of(request) as form:
-                study = await desk.study(request, form, session)
+                study = await api.study(request, form, session)
         except SessionExpired as error:
             return JSONResponse({"error": "SessionExpired", "message": str(error)}, EXPIRED)
         if prompts_of is None:
-            mask, told = await desk.labelmap(request, study, model), {}
+            mask, told = await api.labelmap(request, study, model), {}
         else:
             prompts, told = prompts_of(form.params)
-            prompts = _onto(prompts, await asyncio.to_thread(desk.service.studies.geometry, study))
-            mask = await desk.mask(request, study, prompts, model.removesuffix(CLICKS) or None)
+            prompts = _onto(prompts, await asyncio.to_thread(api.service.studies.geometry, study))
+            mask = await api.mask(request, study, prompts, model.removesuffix(CLICKS) or None)
         if mask is None:
             return Response(status_code=499)
         told = told or {"points": await asyncio.to_thread(_ends, mask)}
         params = {**form.params, **dict(request.query_params)}
-        file = await desk.file(study, mask, params, ".nii.gz")
+        file = await api.file(study, mask, params, ".nii.gz")
         if output == "image":
             return Response(file[0], media_type="application/octet-stream")
         return form_reply(told, file)
@@ -102,7 +102,7 @@ def _annotation(desk: Desk) -> APIRouter:
         def either(params: dict):
             return extreme(params) if points_of(params, "points", "extreme_points") else clicks(params)
 
-        automatic = await desk.automatic(model)
+        automatic = await api.automatic(model)
         return await answer(request, model, session_id, None if automatic else either, output)
 
     @routes.post("/segmentation", summary="All that an automatic model finds", **LONG)
@@ -170,7 +170,7 @@ def _onto(prompts: Prompts, geometry: Geometry) -> Prompts:
 # Polygons
 
 
-def _polygons(desk: Desk) -> APIRouter:
+def _polygons(api: LegacyApi) -> APIRouter:
     routes = APIRouter()
 
     async def outlined(request: Request, file: UploadFile, use: Callable[[Volume], Generator[Step, None, Result]]):
@@ -178,9 +178,9 @@ def _polygons(desk: Desk) -> APIRouter:
 
         def work() -> Generator[Step, None, Result]:
             yield Step("read", 0.0)
-            return (yield from use(desk.read(file)))
+            return (yield from use(api.read(file)))
 
-        return await in_turn(desk.service.outlines, work(), request, is_long=True)
+        return await in_turn(api.service.outlines, work(), request, is_long=True)
 
     @routes.post("/mask2polygon", summary="The outlines of a mask, slice by slice", **SHORT)
     async def mask2polygon(request: Request) -> Response:
@@ -290,13 +290,13 @@ def _depth(nested) -> int:
 # Administration
 
 
-def _admin(desk: Desk) -> APIRouter:
+def _admin(api: LegacyApi) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/admin/model/{name}", summary="A model", responses=fails(403, 404))
     async def get_model(name: str, request: Request) -> Response:
         admin_of(request)
-        for card in await asyncio.to_thread(desk.service.backend.models):
+        for card in await asyncio.to_thread(api.service.backend.models):
             if card.name == name:
                 return JSONResponse(_models_of(card)[0])
         return JSONResponse({"error": "ModelError", "message": f"There is no model {name[:100]!r}."}, 404)

@@ -19,6 +19,7 @@ from aiassist.protocol.messages import (
     request_from_json,
     segment_request_from_json,
 )
+from aiassist.server.asked import Pull
 from aiassist.server.bodies import AnnotateBody, ContourBody, JobId, JobPart, SegmentBody, Strict
 from aiassist.server.exchange import A_PATCH, fails, finished, in_turn, person_of
 from aiassist.server.service import Service
@@ -60,8 +61,8 @@ def annotation_routes(service: Service) -> APIRouter:
         response_class=Response,
     )
     async def contour(body: ContourBody, request: Request) -> Response:
-        pull = service.contour(body.study, body.base, body.model_dump())
-        patch, said = await in_turn(service.outlines, pull, request)
+        pull = Pull(**body.model_dump(exclude={"study", "base"}))
+        patch, said = await in_turn(service.outlines, service.contour(body.study, body.base, pull), request)
         data = await asyncio.to_thread(patch.to_bytes)
         return Response(data, headers={ANSWER: json.dumps(said)}, media_type=PATCH_TYPE)
 

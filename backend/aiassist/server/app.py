@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from aiassist import __version__
 from aiassist.errors import AIAssistError, Cancelled
 from aiassist.protocol.messages import error_to_json, status_of
-from aiassist.server.adapters import EXPIRED, Desk, session_routes
+from aiassist.server.adapters import EXPIRED, LegacyApi, session_routes
 from aiassist.server.aiaa import aiaa_routes
 from aiassist.server.annotation import annotation_routes
 from aiassist.server.dicom import dicom_routes
@@ -74,10 +74,10 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
     for routes in (native_routes, upload_routes, download_routes, dicom_routes, annotation_routes, truth_routes):
         app.include_router(routes(service))
     app.include_router(learning_routes(service))
-    desk = Desk(service, Sessions())
-    app.include_router(session_routes(desk))
-    app.include_router(monailabel_routes(desk, tokens))
-    app.include_router(aiaa_routes(desk))
+    api = LegacyApi(service, Sessions())
+    app.include_router(session_routes(api))
+    app.include_router(monailabel_routes(api, tokens))
+    app.include_router(aiaa_routes(api))
     _tell_errors(app, service.settings.studies)
     _describe_access(app)
 

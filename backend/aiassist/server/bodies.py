@@ -124,6 +124,13 @@ class SaveBody(Strict):
     )
 
 
+class ReviewBody(Strict):
+    """Approve or reject a version, which must be the newest."""
+
+    state: Literal["approved", "rejected"]
+    comment: str = Field("", max_length=10_000)
+
+
 class NextBody(Strict):
     """Ask for the next study to do."""
 

@@ -19,22 +19,21 @@ from aiassist.groundtruth.names import key_of
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
-from aiassist.server.adapters import Desk, points_of
+from aiassist.server.adapters import LegacyApi, points_of
+from aiassist.server.asked import NewVersion
 from aiassist.server.exchange import fails, person_of
 from aiassist.server.forms import form_of, form_reply, form_with
 from aiassist.server.monailabel_training import train_stats, trainers, training_routes
 from aiassist.server.tokens import Tokens
 
-#: States of a version that need no saving again.
-DONE = (State.SUBMITTED, State.APPROVED)
 #: What parameters of an inference are called that are no structure with its clicks.
 _NO_STRUCTURE = {"label", "foreground", "background", "roi", "model", "image", "client_id", "points", "extreme_points"}
 
 
-def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
+def monailabel_routes(api: LegacyApi, tokens: Tokens) -> APIRouter:
     """The routes of MONAI Label."""
     routes = APIRouter(tags=["MONAI Label"])
-    service, thread = desk.service, asyncio.to_thread
+    service, thread = api.service, asyncio.to_thread
 
     @routes.get("/auth/", summary="Says that a token is needed; needs none itself")
     async def auth() -> dict:
@@ -80,8 +79,8 @@ def monailabel_routes(desk: Desk, tokens: Tokens) -> APIRouter:
         file_name = f"{study}.nrrd"  # in the cache of MONAI Label's plugin in Slicer, which fetches no known name again
         return {"id": study, "name": file_name, "path": "", "strategy": strategy[:100]}
 
-    _datastore_routes(routes, desk)
-    _infer_routes(routes, desk)
+    _datastore_routes(routes, api)
+    _infer_routes(routes, api)
 
     routes.include_router(training_routes(service))
     return routes
@@ -104,8 +103,8 @@ def _latest(service) -> dict[str, dict]:
     return {study.id: service.store.latest(study.id) for study in service.store.studies()}
 
 
-def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
-    service, thread = desk.service, asyncio.to_thread
+def _datastore_routes(routes: APIRouter, api: LegacyApi) -> None:
+    service, thread = api.service, asyncio.to_thread
 
     @routes.get("/datastore/", summary="All images and labels", responses=fails())
     async def datastore(output: str = "all") -> dict | list:
@@ -133,13 +132,13 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
         async with form_of(request) as form:
             if form.image is None:
                 raise UploadError("There is no image in the request; send it as the part file.")
-            return {"image": await desk.of_image(request, form.image, lambda sent: desk.keep(person, sent, image))}
+            return {"image": await api.of_image(request, form.image, lambda sent: api.keep(person, sent, image))}
 
     @routes.get("/datastore/image", summary="An image as NRRD", response_class=Response, responses=fails(404))
     async def get_image(request: Request, image: Annotated[str, Query(max_length=200)]) -> Response:
-        study = await thread(desk.find, person_of(request), image)
+        study = await thread(api.find, person_of(request), image)
         volume = await thread(service.studies.volume, study)
-        data, ending = await desk.file(study, volume.stored_voxels, {}, ".nrrd")
+        data, ending = await api.file(study, volume.stored_voxels, {}, ".nrrd")
         await thread(service.fetched, person_of(request), study)
         return _attached(data, f"{study}{ending}")
 
@@ -156,15 +155,15 @@ def _datastore_routes(routes: APIRouter, desk: Desk) -> None:
         async with form_of(request) as form:
             if "label" not in form.files:
                 raise UploadError("There is no labelmap in the request; send it as the part label.")
-            study = await thread(desk.find, person, image)
-            saved = await desk.of_image(
+            study = await thread(api.find, person, image)
+            saved = await api.of_image(
                 request, form.files["label"], lambda label: _save(service, person, study, label, form.params, comment)
             )
         return {"image": study, "label": study, "tag": tag or "final", "saved": saved}
 
     @routes.get("/datastore/label", summary="The newest labels as NRRD", response_class=Response, responses=fails(404))
     async def get_label(request: Request, label: Annotated[str, Query(max_length=200)], tag: str = "final") -> Response:
-        study = await thread(desk.find, person_of(request), label)
+        study = await thread(api.find, person_of(request), label)
         return _attached(await thread(service.exported, person_of(request), study, ".nrrd", []), f"{study}.nrrd")
 
 
@@ -177,7 +176,8 @@ def _label_info(labels: dict) -> dict:
 def _save(service, person, study: str, label, params: dict, comment: str) -> list[str]:
     """Save each named value of a labelmap that holds something, when it differs from what is there.
 
-    An empty one says nothing: clients name all structures that they know, drawn or not.
+    An empty one says nothing: clients name all structures that they know, drawn or not. What is the newest version
+    already makes none, but a draft is submitted.
     """
     _check_grid(label, service.studies.geometry(study))
     named = params.get("label_info")
@@ -195,9 +195,9 @@ def _save(service, person, study: str, label, params: dict, comment: str) -> lis
         if not mask.any():
             continue
         patch, name, before = MaskPatch.of_mask(mask), str(one["name"]), latest.get(key)
-        if before is not None and before.mask == patch.version and before.state in DONE:
+        if before is not None and before.mask == patch.version and before.state is not State.DRAFT:
             continue
-        service.save(person, study, name, {"comment": comment, "state": "submitted"}, patch)
+        service.save(person, study, name, NewVersion(patch, comment=comment, state=State.SUBMITTED))
         saved.append(name)
     return saved
 
@@ -207,7 +207,7 @@ def _check_grid(label: Volume, geometry: Geometry) -> None:
         raise UploadError(f"The labelmap lies on another grid than its image: {label.geometry.difference(geometry)}.")
 
 
-def _infer_routes(routes: APIRouter, desk: Desk) -> None:
+def _infer_routes(routes: APIRouter, api: LegacyApi) -> None:
     @routes.post(
         "/infer/{model}",
         summary="A mask from clicks, or all that an automatic model finds",
@@ -226,18 +226,18 @@ def _infer_routes(routes: APIRouter, desk: Desk) -> None:
         output: Literal["all", "image", "json"] = "all",
     ) -> Response:
         async with form_of(request) as form:
-            study, prior = await desk.study(request, form, session_id, image), None
-            card = await desk.automatic(model)
+            study, prior = await api.study(request, form, session_id, image), None
+            card = await api.automatic(model)
             if card is None and "label" in form.files:
-                prior = await desk.of_image(
-                    request, form.files["label"], lambda label: _prior(desk.service, study, label)
+                prior = await api.of_image(
+                    request, form.files["label"], lambda label: _prior(api.service, study, label)
                 )
         if card is not None:
             names = chosen(card, form.params)
-            mask = await desk.labelmap(request, study, model)
+            mask = await api.labelmap(request, study, model)
         else:
             names = {_name_of(form.params): 1}
-            mask = await desk.mask(request, study, prompts_of(form.params, prior), model)
+            mask = await api.mask(request, study, prompts_of(form.params, prior), model)
         if mask is None:
             return Response(status_code=499)
         if card is not None and len(names) < len(card.labels):
@@ -245,7 +245,7 @@ def _infer_routes(routes: APIRouter, desk: Desk) -> None:
         told = {"label_names": names, "latencies": {}}
         if output == "json":
             return JSONResponse({**told, "centroids": []})
-        file = await desk.file(study, mask, form.params, ".nrrd")
+        file = await api.file(study, mask, form.params, ".nrrd")
         if output == "image":
             return _attached(file[0], f"result{file[1]}")
         return form_reply(told, file)

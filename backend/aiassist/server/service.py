@@ -26,15 +26,15 @@ from aiassist.groundtruth.index import State
 from aiassist.groundtruth.records import LabelVersion
 from aiassist.groundtruth.store import OTHER_SERIES, GroundTruthStore
 from aiassist.imaging import DicomSeries, MaskPatch, Volume
-from aiassist.prompts import Prompts
 from aiassist.protocol.dicom_lines import series_from_lines
 from aiassist.protocol.messages import voxels_as_bytes
 from aiassist.segmenters.base import Step
 from aiassist.segmenters.model_store import MODELS, ModelStore
 from aiassist.segmenters.registry import load_network_folder
+from aiassist.server.asked import NewVersion, Pull
+from aiassist.server.assignments import Assignments
 from aiassist.server.jobs import Jobs
 from aiassist.server.spool import STUDY_ID, Spool
-from aiassist.server.taken import Taken
 from aiassist.server.tokens import Person
 from aiassist.server.training import Options, Task, Training
 
@@ -93,7 +93,7 @@ class Service:
         self.training = Training(settings.studies, settings.device)
         self._damaged: set[str] = set()  # studies whose images in the ground truth turned out to be
         self._fetched: dict[tuple[str, str], int] = {}  # where the latest piece ended, by who fetched of which study
-        self._taken = Taken()
+        self._assignments = Assignments()
         self._audit = threading.Lock()
 
     def close(self) -> None:
@@ -212,11 +212,11 @@ class Service:
     def fetched(self, person: Person, study: str) -> None:
         """Note that somebody fetched a study, and works on it from now on."""
         self.note(person, "fetch study", study=study)
-        self._taken.take(person.name, study)
+        self._assignments.take(person.name, study)
 
     def worklist(self, person: Person) -> list[dict]:
         """The studies of the ground truth, see `GroundTruthStore.worklist`; ``with`` names who else works on one."""
-        others = self._taken.by_others(person.name)
+        others = self._assignments.by_others(person.name)
         return [{**one, "with": others.get(one["id"])} for one in self.store.worklist()]
 
     def next_study(self, person: Person, current: str | None) -> str | None:
@@ -231,12 +231,14 @@ class Service:
         return self.take_first(person, [one["id"] for one in turned])
 
     def take_first(self, person: Person, studies: list[str]) -> str | None:
-        """Give somebody the first of some studies that nobody else works on; see `Taken.take_first`."""
-        return self._taken.take_first(person.name, studies)
+        """Give somebody the first of some studies that nobody else works on; see `Assignments.take_first`."""
+        return self._assignments.take_first(person.name, studies)
 
     def forget_study(self, study: str, person: Person) -> None:
-        """Remove an uploaded study; what the ground truth holds of it stays."""
+        """Remove an uploaded study; what the ground truth holds of it stays. `UnknownStudyError` without one."""
         with self.spool.lock(study):
+            if study not in self.spool:
+                raise UnknownStudyError(f"There is no upload of the study {study} here.")
             self.spool.remove(study)
             self.studies.close(study)
         self.note(person, "forget study", study=study)
@@ -285,8 +287,11 @@ class Service:
         return series.identity
 
     def drop_series(self, person: Person, study: str) -> None:
-        """Forget the DICOM headers of a study, so that others can be sent."""
+        """Forget the DICOM headers of a study, so that others can be sent. `UnknownStudyError` without any."""
         with self.spool.lock(study):
+            kept = self.store.series_file(study) if self.store.has(study) else None
+            if kept is None and not self.spool.series_file(study).exists():
+                raise UnknownStudyError(f"No DICOM headers of the study {study} are kept here.")
             self.spool.drop_series(study)
             if self.store.has(study):
                 self.store.drop_series(study)
@@ -308,72 +313,70 @@ class Service:
 
     # Contour
 
-    def contour(self, study: str, base: str, pull: Mapping) -> Generator[Step, None, tuple[MaskPatch, dict]]:
+    def contour(self, study: str, base: str, pull: Pull) -> Generator[Step, None, tuple[MaskPatch, dict]]:
         """The work of pulling a vertex of a mask's outline, for `outlines`; the patch, and what was done."""
         yield Step("pull", 0.0)
         volume, mask = self.studies.volume(study), self.studies.mask(study, base)
-        if not 0 <= pull["index"] < volume.shape[pull["axis"]]:
+        if not 0 <= pull.index < volume.shape[pull.axis]:
             raise ContourError(
-                f"There is no slice {pull['index']} across axis {pull['axis']}, which has {volume.shape[pull['axis']]}."
+                f"There is no slice {pull.index} across axis {pull.axis}, which has {volume.shape[pull.axis]}."
             )
         session = ContourSession(volume, mask)
-        session.open(pull["axis"], pull["index"])
-        if session.press(pull["start"]) is None:
-            raise ContourError(f"The slice {pull['index']} has no outline to pull; open one that shows the structure.")
-        session.drag(pull["stop"], pull["radius"], pull["strength"])
+        session.open(pull.axis, pull.index)
+        if session.press(pull.start) is None:
+            raise ContourError(f"The slice {pull.index} has no outline to pull; open one that shows the structure.")
+        session.drag(pull.stop, pull.radius, pull.strength)
         edits = [session.release()]
-        if pull["propagate"] and edits[0] is not None:
+        if pull.propagate and edits[0] is not None:
             yield Step("propagate", 0.1)
-            edits.append(session.propagate(pull["propagate"], pull["radius"], pull["strength"]))
+            edits.append(session.propagate(pull.propagate, pull.radius, pull.strength))
         patch = session.result()
         slices = sorted({k for edit in edits if edit is not None for k in edit.slices})
         return patch, {"base": base, "version": self.studies.remember(study, patch.over(mask)), "slices": slices}
 
     # Ground truth
 
-    def save(
-        self, person: Person, study: str, structure: str, details: Mapping, mask: MaskPatch | None = None
-    ) -> LabelVersion:
+    def save(self, person: Person, study: str, structure: str, new: NewVersion) -> LabelVersion:
         """Save a mask as a new version; saving the same once more returns the version that is there.
 
-        Without a `mask` it is the known one of the version ``mask`` among the details. The new version is of the
-        person's name; only who is alone may name another author, see `Person.author`.
+        It is of the person's name; only who is alone may name another author, see `Person.author`.
         """
-        author = replace(person, name=person.author(details.get("author")))
+        author = replace(person, name=person.author(new.author))
         volume = None if self._keeps_image(study) else self.studies.volume(study)
         with self.spool.lock(study):  # equal saves at once are one, and DICOM headers that come meanwhile are not lost
-            again = self._saved_already(author, study, structure, details) if self.store.has(study) else None
+            again = self._saved_already(author, study, structure, new) if self.store.has(study) else None
             if again is not None:
                 return again
-            mask = mask if mask is not None else self.studies.mask(study, details["mask"])
+            mask = self.studies.mask(study, new.mask) if isinstance(new.mask, str) else new.mask
             if volume is not None:
-                self._add_to_truth(volume, details.get("name") or "")
+                self._add_to_truth(volume, new.name)
             elif self.store.series_file(study) is None and (series := self.spool.series(study)) is not None:
                 self.store.add_series(study, series)  # `truth add` brought the image alone meanwhile
-            prompts = details.get("prompts")
             version = self.store.add(
                 study,
                 structure,
                 mask,
                 author=author.name,
-                prompts=Prompts.from_json(prompts) if prompts else None,
-                state=State(details.get("state") or "draft"),
-                **{k: details.get(k) for k in ("model", "model_version", "seconds", "edits")},
-                parent=details.get("parent"),
-                comment=details.get("comment") or "",
+                model=new.model,
+                model_version=new.model_version,
+                prompts=new.prompts,
+                seconds=new.seconds,
+                edits=new.edits,
+                comment=new.comment,
+                state=new.state,
+                parent=new.parent,
             )
-        self._taken.take(person.name, study)
+        self._assignments.take(person.name, study)
         self.note(author, "save", study=study, structure=version.structure, version=version.number)
         return version
 
-    def _saved_already(self, person: Person, study: str, structure: str, details: Mapping) -> LabelVersion | None:
+    def _saved_already(self, person: Person, study: str, structure: str, new: NewVersion) -> LabelVersion | None:
         """The version that an earlier try of the same request made, whose answer was lost."""
-        if details.get("parent") is None:
+        if new.parent is None:
             return None
-        wanted = (details["parent"], details["mask"], person.name, details.get("comment") or "")
+        wanted = (new.parent, new.mask_version, person.name, new.comment, new.state)
         for version in reversed(self.store.history(study, structure)):
-            made = (version.parent or 0, version.mask, version.author, version.comment)
-            if made == wanted and version.state.value == (details.get("state") or "draft"):
+            if (version.parent or 0, version.mask, version.author, version.comment, version.state) == wanted:
                 return version
         return None
 
@@ -387,6 +390,14 @@ class Service:
         """Make an old version the newest again."""
         version = self.store.restore(study, structure, number, person.name)
         self.note(person, "restore", study=study, structure=version.structure, version=number, made=version.number)
+        return version
+
+    def review(
+        self, person: Person, study: str, structure: str, number: int, state: State, comment: str
+    ) -> LabelVersion:
+        """Approve or reject the newest version of a label, which must be this one."""
+        version = self.store.review(study, structure, state, person.name, comment, number)
+        self.note(person, state.value, study=study, structure=version.structure, version=number, made=version.number)
         return version
 
     def exported(self, person: Person, study: str, ending: str, structures: list[str]) -> bytes:

@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from aiassist.groundtruth.index import State
+from aiassist.prompts import Prompts
 from aiassist.protocol.messages import PATCH_TYPE
-from aiassist.server.bodies import NextBody, Number, SaveBody, Structure, Study
-from aiassist.server.exchange import A_PATCH, fails, person_of
+from aiassist.server.asked import NewVersion
+from aiassist.server.bodies import NextBody, Number, ReviewBody, SaveBody, Structure, Study
+from aiassist.server.exchange import A_PATCH, admin_of, fails, person_of
 from aiassist.server.service import Service
 
 
@@ -65,7 +68,7 @@ def _add_studies(routes: APIRouter, service: Service) -> None:
 
 
 def _add_versions(routes: APIRouter, service: Service) -> None:
-    """The versions of labels: listed, saved, fetched, restored."""
+    """The versions of labels: listed, saved, fetched, restored, reviewed."""
     thread = asyncio.to_thread
 
     @routes.get("/truth/{study}", summary="All label versions of a study", responses=fails())
@@ -74,8 +77,10 @@ def _add_versions(routes: APIRouter, service: Service) -> None:
 
     @routes.post("/truth/{study}/{structure}", summary="Save a new version", responses=fails(404, 507))
     async def save(study: Study, structure: Structure, body: SaveBody, request: Request) -> dict:
-        details = body.model_dump(exclude_none=True)
-        return (await thread(service.save, person_of(request), study, structure, details)).to_json()
+        said = body.model_dump(exclude_none=True, exclude={"prompts", "state"})
+        prompts = Prompts.from_json(body.prompts.model_dump(exclude_none=True)) if body.prompts is not None else None
+        new = NewVersion(**said, prompts=prompts, state=State(body.state))
+        return (await thread(service.save, person_of(request), study, structure, new)).to_json()
 
     @routes.get(
         "/truth/{study}/{structure}/{number}",
@@ -94,3 +99,13 @@ def _add_versions(routes: APIRouter, service: Service) -> None:
     )
     async def restore(study: Study, structure: Structure, number: Number, request: Request) -> dict:
         return (await thread(service.restore, person_of(request), study, structure, number)).to_json()
+
+    @routes.post(
+        "/truth/{study}/{structure}/{number}/review",
+        summary="Approve or reject the newest version, for an admin",
+        description="It becomes a new version of the same voxels, by who reviews.",
+        responses=fails(403, 404, 507),
+    )
+    async def review(study: Study, structure: Structure, number: Number, body: ReviewBody, request: Request) -> dict:
+        asked = (study, structure, number, State(body.state), body.comment)
+        return (await thread(service.review, admin_of(request), *asked)).to_json()

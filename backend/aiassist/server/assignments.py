@@ -10,7 +10,7 @@ from collections.abc import Iterable
 PATIENCE = 4 * 3600
 
 
-class Taken:
+class Assignments:
     """The study that each person works on: the one they were given, fetched or saved labels of last.
 
     Kept in memory only: after a restart nobody has anything.
