@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from aiassist.imaging import Region
-from aiassist.segmenters.cube import Cube
+from aiassist.segmenters.cube import Cube, together
 
 #: Shape of a volume, and half the size of a box in its middle, both (k, j, i) in voxels: cells of many sizes.
 CASES = [
@@ -32,6 +32,20 @@ def test_voxels_are_positive_where_the_field_is_by_linear_interpolation(shape, h
     sure = np.abs(wanted) > 1e-4
     found = cube.positive(cells)
     assert found.any() and (found == (wanted > 0))[sure].all()
+
+
+@pytest.mark.parametrize(("shape", "half"), CASES)
+def test_fields_of_two_cubes_are_added_at_the_voxels(shape, half):
+    middle, voxels = (np.array(shape) - 1) / 2, np.argwhere(np.ones(shape, bool))
+    fields, wanted = [], 0
+    for cells, seed in ((24, 1), (32, 2)):
+        cube = Cube.around(middle - half, middle + half, shape, (2, 1, 1), cells)
+        fields.append((cube, field(cells, seed)))
+        places = cube.to_cells(voxels).clip(0, cells - 1)
+        wanted = wanted + ndimage.map_coordinates(fields[-1][1].astype(float), places.T, order=1).reshape(shape)
+    sure, found = np.abs(wanted) > 1e-4, together(fields)
+    assert found.any() and (found == (wanted > 0))[sure].all()
+    assert (together(fields[:1]) == fields[0][0].positive(fields[0][1])).all()
 
 
 @pytest.mark.parametrize(("shape", "half"), CASES)

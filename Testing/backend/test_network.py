@@ -19,8 +19,9 @@ from aiassist.imaging import Geometry, MaskPatch, Region, Volume, read_labelmap,
 from aiassist.prompts import Prompts, Scribble, extreme_points
 from aiassist.resources import resource
 from aiassist.segmenters.base import run
+from aiassist.segmenters.network_input import PRIOR
 from aiassist.segmenters.onnx_runner import OnnxRunner
-from aiassist.segmenters.registry import DEFAULT, bundled, load_network_folder
+from aiassist.segmenters.registry import DEFAULT, FINE, bundled, load_network_folder
 from aiassist.segmenters.torch_runner import TorchRunner
 
 FOLDER = resource("Models", "network")
@@ -160,8 +161,38 @@ def test_clicks_into_the_largest_errors_raise_dice(name):
 def test_torch_and_onnx_runtime_agree_on_the_weights_that_ship(file):
     ours, theirs = TorchRunner.from_weights(FOLDER / file), OnnxRunner(FOLDER / file)
     assert (ours.inputs, ours.cells) == (theirs.inputs, theirs.cells)
-    seen = np.random.default_rng(0).normal(0, 0.5, (ours.inputs, 48, 48, 48)).astype(np.float32)
-    assert np.abs(ours(seen) - theirs(seen)).max() < 0.01
+    for cells in (48, 64) if theirs.takes_any else (48,):
+        seen = np.random.default_rng(0).normal(0, 0.5, (ours.inputs, *(cells,) * 3)).astype(np.float32)
+        assert np.abs(ours(seen) - theirs(seen)).max() < 0.01
+
+
+def test_the_fine_one_looks_at_finer_cells_at_last_with_its_answer_as_the_prior():
+    plain, sacrum = load_network_folder(FOLDER), torso()[1] == 26  # its first vertebra
+    fine, seen = plain.finer(FINE), []
+    runner = fine.runner
+
+    def noting(channels):
+        seen.append((len(channels[0]), float(channels[PRIOR + 1].max())))
+        return runner(channels)
+
+    noting.cells, noting.inputs, noting.takes_any = runner.cells, runner.inputs, True
+    fine.runner = plain.runner = noting
+    points = Prompts(extreme_points=extreme_points(sacrum, np.random.default_rng(0)))
+    found = run(fine.annotate(torso()[0], points)).to_mask(sacrum.shape)
+    assert [cells for cells, _ in seen] == [48] * (len(seen) - 1) + [64]
+    assert [prior for _, prior in seen] == [0.0] + [1.0] * (len(seen) - 1)
+    seen.clear()
+    coarse = run(plain.annotate(torso()[0], points)).to_mask(sacrum.shape)
+    assert {cells for cells, _ in seen} == {48}
+    assert dice(found, sacrum) > dice(coarse, sacrum) + 0.01
+    noting.takes_any = False  # as weights of before
+    assert (run(fine.annotate(torso()[0], points)).to_mask(sacrum.shape) == coarse).all()
+
+
+def test_the_fine_one_is_offered_beside_the_default():
+    cards = {card.name: card for card in bundled().cards()}
+    assert list(cards)[:2] == [DEFAULT, FINE] and cards[FINE].kind == "promptable"
+    assert cards[FINE].version == cards[DEFAULT].version and "with one more pass" in cards[FINE].description
 
 
 def test_missing_damaged_and_foreign_weights_are_named(tmp_path):

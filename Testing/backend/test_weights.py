@@ -45,6 +45,8 @@ def test_torch_and_onnx_agree(weights, tmp_path):
     assert np.abs(ours(channels) - theirs(channels)).max() < 1e-3
     again = TorchRunner.from_weights(tmp_path / "net.onnx")
     assert np.abs(again(channels) - ours(channels)).max() < 1e-5
+    larger = np.random.default_rng(0).normal(0, 0.5, (ours.inputs, 24, 24, 24)).astype(np.float32)
+    assert theirs.takes_any and np.abs(ours(larger) - theirs(larger)).max() < 1e-3
 
 
 def test_a_network_that_sees_more_begins_with_the_answers_of_one_that_saw_less(tmp_path):

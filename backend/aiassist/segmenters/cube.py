@@ -5,6 +5,7 @@ Coordinates are array order ``(k, j, i)``, continuous voxel indices.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -96,17 +97,12 @@ class Cube:
 
     def positive(self, cells: np.ndarray) -> np.ndarray:
         """Where a field of the cells, interpolated linearly at the volume's voxels, is above zero."""
-        out = np.zeros(self.shape, bool)
-        box, (k, j, i) = self._reached(cells)
-        found = out[box.slices]
-        for number, plane in enumerate(np.matmul(j, np.tensordot(k, cells, axes=(1, 0)))):
-            np.greater(plane @ i.T, 0, out=found[number])  # whole, the field would not fit the processor's cache
-        return out
+        return together([(self, cells)])
 
     def extent(self, cells: np.ndarray) -> Region:
         """The box of the voxels at which a field of the cells is above zero."""
-        box, rows = self._reached(cells)
-        ends = []
+        box = self._reached(cells)
+        rows, ends = self._rows(box), []
         for axis, start in enumerate(box.start):
             along, one, two = rows[axis], *(rows[other] for other in range(3) if other != axis)
             planes = np.moveaxis(cells, axis, 0)
@@ -114,21 +110,49 @@ class Cube:
             ends.append((0, 0) if first is None else (start + first, start + len(along) - last))
         return Region(*zip(*ends, strict=True))
 
-    def _reached(self, cells: np.ndarray) -> tuple[Region, list[np.ndarray]]:
-        """The box of voxels in which cells above zero have a say, and for each axis the `_weights` of its voxels."""
-        rows = [self._weights(axis) for axis in range(3)]
+    def _reached(self, cells: np.ndarray) -> Region:
+        """The box of voxels in which cells above zero have a say."""
         ends = []
-        for axis, row in enumerate(rows):
+        for axis in range(3):
             above = (cells > 0).any(axis=tuple(other for other in range(3) if other != axis))
-            voxels = np.flatnonzero(row @ above > 0)
+            voxels = np.flatnonzero(self._weights(axis) @ above > 0)
             ends.append((voxels[0], voxels[-1] + 1) if len(voxels) else (0, 0))
-        box = Region(*zip(*ends, strict=True))
-        return box, [row[part] for row, part in zip(rows, box.slices, strict=True)]
+        return Region(*zip(*ends, strict=True))
+
+    def _rows(self, box: Region) -> list[np.ndarray]:
+        """For each axis the `_weights` of a box's voxels."""
+        return [self._weights(axis)[part] for axis, part in enumerate(box.slices)]
 
     def _weights(self, axis: int) -> np.ndarray:
         """Matrix (voxels, cells) that interpolates along an axis."""
         places = np.clip((np.arange(self.shape[axis]) - self.low[axis]) / self.cell[axis] - 0.5, 0, self.cells - 1)
         return np.maximum(1 - np.abs(places[:, np.newaxis] - np.arange(self.cells)), 0).astype(np.float32)
+
+
+def together(fields: Sequence[tuple[Cube, np.ndarray]]) -> np.ndarray:
+    """Where the sum of fields of cubes over one volume, interpolated linearly at its voxels, is above zero.
+
+    Parameters
+    ----------
+    fields : sequence of (Cube, numpy.ndarray)
+        Cubes of the same shape of volume, and a field (c, c, c) of each one's cells.
+
+    Returns
+    -------
+    numpy.ndarray
+        Bool (k, j, i) of the volume.
+    """
+    out = np.zeros(fields[0][0].shape, bool)
+    box = Region((0, 0, 0), (0, 0, 0))
+    for cube, cells in fields:
+        box = box.union(cube._reached(cells))
+    found, planes = out[box.slices], []
+    for cube, cells in fields:
+        k, j, i = cube._rows(box)
+        planes.append((np.matmul(j, np.tensordot(k, cells, axes=(1, 0))), i.T))
+    for number, inside in enumerate(found):  # whole, the fields would not fit the processor's cache
+        np.greater(sum(plane[number] @ across for plane, across in planes), 0, out=inside)
+    return out
 
 
 def _first_above(along: np.ndarray, planes: np.ndarray, one: np.ndarray, two: np.ndarray) -> int | None:

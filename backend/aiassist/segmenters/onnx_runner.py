@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ class OnnxRunner:
     ----------
     path : Path
         A network with one input (1, n, c, c, c) and one output (1, m, c, c, c), both float32; m is 1 unless it tells
-        several structures apart.
+        several structures apart. Where c is left open, its metadata say on how many cells it was trained.
     threads : int
         0 lets ONNX Runtime choose.
 
@@ -46,9 +47,12 @@ class OnnxRunner:
         except Exception as error:
             raise ModelError(f"The weights {path} cannot be read; reinstall the model.") from error
         (self._input,) = self._session.get_inputs()
-        if len(self._input.shape) != 5 or not isinstance(self._input.shape[-1], int):
-            raise ModelError(f"The weights {path} are of another network: their input is {self._input.shape}.")
-        self.inputs, self.cells = self._input.shape[1], self._input.shape[-1]
+        shape, meta = self._input.shape, self._session.get_modelmeta().custom_metadata_map
+        self.takes_any = len(shape) == 5 and not isinstance(shape[-1], int)
+        cells = json.loads(meta.get("settings", "{}")).get("cells") if self.takes_any else shape[-1]
+        if len(shape) != 5 or not isinstance(cells, int):
+            raise ModelError(f"The weights {path} are of another network: their input is {shape}.")
+        self.inputs, self.cells = shape[1], cells
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
         return self.all(channels)[0]

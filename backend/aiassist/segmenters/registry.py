@@ -23,9 +23,10 @@ from aiassist.segmenters.promptable import PromptableNetwork, Runner
 
 log = logging.getLogger(__name__)
 
-DEFAULT = "network"
+#: The network that ships, and the same with a last pass on finer cells.
+DEFAULT, FINE = "network", "network-fine"
 #: Names of the segmenters that ship with this package.
-BUNDLED = (DEFAULT, "geodesic", "ellipsoid", "lungs-ct")
+BUNDLED = (DEFAULT, FINE, "geodesic", "ellipsoid", "lungs-ct")
 
 
 class Registry:
@@ -111,6 +112,7 @@ def bundled(device: str = "cpu", threads: int = 0, models: ModelStore | None = N
     """
     registry = Registry(models, lambda folder: load_network_folder(folder, device, threads))
     registry.add("network", lambda: load_network_folder(resource("Models", "network"), device, threads))
+    registry.add(FINE, lambda: load_network_folder(resource("Models", "network"), device, threads).finer(FINE))
     registry.add("geodesic", Geodesic)
     registry.add("ellipsoid", Ellipsoid)
     registry.add("lungs-ct", LungsCT)

@@ -29,7 +29,7 @@ class TorchRunner:
 
     def __init__(self, net: PromptableNet, cells: int, device: str = "cpu"):
         self.net = net.eval().to(device, memory_format=torch.channels_last_3d)
-        self.inputs, self.cells = net.shape.inputs, cells
+        self.inputs, self.cells, self.takes_any = net.shape.inputs, cells, True
         self.device = torch.device(device)
 
     @classmethod

@@ -113,7 +113,8 @@ def export_onnx(weights: Path, path: Path, eight_bits: bool = False, mean_with: 
     """Write the network of ``.safetensors`` weights as ONNX, with the same metadata.
 
     Weights are stored in half precision and widened when the file is loaded, so that the file is half
-    as large and the arithmetic the same on every processor. With `eight_bits` those of convolutions are
+    as large and the arithmetic the same on every processor. It runs on any number of cells that the network can halve;
+    the metadata say on how many it was trained. With `eight_bits` those of convolutions are
     stored as bytes with a scale for each first index, which halves the file once more.
     """
     net, cells = load_network(weights)
@@ -128,6 +129,7 @@ def export_onnx(weights: Path, path: Path, eight_bits: bool = False, mean_with: 
             str(temporary),
             input_names=["channels"],
             output_names=["logits"],
+            dynamic_axes={name: {axis: "cells" for axis in (2, 3, 4)} for name in ("channels", "logits")},
             do_constant_folding=False,  # keeps every weight under its own name; ONNX Runtime folds when it loads
             dynamo=False,
         )
