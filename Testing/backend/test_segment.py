@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from dataclasses import replace
@@ -261,7 +262,7 @@ def test_what_is_wrong_is_one_sentence(run_cli, chest_file, tmp_path, arguments,
 
 def test_models_are_listed_with_their_kind(run_cli):
     listed = run_cli("models", "list").stdout
-    assert "lungs-ct   automatic, version 1: Left and right lung" in listed
+    assert re.search(r"^lungs-ct +automatic, version 1: Left and right lung", listed, re.M)
     card = run_cli("models", "info", MODEL).stdout
     assert "labels:       lung_left, lung_right\n" in card and "kind:         automatic\n" in card
     assert json.loads(run_cli("models", "info", MODEL, "--json").stdout)["labels"][1]["value"] == 2
