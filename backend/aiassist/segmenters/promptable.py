@@ -152,7 +152,7 @@ class PromptableNetwork:
             sight = yield from self._sight(volume, prompts, *prompts.box_ijk(volume.geometry), self.runner, 0.35)
             logits = yield from sight.answer(self.runner, 0.5)
         logits = _without_stray((yield from self._look_again(sight, logits)), sight)
-        yield Step("paste", 0.75)
+        yield Step("paste", 0.78)
         found = sight.mask(logits)
         if self._is_fine and found.mask.any() and self.runner.takes_any and self.runner.cells % 3 == 0:
             found = yield from self._closer_look(volume, prompts, sight, logits, found)
@@ -169,9 +169,9 @@ class PromptableNetwork:
         The finer cells show fine structures better, the coarse ones more of what surrounds long and thin ones.
         """
         known, box = replace(prompts, prior=found), prompts.box_ijk(volume.geometry)
-        closer = yield from self._sight(volume, known, *box, self.runner, 0.76, sight)
-        again = _without_stray((yield from closer.answer(self.runner, 0.78)), closer)
-        yield Step("paste", 0.83)
+        closer = yield from self._sight(volume, known, *box, self.runner, 0.79, sight)
+        again = _without_stray((yield from closer.answer(self.runner, 0.8)), closer)
+        yield Step("paste", 0.84)
         fields = [(one.cube, np.clip(field, -SURE, SURE)) for one, field in ((sight, logits), (closer, again))]
         return MaskPatch(sight.region, together(fields))
 
