@@ -35,7 +35,7 @@ def monailabel_routes(api: LegacyApi, tokens: Tokens) -> APIRouter:
     routes = APIRouter(tags=["MONAI Label"])
     service, thread = api.service, asyncio.to_thread
 
-    @routes.get("/auth/", summary="Says that a token is needed; needs none itself")
+    @routes.get("/auth/", summary="Says that a token is needed; needs none itself", responses=fails())
     async def auth() -> dict:
         return {"enabled": True, "client_id": "aiassist", "realm": "aiassist"}
 
