@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from aiassist.client import learning
 from aiassist.errors import ModelError
+from aiassist.words import some_of
 from AIAssistLib.talks import Conversation, Talk, ignore, sentence
 
 #: Milliseconds between two looks at what goes on.
@@ -227,11 +228,9 @@ def _of(task: dict) -> str:
 
 def _outcome(result: dict) -> str:
     """What came of a training, a publishing or a fetching that was done."""
-    if "labels" in result and "now" not in result:
-        names = result["labels"]
-        more = _(" and {count} more").format(count=len(names) - 8) if len(names) > 8 else ""
+    if "now" not in result:  # a bundle, which nobody judged
         found = _("{model} version {version} is used from now on; it finds {names}. Licence: {licence}.")
-        return found.format(**result, names=", ".join(names[:8]) + more)
+        return found.format(**result, names=some_of(result["labels"]))
     now, before = _mean(result["now"]), _mean(result["before"])
     dice = _("mean Dice {now:.3f}, before {before:.3f}").format(now=now, before=before)
     name = _("{model} version {version}").format(**result)

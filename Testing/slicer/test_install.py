@@ -166,6 +166,20 @@ def test_what_learning_needs_is_listed_but_for_torch_and_goes_behind_what_slicer
     assert done.returncode == 0, done.stderr
 
 
+def test_what_models_of_the_zoo_need_is_listed_but_for_torch():
+    more, pins = required(file=REQUIREMENTS.with_name("requirements-bundles.txt")), constrained()
+    assert {n: str(r.specifier) for n, r in more.items()} == {n: str(pins[n].specifier) for n in more}
+    slicer = {"python_version": "3.12", "python_full_version": "3.12.10", "extra": ""}
+    needed = {
+        canonicalize_name(one.name)
+        for n in more
+        for one in map(Requirement, requires(n) or [])
+        if one.marker is None or one.marker.evaluate(slicer)
+    }
+    assert {"monai", "einops", "huggingface-hub", "pyyaml"} <= set(more)
+    assert needed - set(more) - set(required()) <= SHIPPED | {"torch"}
+
+
 def test_a_mac_with_an_intel_processor_gets_the_last_onnx_runtime_that_was_made_for_it():
     mac = required({"sys_platform": "darwin", "platform_machine": "x86_64"})
     assert str(mac["onnxruntime"].specifier) == "==1.23.2" and set(mac) == set(required())

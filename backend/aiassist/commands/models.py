@@ -12,6 +12,7 @@ from aiassist.commands.long import Progress, add_for_programs
 from aiassist.commands.shared import add_author, add_studies, models_folder
 from aiassist.errors import ModelError
 from aiassist.lifeline import when_stdin_closes
+from aiassist.words import some_of
 
 
 def add_to(commands) -> None:
@@ -185,9 +186,7 @@ def _take(bundle: Path, options, progress: Progress) -> None:
         said = {"model": name, "version": number, "labels": names, "licence": card.licence}
         print(json.dumps({**said, "published": True}))
         return
-    labels = ", ".join(names[:8])
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    print(f"{name} version {number} is used from now on; it finds {labels}{more}. Licence: {card.licence}.")
+    print(f"{name} version {number} is used from now on; it finds {some_of(names)}. Licence: {card.licence}.")
 
 
 def rollback_version(options) -> None:

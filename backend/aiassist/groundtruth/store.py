@@ -440,17 +440,7 @@ class GroundTruthStore:
     def restore(self, study: str, structure: str, number: int, author: str) -> LabelVersion:
         """Make an old version the newest again, as a new version of the same voxels."""
         old = self.version(study, structure, number)
-        return self.add(
-            study,
-            old.structure,
-            self.mask(old),
-            author=author,
-            model=old.model,
-            model_version=old.model_version,
-            comment=f"Restored version {number} by {old.author}.",
-            state=State.DRAFT,
-            parent=number,
-        )
+        return self._again(old, author, f"Restored version {number} by {old.author}.", State.DRAFT)
 
     def review(
         self, study: str, structure: str, state: State, author: str, comment: str = "", number: int | None = None
@@ -483,17 +473,21 @@ class GroundTruthStore:
             raise StoreError(f"Version {number} is not the newest one, which is {what}; look at that one.")
         if newest.state is state:
             raise StoreError(f"{what} is {state.value} already.")
+        return self._again(newest, author, comment, state)
+
+    def _again(self, version: LabelVersion, author: str, comment: str, state: State) -> LabelVersion:
+        """A new version of another's voxels, which came from the same model and prompts."""
         return self.add(
-            study,
-            newest.structure,
-            self.mask(newest),
+            version.study,
+            version.structure,
+            self.mask(version),
             author=author,
-            model=newest.model,
-            model_version=newest.model_version,
-            prompts=Prompts.from_json(newest.prompts) if newest.prompts else None,
+            model=version.model,
+            model_version=version.model_version,
+            prompts=Prompts.from_json(version.prompts) if version.prompts else None,
             comment=comment,
             state=state,
-            parent=newest.number,
+            parent=version.number,
         )
 
     def _last_number(self, session: Session, study: str, key: str) -> int:
