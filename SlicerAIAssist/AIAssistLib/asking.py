@@ -69,6 +69,8 @@ class Outcome:
 class Asking:
     """Asks, and drops what is being answered when there is something newer to ask.
 
+    Where the chosen model has a quick one, an outline is asked of that first, and then of the chosen one.
+
     Parameters
     ----------
     assistant : AIAssistLib.assistant.Assistant
@@ -85,12 +87,21 @@ class Asking:
         self._sending, self._answered, self._failed = sending, answered, failed
         self._talk: Talk | None = None
         self._preparing: Talk | None = None
-        self._is_stale = False
+        self._is_stale = self._is_closer = False
         self._asked_of: tuple = (None, None)
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is awaited."""
+        """Whether a first answer is awaited."""
+        return self._is_asking and not self._is_closer
+
+    @property
+    def looks_closer(self) -> bool:
+        """Whether there is an answer, and a better one is awaited."""
+        return self._is_asking and self._is_closer
+
+    @property
+    def _is_asking(self) -> bool:
         return self._talk is not None and self._talk.active
 
     def prepare(self, volume_node) -> None:
@@ -106,7 +117,17 @@ class Asking:
 
     def start(self, question: Question) -> None:
         """Ask."""
-        talk = question.put(self._assistant.conversations, self._assistant.model, self._sending)
+        quick = self._assistant.quick if question.base is None else ""
+        self._put(question, quick or self._assistant.model)
+
+    def look_closer(self, question: Question, model: str) -> None:
+        """Ask the chosen model what a quick one answered; nothing where the chosen one has answered."""
+        if model == self._assistant.quick and question.base is None:
+            self._put(replace(question, began=time.perf_counter()), self._assistant.model, is_closer=True)
+
+    def _put(self, question: Question, model: str | None, is_closer: bool = False) -> None:
+        self._is_closer = is_closer
+        talk = question.put(self._assistant.conversations, model, self._sending)
         self._talk = self._assistant.start(talk, self._done, self._fail)
 
     def outdate(self) -> None:

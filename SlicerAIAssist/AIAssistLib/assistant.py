@@ -77,6 +77,13 @@ class Assistant:
         finally:
             self._close_unheld()
 
+    @property
+    def quick(self) -> str:
+        """Name of the model whose answer is shown until that of the chosen one comes; empty for none."""
+        names = {card.name: card.quick for card in self.cards}
+        quick = names.get(self.model, "")
+        return quick if quick in names else ""
+
     def prepare(self, volume_node) -> Talk[str] | None:
         """Make a volume known to the backend before anything is asked of it; never to a server.
 

@@ -119,8 +119,13 @@ class PointsSession:
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is awaited."""
+        """Whether an answer is awaited; not while one is there and a closer look is taken."""
         return self._asking.busy
+
+    @property
+    def looks_closer(self) -> bool:
+        """Whether the preview is a quick model's, and the chosen one is still looking."""
+        return self._asking.looks_closer
 
     @property
     def can_correct(self) -> bool:
@@ -330,6 +335,9 @@ class PointsSession:
         self.assistant.answered(outcome.annotation, outcome.seconds)
         if is_stale:
             self.ask()
+        elif not self._moved:  # nobody holds a mark
+            self._asking.look_closer(outcome.question, outcome.annotation.model)
+            self._say(self._told())
 
     def _show(self, answer: Answer) -> None:
         target = self._require()
@@ -343,7 +351,8 @@ class PointsSession:
 
     def _told(self) -> str:
         held = self._held.mask if self._held is not None else None
-        return told(self._shown, self._shown_of.geometry, held, self._adds())
+        text = told(self._shown, self._shown_of.geometry, held, self._adds())
+        return _("{text}; looking closer").format(text=text) if self.looks_closer else text
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):

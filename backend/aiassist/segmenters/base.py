@@ -34,6 +34,8 @@ class ModelCard:
         What it learned from, or the method's source.
     devices : tuple of str
         Where it can run: "cpu", "cuda".
+    quick : str
+        Name of a model that answers to the same prompts sooner and a little worse, to be shown meanwhile; mostly none.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ModelCard:
     metrics: dict[str, float] = field(default_factory=dict)
     provenance: str = ""
     devices: tuple[str, ...] = ("cpu",)
+    quick: str = ""
 
     def __post_init__(self):
         for name in ("modalities", "labels", "devices"):  # lists, when they come from JSON

@@ -118,7 +118,7 @@ class PromptableNetwork:
     def finer(self, name: str) -> PromptableNetwork:
         """The same network under another name, which looks once more on finer cells."""
         what = f"As {self.card.name}, with one more pass on finer cells: better on fine structures, in twice the time."
-        card = replace(self.card, name=name, description=what, metrics={})
+        card = replace(self.card, name=name, description=what, metrics={}, quick=self.card.name)
         return PromptableNetwork(self._make_runner, card, self._make_corrector, is_fine=True)
 
     @cached_property
