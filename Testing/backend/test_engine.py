@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from engine_helpers import BALL, CARD, SHAPE, WAIT, Broken, Steps, Whole, make_volume
+from threadpoolctl import ThreadpoolController
 
 from aiassist.engine import AnnotateRequest, Job, JobState, LocalBackend, SegmentRequest
 from aiassist.engine.studies import Studies
+from aiassist.engine.worker import Worker
 from aiassist.errors import (
     AIAssistError,
     BusyError,
@@ -407,6 +409,28 @@ def test_without_a_thread_jobs_advance_only_by_step(manual):
     assert count == 12  # one to open the study, ten steps, one to name the version
     assert job.result(0).patch.region.start == (10, 12, 14)
     assert manual.step() is False
+
+
+def test_matrices_are_multiplied_by_one_thread_in_a_step_and_by_all_between_steps():
+    blas = ThreadpoolController().select(user_api="blas")
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in blas.info()}
+
+    def work():
+        seen.append(threads())
+        yield Step("pass", 0.0)
+        seen.append(threads())
+        raise PromptError("It fails.")
+
+    seen, worker = [], Worker("cpu", threaded=False)
+    with blas.limit(limits=3):
+        if threads() != {3}:
+            pytest.skip("numpy's BLAS here has no threads to limit")
+        worker.add(Job(work()))
+        assert worker.step() and threads() == {3}
+        assert not worker.step() and threads() == {3}
+    assert seen == [{1}, {1}]
 
 
 def test_without_a_thread_annotate_still_waits_for_its_answer(manual):
