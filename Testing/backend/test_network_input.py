@@ -93,6 +93,17 @@ def block():
     return voxels, cube, Marks(extreme=cube.to_cells(ends))
 
 
+def test_marks_on_finer_cells_are_those_of_the_finer_cube():
+    voxels = np.zeros((30, 40, 50), np.float32)
+    prompts = Prompts(extreme_points=[[5, 5, 5], [30, 25, 20]], positive=[[9, 8, 7]], negative=[[1, 2, 3], [4, 5, 6]])
+    cubes = [Cube.around((5, 5, 5), (20, 25, 30), voxels.shape, (2, 1, 1), cells) for cells in (48, 64)]
+    coarse, fine = (Marks.of(prompts, cube) for cube in cubes)
+    moved = coarse.on(64 / 48)
+    for name in ("extreme", "positive", "negative", "box"):
+        assert np.allclose(getattr(moved, name), getattr(fine, name))
+    assert Marks().on(2).box is None
+
+
 def test_local_grey_is_near_zero_inside_and_evidence_is_high():
     voxels, cube, marks = block()
     seen = channels(*cube.sample(voxels), cube, marks)

@@ -6,7 +6,7 @@ Coordinates are array order ``(k, j, i)``, continuous voxel indices.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -61,6 +61,10 @@ class Cube:
         """Continuous cell coordinates of continuous voxel indices, (n, 3), both ``(k, j, i)``."""
         points = np.asarray(points, dtype=float).reshape(-1, 3)
         return (points - self.low) / self.cell - 0.5
+
+    def shift(self, by) -> Cube:
+        """The same cube in coordinates in which it lies so much farther along each axis ``(k, j, i)``."""
+        return replace(self, low=self.low + by, high=self.high + by)
 
     def weights(self) -> list[np.ndarray]:
         """One matrix (cells, voxels) per axis: a triangle filter; rows outside the volume are zero."""

@@ -12,6 +12,7 @@ from scipy import ndimage
 from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
+from aiassist.segmenters.blurring import blurred, steepness
 from aiassist.segmenters.correction import by_grey_levels, correct
 from aiassist.segmenters.grey_model import (
     agree_with_neighbours,
@@ -170,7 +171,7 @@ class _Scene:
         """Cost of a step in a box of cells: grey levels unlike those at the points, and edges, are dear."""
         surroundings = histogram(self.bins[(self.radius > 1) | ~self.allowed])
         ratio = np.log(self._common_greys(points)) - 0.65 * np.log(surroundings)
-        edges = ndimage.gaussian_gradient_magnitude(self.levels[box], 0.7)
+        edges = steepness(self.levels[box], 0.7)
         cost = 0.5 + np.minimum(2 * (ratio.max() - ratio), 9)[self.bins[box]]
         cost += edges / max(np.percentile(edges, 90), 1e-6)
         return np.where(self.allowed[box], cost, cost + 3)
@@ -200,7 +201,7 @@ class _Scene:
         found = self.levels[seeds.inside]
         middle = np.median(found)
         spread = max(1.5 * 1.48 * np.median(np.abs(found - middle)), 0.05)
-        smooth = ndimage.gaussian_filter(self.levels, 0.7)
+        smooth = blurred(self.levels, 0.7)
         alike = np.exp(-0.5 * ((smooth - middle) / spread) ** 2) * np.sqrt(self.expected)
         return np.clip(np.maximum(alike, 0.9 * seeds.nearness), 1e-3, 0.98) * self.allowed
 
@@ -269,8 +270,10 @@ def _marked(shape, cells: np.ndarray) -> np.ndarray:
 
 
 def _nearness(mask: np.ndarray) -> np.ndarray:
-    blurred = ndimage.gaussian_filter(mask.astype(np.float32), 1.0)
-    return blurred / max(float(blurred.max()), 1e-9)
+    if not mask.any():
+        return np.zeros(mask.shape, np.float32)
+    near = blurred(mask.astype(np.float32), 1.0)
+    return near / near.max()
 
 
 def _opposite_pairs(points: np.ndarray):

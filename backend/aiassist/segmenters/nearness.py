@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from aiassist.segmenters.blurring import steepness
 from aiassist.segmenters.marks import Marks, box_mask
 
 #: Nearness falls to 1/e this many cells (of their mean side) away from the tree, and at this geodesic distance.
@@ -60,7 +61,7 @@ def _halved(cells: np.ndarray) -> np.ndarray:
 
 def _cost(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Of a step into each cell, per unit of length."""
-    edges = ndimage.gaussian_gradient_magnitude(grey, 0.7)
+    edges = steepness(grey, 0.7)
     return FLAT + edges / max(float(np.percentile(edges, 90)), 1e-6) + ~inside
 
 

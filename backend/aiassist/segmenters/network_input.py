@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aiassist.segmenters.cube import Cube
@@ -48,7 +50,14 @@ SIZES = slice(11, 14)
 
 
 def channels(
-    cells: np.ndarray, valid: np.ndarray, cube: Cube, marks: Marks, prior=None, guess=None, count: int = len(CHANNELS)
+    cells: np.ndarray,
+    valid: np.ndarray,
+    cube: Cube,
+    marks: Marks,
+    prior=None,
+    guess=None,
+    count: int = len(CHANNELS),
+    near: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
     """The network's input (count, c, c, c), float32; see `CHANNELS`.
 
@@ -66,6 +75,8 @@ def channels(
         Probability (c, c, c) of each cell by the classical segmenter.
     count : int
         How many channels, `FORMER` or all.
+    near : sequence of numpy.ndarray, optional
+        The last three, where they are known.
     """
     inside = valid.astype(np.float32)
     grey, evidence = prompted_grey(cells, valid, marks) if prior is None else (cells, cells)
@@ -86,7 +97,7 @@ def channels(
     ]
     stack[:4] = [channel * inside for channel in stack[:4]]
     if count > FORMER:
-        stack += list(nearness(stack[WIDE], valid, marks, cube.cell * cube.spacing))
+        stack += list(near or nearness(stack[WIDE], valid, marks, cube.cell * cube.spacing))
     seen = np.stack(stack).astype(np.float32)
     if prior is not None:
         show_prior(seen, prior)

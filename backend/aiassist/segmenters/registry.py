@@ -19,7 +19,8 @@ from aiassist.segmenters.geodesic import Geodesic
 from aiassist.segmenters.lungs import LungsCT
 from aiassist.segmenters.model_store import BUNDLE, ModelStore
 from aiassist.segmenters.onnx_runner import OnnxRunner
-from aiassist.segmenters.promptable import PromptableNetwork, Runner
+from aiassist.segmenters.promptable import PromptableNetwork
+from aiassist.segmenters.sight import Runner
 
 log = logging.getLogger(__name__)
 
