@@ -78,11 +78,22 @@ class Assistant:
             self._close_unheld()
 
     @property
+    def promptable(self) -> dict[str, ModelCard]:
+        """The cards of the models that answer to points, by name; the backend's default comes first."""
+        return {card.name: card for card in self.cards if card.kind == "promptable"}
+
+    @property
+    def usual(self) -> str | None:
+        """Name of the model to use where nobody chose: the default, or one that looks closer while that is shown."""
+        names = list(self.promptable)
+        better = [card.name for card in self.promptable.values() if card.quick == names[0]]
+        return (better or names or [None])[0]
+
+    @property
     def quick(self) -> str:
         """Name of the model whose answer is shown until that of the chosen one comes; empty for none."""
-        names = {card.name: card.quick for card in self.cards}
-        quick = names.get(self.model, "")
-        return quick if quick in names else ""
+        chosen = self.promptable.get(self.model)
+        return chosen.quick if chosen is not None and chosen.quick in self.promptable else ""
 
     def prepare(self, volume_node) -> Talk[str] | None:
         """Make a volume known to the backend before anything is asked of it; never to a server.

@@ -125,13 +125,13 @@ class BackendSection(Section):
         self.assistant.look(self._seen, lambda error: self.tell(str(error), failed=True))
 
     def _seen(self) -> None:
-        self._names = [card.name for card in self.assistant.cards if card.kind == "promptable"]
+        self._names = list(self.assistant.promptable)
         combo = self.ui.modelCombo
         blocked = combo.blockSignals(True)
         combo.clear()
         combo.addItems(self._names)
-        chosen = self._names.index(self.assistant.model) if self.assistant.model in self._names else 0
-        combo.setCurrentIndex(chosen)
+        chosen = self.assistant.model if self.assistant.model in self._names else self.assistant.usual
+        combo.setCurrentIndex(self._names.index(chosen) if chosen else -1)
         combo.blockSignals(blocked)
         self._model_chosen(combo.currentIndex)
         self.show_status()
@@ -139,7 +139,7 @@ class BackendSection(Section):
 
     def _model_chosen(self, index: int) -> None:
         self.assistant.model = self._names[index] if 0 <= index < len(self._names) else None
-        card = next((card for card in self.assistant.cards if card.name == self.assistant.model), None)
+        card = self.assistant.promptable.get(self.assistant.model)
         if card is not None:
             self.ui.modelCombo.setToolTip(f"{card.description} {card.licence}")
 

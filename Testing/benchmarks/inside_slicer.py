@@ -157,15 +157,15 @@ def mark(bench: Bench, ends) -> None:
 def clicks(bench: Bench, home: str) -> None:
     """From the sixth click to the preview, without the model's own time; the heartbeat meanwhile."""
     rest, pauses, here = [], [], []
-    session = bench.points.session
-    answered = session._answered
+    asking = bench.points.session._asking
+    answered = asking._answered
 
-    def timed(outcome) -> None:
+    def timed(outcome, is_stale: bool) -> None:
         began = time.perf_counter()
-        answered(outcome)
+        answered(outcome, is_stale)
         here.append(time.perf_counter() - began)
 
-    session._answered = timed
+    asking._answered = timed
     for _round in range(ROUNDS):
         bench.points.ui.resetButton.click()
         ends = bench.ends("liver")
@@ -178,7 +178,7 @@ def clicks(bench: Bench, home: str) -> None:
         bench.answered()
         rest.append(time.perf_counter() - began - sum(bench.panel.logic.assistant.last.seconds.values()))
         pauses += list(np.diff(bench.beats))
-    session._answered = answered
+    asking._answered = answered
     figures(f"{home}: sixth click to preview, less the engine's own time", rest)
     figures("of it in Slicer, from the answer to the preview", here)
     gaps(f"{home}, clicking", pauses)

@@ -103,8 +103,8 @@ def stopping(timer) -> Iterator[None]:
 
 
 def answered(effect) -> None:
-    """Wait for the model's answer; fails with the sentence that the person sees when there is none."""
-    wait(lambda: not effect.session.busy)
+    """Wait for the model's last answer; fails with the sentence that the person sees when there is none."""
+    wait(lambda: not effect.session.busy and not effect.session.looks_closer)
     assert not effect.session.failed, effect.session.text
     assert effect.session.preview.mask is not None
 

@@ -243,7 +243,7 @@ def test_prompts_are_kept_in_the_segment_as_voxel_indices(points, slice_views, c
     segment = case.segmentation.GetSegmentation().GetSegment(case.liver)
     stored = np.array(json.loads(tag_of(segment, PROMPTS))["points"])
     assert np.abs(case.world(stored) - ends).max() < 3.0  # a click is worth a pixel
-    assert tag_of(segment, MODEL).startswith("network ")
+    assert tag_of(segment, MODEL).startswith("network-fine ")
 
 
 def test_a_deleted_segment_volume_or_segmentation_ends_the_work_with_a_sentence(points, panel, slice_views, case):

@@ -148,7 +148,7 @@ def test_before_images_go_to_a_server_the_person_is_asked_once(module, homes, mo
     assert server.carrier.url in asked[0]
     wait(lambda: module.logic.assistant.cards)
     assert module.logic.assistant.home.name == server.carrier.url
-    assert panel.ui.modelCombo.currentText == "network"
+    assert panel.ui.modelCombo.currentText == "network-fine"
     module.logic.settings.where = COMPUTER
 
 

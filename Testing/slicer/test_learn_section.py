@@ -122,8 +122,8 @@ def test_a_version_is_used_only_if_it_is_better_and_taken_back(learn, module, mo
     assert asked == ["Use what was used before version 2 of tiny was published? Everybody here will."]
     assert ui.learnLabel.text == "No version of tiny is offered any more."
     wait(lambda: "tiny" not in [card.name for card in module.logic.assistant.cards])
-    wait(lambda: module.logic.assistant.model == "network")  # and no click asks for what is gone
-    assert module.panel.ui.modelCombo.currentText == "network"
+    wait(lambda: module.logic.assistant.model == "network-fine")  # and no click asks for what is gone
+    assert module.panel.ui.modelCombo.currentText == "network-fine"
 
 
 def test_what_came_of_a_training_is_said(learn, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from aiassist.errors import ConnectionLostError
 from AIAssistLib.tags import MODEL, tag_of
-from helpers import answered, click_ends, dice, mask_of, wait
+from helpers import click_ends, dice, mask_of, wait
 
 
 @pytest.fixture
@@ -15,10 +15,14 @@ def closer(points, panel):
     """AI Points, active, by the model that looks once more."""
     panel.backend.look()
     wait(lambda: points.session.assistant.cards)
-    panel.ui.modelCombo.setCurrentText("network-fine")
-    assert points.session.assistant.quick == "network"
-    yield points
-    panel.ui.modelCombo.setCurrentText("network")
+    assert panel.ui.modelCombo.currentText == "network-fine" and points.session.assistant.quick == "network"
+    return points
+
+
+def answered(points) -> None:
+    """Wait for the first answer."""
+    wait(lambda: not points.session.busy)
+    assert not points.session.failed, points.session.text
 
 
 def asked_models(points, monkeypatch) -> list[str]:

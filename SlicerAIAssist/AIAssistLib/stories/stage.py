@@ -175,8 +175,8 @@ class Stage:
         return outcomes[0]
 
     def answered(self, effect) -> None:
-        """Wait for the model's answer; `StoryError` with what the person reads when there is none."""
-        self.wait(lambda: not effect.session.busy, "the model answers")
+        """Wait for the model's last answer; `StoryError` with what the person reads when there is none."""
+        self.wait(lambda: not effect.session.busy and not effect.session.looks_closer, "the model answers")
         expect(not effect.session.failed, f"the model answers; instead it says: {effect.session.text}")
         expect(effect.session.preview.mask is not None, "the answer is shown")
 
