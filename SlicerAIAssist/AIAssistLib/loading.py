@@ -33,8 +33,6 @@ def loaded(found: Found, progress: Callable[[float], None]) -> Conversation[obje
 def _loaded_series(found: Found, progress: Callable[[float], None]) -> Conversation[object]:
     from aiassist.imaging.dicom_folder import reading_dicom
 
-    if found.is_multiframe:
-        raise ImageError("it has several slices in a file, which only the module DICOM loads")
     reading = reading_dicom(found.files, found.files[0].parent)
     while True:
         try:

@@ -20,7 +20,6 @@ class Found:
     name: str
     files: tuple[Path, ...]
     is_series: bool = False
-    is_multiframe: bool = False
 
 
 def after(folder: Path, current: Path | None, again: bool = False) -> Generator[None, None, Found | None]:
@@ -83,4 +82,4 @@ def _series(folder: Path, files: list[Path]) -> Generator[None, None, list[Found
 
     listed = yield from listing_series(path for path in files if not path.name.lower().endswith(ENDINGS))
     names = (f"{folder.name} {series.name}".strip() for series in listed)
-    return [Found(name, one.files, True, one.is_multiframe) for name, one in zip(names, listed, strict=True)]
+    return [Found(name, one.files, True) for name, one in zip(names, listed, strict=True)]

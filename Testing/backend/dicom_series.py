@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
+from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -42,3 +44,20 @@ def _header(plane: np.ndarray, affine: np.ndarray, k: int, uids: dict[str, str])
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.PixelData = plane.astype("<i2").tobytes()
     return dataset
+
+
+def write_frames(folder: Path, file: Path, prefix: str = "slice") -> Dataset:
+    """Make one multi-frame file of a written series, with its frames in any order."""
+    slices = [pydicom.dcmread(path) for path in sorted(folder.glob(f"{prefix}*"))]
+    empty = ("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+    for dataset in slices:
+        dataset.update(dict.fromkeys((*empty, "ReferringPhysicianName", "PositionReferenceIndicator")))
+        dataset.ImageType, dataset.RescaleType = ["ORIGINAL", "PRIMARY", "AXIAL"], "HU"
+    uids = {"series_instance_uid": generate_uid(), "sop_instance_uid": generate_uid()}
+    made = LegacyConvertedEnhancedCTImage(slices, series_number=9, instance_number=1, **uids)
+    order = np.random.default_rng(6).permutation(len(slices))
+    groups, size = list(made.PerFrameFunctionalGroupsSequence), len(made.PixelData) // len(slices)
+    made.PerFrameFunctionalGroupsSequence = [groups[n] for n in order]
+    made.PixelData = b"".join(made.PixelData[n * size : (n + 1) * size] for n in order)
+    made.save_as(file)
+    return made

@@ -212,7 +212,7 @@ def test_only_what_reads_without_fault_is_kept_of_what_somebody_sends():
         (b'{"a": ' * 10_000, "Line 1"),
         (b"{}\n[]\n", "Line 2"),
         (b"{}\n\xff", "Line 2"),
-        (b"1" * (LINE + 1), "longer than 1,048,576 bytes"),
+        (b"1" * (LINE + 1), "longer than 8,388,608 bytes"),
     ],
 )
 def test_lines_that_are_no_headers_are_refused(series, data, said):

@@ -72,11 +72,6 @@ def test_what_is_no_image_in_the_patient_is_left_out(tmp_path, kind, left):
     assert [list(s.files) for s in listed(tmp_path)] == [image]
 
 
-def test_a_series_with_several_slices_in_a_file_is_known_as_such(tmp_path):
-    written(tmp_path, SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1")
-    assert [s.is_multiframe for s in listed(tmp_path)] == [True]
-
-
 @pytest.mark.parametrize("size", [133, 300, 700])
 @pytest.mark.parametrize("others", [1, 2])
 def test_a_file_that_was_cut_off_is_left_to_who_reads_the_series(tmp_path, size, others):

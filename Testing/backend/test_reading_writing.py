@@ -410,8 +410,8 @@ def test_a_single_file_is_read_as_a_folder_that_holds_it(tmp_path, name):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"NumberOfFrames": 3}, "is a multi-frame DICOM file of 3 frames"),
-        ({"SOPClassUID": EnhancedCTImageStorage}, "is a multi-frame DICOM file of 1 frame"),
+        ({"NumberOfFrames": 3}, "is a DICOM file of 3 frames that does not say where they lie"),
+        ({"SOPClassUID": EnhancedCTImageStorage}, "does not say where its frames lie"),
         ({"SOPClassUID": SegmentationStorage}, "is a DICOM segmentation"),
     ],
 )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
 import qt
 import slicer
-from dicom_series import write_series
+from dicom_series import write_frames, write_series
 
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import MaskPatch, read_volume
@@ -86,6 +88,33 @@ def test_its_headers_are_saved_with_its_ground_truth(panel, homes, folder, case)
     assert "without DICOM headers" not in panel.ui.saveLabel.text
     with GroundTruthStore(homes.folder / "computer") as store:
         assert store.series(wanted.study_id) == wanted.dicom
+
+
+def test_a_multi_frame_file_is_an_image_whose_header_is_saved_and_whose_segments_go_back(
+    panel, homes, folder, case, tmp_path
+):
+    write_frames(folder / "b", folder / "c" / "enhanced.dcm", prefix="first")
+    for name in ("a", "b"):
+        shutil.rmtree(folder / name)
+    wanted = read_volume(folder / "c" / "enhanced.dcm")
+    go_on(panel)
+    case.node, case.segmentation = panel.editor.sourceVolumeNode(), panel.editor.segmentationNode()
+    assert study_of(case.node).study_id == wanted.study_id and case.node.GetName() == "c 9"
+    mask = np.zeros(wanted.shape, bool)
+    mask[3:5, 20:40, 30:60] = True
+    add_segment(case, "spleen", mask)
+    panel.ui.saveButton.click()
+    wait(lambda: "Saved: spleen" in panel.ui.saveLabel.text)
+    assert "without DICOM headers" not in panel.ui.saveLabel.text
+    with GroundTruthStore(homes.folder / "computer") as store:
+        assert store.series(wanted.study_id) == wanted.dicom
+    panel.exporting.export_to(tmp_path / "labels.dcm")
+    wait(lambda: panel.ui.saveLabel.text == f"Written: {tmp_path / 'labels.dcm'}")
+    made = highdicom.seg.segread(tmp_path / "labels.dcm").get_volume(combine_segments=True)
+    places = np.argwhere(made.array) @ made.affine[:3, :3].T + made.affine[:3, 3]
+    assert {tuple(p) for p in np.rint(wanted.geometry.to_ijk(places)).astype(int)} == {
+        tuple(p[::-1]) for p in np.argwhere(mask)
+    }
 
 
 def test_files_that_are_gone_are_said_when_labels_are_saved(panel, folder, case):

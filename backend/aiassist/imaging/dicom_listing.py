@@ -22,11 +22,10 @@ _LAST = _TAGS[-1]
 
 @dataclass(frozen=True)
 class ListedSeries:
-    """A series: its number and description, and its files. A multi-frame one has several slices in a file."""
+    """A series, or a file of one that holds several slices: number and description of the series, and its files."""
 
     name: str
     files: tuple[Path, ...]
-    is_multiframe: bool = False
 
 
 def listing_series(files: Iterable[Path]) -> Generator[None, None, list[ListedSeries]]:
@@ -36,7 +35,7 @@ def listing_series(files: Iterable[Path]) -> Generator[None, None, list[ListedSe
     pictures that lie nowhere in the patient are left out. Damaged files belong to the only series beside them, so that
     whoever reads it hears of them, else they are one of their own.
     """
-    known: dict[str, list[tuple[Path, pydicom.Dataset]]] = {}
+    known: dict[tuple[str, str], list[tuple[Path, pydicom.Dataset]]] = {}
     damaged = []
     for path in sorted(files):
         yield
@@ -50,8 +49,9 @@ def listing_series(files: Iterable[Path]) -> Generator[None, None, list[ListedSe
         if is_cut_off(header):
             damaged.append(path)
         elif _is_placed(header):
-            known.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((path, header))
-    found = [_listed(slices, damaged if len(known) == 1 else []) for _uid, slices in sorted(known.items(), key=_order)]
+            own = path.name if is_enhanced(kind_of(header)) else ""  # each file is an image
+            known.setdefault((str(header.get("SeriesInstanceUID", "")), own), []).append((path, header))
+    found = [_listed(slices, damaged if len(known) == 1 else []) for _, slices in sorted(known.items(), key=_order)]
     return found if not damaged or len(known) == 1 else [*found, ListedSeries("", tuple(damaged))]
 
 
@@ -92,17 +92,17 @@ def _is_placed(header) -> bool:
 
 def is_enhanced(kind: str) -> bool:
     """Whether files of a kind hold several slices."""
-    return kind.startswith("Enhanced ") and kind.endswith("Image Storage")
+    return kind.removeprefix("Legacy Converted ").startswith("Enhanced ") and kind.endswith("Image Storage")
 
 
 def _order(item) -> tuple:
-    uid, slices = item
+    which, slices = item
     number = str(slices[0][1].get("SeriesNumber") or "")
-    return (int(number) if number.isdecimal() else 0, uid)
+    return (int(number) if number.isdecimal() else 0, which)
 
 
 def _listed(slices, damaged: list[Path]) -> ListedSeries:
     header = slices[0][1]
     said = (str(header.get(name) or "").strip() for name in ("SeriesNumber", "SeriesDescription"))
     files = tuple(sorted([*(path for path, _ in slices), *damaged]))
-    return ListedSeries(" ".join(part for part in said if part), files, is_enhanced(kind_of(header)))
+    return ListedSeries(" ".join(part for part in said if part), files)

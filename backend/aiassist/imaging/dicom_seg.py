@@ -81,9 +81,10 @@ def write_dicom_seg(path: Path, volume: Volume, segments: Sequence[Segment]) -> 
 def _segmentation(volume: Volume, segments: Sequence[Segment]):
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
+    pixels, frames = _pixels(volume.shape, [s.mask for s in segments]), volume.dicom.slices_of_frames(volume.geometry)
     return Segmentation(
         source_images=_sources(volume),
-        pixel_array=_pixels(volume.shape, [segment.mask for segment in segments]),
+        pixel_array=pixels if frames is None else pixels[frames],
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(n, segment) for n, segment in enumerate(segments, start=1)],
         series_instance_uid=generate_uid(),

@@ -27,7 +27,10 @@ _SHARED = {
     "00200052": "frames of reference",
 }
 _INSTANCE, _ROWS, _COLUMNS = "00080018", "00280010", "00280011"
-_POSITION, _ORIENTATION, _SPACING = "00200032", "00200037", "00280030"
+_POSITION, _ORIENTATION, _SPACING, _THICKNESS = "00200032", "00200037", "00280030", "00180050"
+#: Sequences of a multi-frame file: what holds for all frames, and for each; in them those that say where frames lie.
+_SHARED_GROUPS, _FRAME_GROUPS = "52009229", "52009230"
+_PLACING = {"00209113": (_POSITION,), "00209116": (_ORIENTATION,), "00289110": (_SPACING, _THICKNESS)}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class DicomSeries:
     Parameters
     ----------
     headers : tuple of dict
-        One DICOM JSON object (PS3.18 F) per slice, in order of k, without pixel data.
+        One DICOM JSON object (PS3.18 F) per slice, in order of k, without pixel data; or that of a multi-frame file.
     """
 
     headers: tuple[dict, ...] = field(repr=False)
@@ -71,6 +74,14 @@ class DicomSeries:
         said = [[text_of(header, tag) for tag in (*_SHARED, _INSTANCE)] for header in self.headers]
         return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
 
+    def slices_of_frames(self, geometry: Geometry) -> np.ndarray | None:
+        """The slice k of each frame, in the order of the file; None where each slice has a file of its own.
+
+        `ImageError` when the frames are not the slices of the grid.
+        """
+        frames = frames_of(self.headers[0])
+        return _slices_of(frames, geometry, "frame") if frames else None
+
     def to_bytes(self) -> bytes:
         """All of it, compressed, for a file."""
         return gzip.compress(json.dumps(self.headers).encode(), 5, mtime=0)
@@ -93,7 +104,8 @@ class DicomSeries:
     def matched(cls, headers: Sequence[Mapping], geometry: Geometry) -> DicomSeries:
         """The series of headers in any order, when each is that of one slice of the grid.
 
-        They are told by where they lie (Image Position and Orientation, Pixel Spacing), not by their order.
+        They are told by where they lie (Image Position and Orientation, Pixel Spacing), not by their order; so are the
+        frames of a single header of a multi-frame file.
 
         Raises
         ------
@@ -101,22 +113,45 @@ class DicomSeries:
             When they are too few or too many, differ in patient, study, series or frame of reference, do not say where
             they lie, or lie elsewhere than the slices.
         """
-        count = geometry.shape[0]
-        if len(headers) != count:
-            raise ImageError(
-                f"{counted(len(headers), 'DICOM header')} for {counted(count, 'slice')}: there must be one for each."
-            )
+        if len(headers) == 1 and frames_of(headers[0]):
+            found = cls((dict(headers[0]),))
+            found.slices_of_frames(geometry)
+            return found
+        _check_count(headers, geometry, "header")
         for tag, name in _SHARED.items():
             if len({text_of(header, tag) for header in headers}) > 1:
                 raise ImageError(f"The DICOM headers are of several {name}.")
         instances = {text_of(header, _INSTANCE) for header in headers}
-        if len(instances) < count or "" in instances:
+        if len(instances) < len(headers) or "" in instances:
             raise ImageError("The DICOM headers do not name each slice (SOP Instance UID).")
-        slices = [_slice_of(header, geometry) for header in headers]
-        doubled = [k for k, times in Counter(slices).items() if times > 1]
-        if doubled:
-            raise ImageError(f"Two DICOM headers are of the same slice, {doubled[0]}.")
+        slices = _slices_of(headers, geometry, "header")
         return cls(tuple(dict(headers[n]) for n in np.argsort(slices)))
+
+
+def frames_of(header: Mapping) -> list[dict]:
+    """Where the frames of a multi-frame file lie, each said as in the header of a slice; empty for another file's.
+
+    From the Functional Groups of the DICOM standard, PS3.3 C.7.6.16.
+    """
+    shared, found = _first(header, _SHARED_GROUPS), []
+    for groups in _items(header, _FRAME_GROUPS):
+        frame = {tag: header[tag] for tag in (_ROWS, _COLUMNS) if tag in header}
+        for group, tags in _PLACING.items():
+            said = _first(groups, group) or _first(shared, group)
+            frame |= {tag: said[tag] for tag in tags if tag in said}
+        found.append(frame)
+    return found
+
+
+def _first(header: Mapping, tag: str) -> Mapping:
+    """The first item of a sequence; empty without one."""
+    return next(iter(_items(header, tag)), {})
+
+
+def _items(header: Mapping, tag: str) -> list[Mapping]:
+    """The items of a sequence."""
+    element = header.get(tag, {})
+    return element.get("Value", []) if element.get("vr") == "SQ" else []
 
 
 def text_of(header: Mapping, tag: str) -> str:
@@ -124,6 +159,22 @@ def text_of(header: Mapping, tag: str) -> str:
     values = header.get(tag, {}).get("Value") or [""]
     value = values[0].get("Alphabetic", "") if isinstance(values[0], Mapping) else values[0]
     return "" if value is None else str(value)
+
+
+def _check_count(headers: Sequence[Mapping], geometry: Geometry, what: str) -> None:
+    found, slices = counted(len(headers), f"DICOM {what}"), counted(geometry.shape[0], "slice")
+    if len(headers) != geometry.shape[0]:
+        raise ImageError(f"{found} for {slices}: there must be one for each.")
+
+
+def _slices_of(headers: Sequence[Mapping], geometry: Geometry, what: str) -> np.ndarray:
+    """The slice k that each header, or frame, is of; `ImageError` unless there is one for each slice."""
+    _check_count(headers, geometry, what)
+    slices = [_slice_of(header, geometry) for header in headers]
+    doubled = [k for k, times in Counter(slices).items() if times > 1]
+    if doubled:
+        raise ImageError(f"Two DICOM {what}s are of the same slice, {doubled[0]}.")
+    return np.array(slices)
 
 
 def _slice_of(header: Mapping, geometry: Geometry) -> int:

@@ -1,4 +1,4 @@
-"""DICOM headers on their way: one slice a line, so that neither side holds more than one as text."""
+"""DICOM headers on their way: one a line, so that neither side holds more than one as text."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from aiassist.words import counted
 
 #: Content type: bytes, as of all that is no single JSON object.
 LINES_TYPE = "application/octet-stream"
-#: Most bytes of all lines, and of one.
-LINES, LINE = 32 * 2**20, 2**20
+#: Most bytes of all lines, and of one, which may be of a multi-frame file of a thousand frames and more.
+LINES, LINE = 32 * 2**20, 8 * 2**20
 
 
 def line_of(header: Mapping) -> bytes:

@@ -24,7 +24,8 @@ def dicom_routes(service: Service) -> APIRouter:
     @routes.put(
         "",
         summary="Send the DICOM headers of a study",
-        description="One DICOM JSON object (PS3.18 F) a line and a slice, in any order, told by where they lie; at "
+        description="One DICOM JSON object (PS3.18 F) a line and a slice, in any order, told by where they lie, or one "
+        "line of a multi-frame file; at "
         f"most {LINE // 2**20} MiB a line and {LINES // 2**20} MiB in all. `Content-Encoding: deflate` is unpacked. "
         "Private fields and bulk data are left out. Headers of another series than the one that is kept are refused.",
         openapi_extra={"requestBody": {"content": A_SERIES}},
