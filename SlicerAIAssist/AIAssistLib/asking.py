@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from aiassist.engine.backend import AnnotateRequest, Annotation
-from aiassist.errors import UnknownMaskError
+from aiassist.errors import Cancelled, UnknownMaskError
 from aiassist.imaging import Volume
 from aiassist.prompts import Prompts
 from AIAssistLib.answers import Answer, change
@@ -92,7 +92,7 @@ class Asking:
 
     @property
     def busy(self) -> bool:
-        """Whether a first answer is awaited."""
+        """Whether an answer is awaited, and none is there to be accepted."""
         return self._is_asking and not self._is_closer
 
     @property
@@ -107,6 +107,7 @@ class Asking:
     def prepare(self, volume_node) -> None:
         """Have the image opened before the first question."""
         self._preparing = self._assistant.prepare(volume_node)
+        self._assistant.know_models()
 
     def is_new_to(self, volume: Volume) -> bool:
         """Whether the next question about a volume is the first one, or the first after another's or elsewhere."""
@@ -121,7 +122,7 @@ class Asking:
         self._put(question, quick or self._assistant.model)
 
     def look_closer(self, question: Question, model: str) -> None:
-        """Ask the chosen model what a quick one answered; nothing where the chosen one has answered."""
+        """Ask the chosen model what another answered; nothing unless that is its quick one."""
         if model == self._assistant.quick and question.base is None:
             self._put(replace(question, began=time.perf_counter()), self._assistant.model, is_closer=True)
 
@@ -148,6 +149,9 @@ class Asking:
         self._asked_of = (None, None)
 
     def _done(self, outcome: Outcome) -> None:
+        if self._is_closer and outcome.annotation.model != self._assistant.model:
+            self._failed(Cancelled("Another model was chosen meanwhile."))
+            return
         is_stale, self._is_stale = self._is_stale, False
         self._answered(outcome, is_stale)
 

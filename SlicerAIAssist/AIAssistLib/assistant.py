@@ -49,8 +49,8 @@ class Assistant:
         self.changed = changed
         #: Called when the home was changed.
         self.moved: Callable[[], None] = lambda: None
-        #: Name of the promptable model to use; the backend's default when None.
-        self.model: str | None = None
+        #: Name of the promptable model that the person chose, used wherever there is one of that name.
+        self.chosen: str | None = None
         self.cards: list[ModelCard] = []
         self._last: tuple[Annotation, float] | None = None
         self._talks: list[Talk] = []
@@ -83,17 +83,20 @@ class Assistant:
         return {card.name: card for card in self.cards if card.kind == "promptable"}
 
     @property
-    def usual(self) -> str | None:
-        """Name of the model to use where nobody chose: the default, or one that looks closer while that is shown."""
+    def model(self) -> str | None:
+        """Name of the model to use: the chosen one, else one that looks closer while the default's answer is shown.
+
+        Else the default, whose name is None while `cards` are not known.
+        """
         names = list(self.promptable)
-        better = [card.name for card in self.promptable.values() if card.quick == names[0]]
-        return (better or names or [None])[0]
+        better = [card.name for card in self.promptable.values() if card.quick == names[0] != card.name]
+        return self.chosen if self.chosen in names else (better or names or [None])[0]
 
     @property
     def quick(self) -> str:
-        """Name of the model whose answer is shown until that of the chosen one comes; empty for none."""
-        chosen = self.promptable.get(self.model)
-        return chosen.quick if chosen is not None and chosen.quick in self.promptable else ""
+        """Name of the model whose answer is shown until that of `model` comes; empty for none."""
+        quick = self.promptable[self.model].quick if self.cards and self.model else ""
+        return quick if quick in self.promptable and quick != self.model else ""
 
     def prepare(self, volume_node) -> Talk[str] | None:
         """Make a volume known to the backend before anything is asked of it; never to a server.
@@ -110,7 +113,7 @@ class Assistant:
         for talk in talks:
             talk.abandon(ConnectionLostError("The models run elsewhere now; ask again."))
         self.home.close()
-        self.home, self.cards, self.model, self._last = home, [], None, None
+        self.home, self.cards, self._last = home, [], None
         self.moved()
         self.changed()
 
@@ -137,6 +140,11 @@ class Assistant:
             self._looking.cancel()  # an older answer that came later would bring back an older list
         self._looking = self.start(self.conversations.models(), seen, failed)
         return self._looking
+
+    def know_models(self) -> None:
+        """Ask which models there are, where that is neither known nor asked: they say which one is used."""
+        if not self.cards and (self._looking is None or not self._looking.active):
+            self.look(lambda: None, ignore)
 
     def answered(self, annotation: Annotation, seconds: float) -> None:
         """Note how long the latest answer took, from asking to showing."""

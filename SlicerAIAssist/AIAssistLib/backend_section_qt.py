@@ -52,7 +52,7 @@ class BackendSection(Section):
                 self.logic.loop.later(self.ask_to_install)  # the panel is shown first
         elif self._needs_token():
             self.tell(_("Enter your token for {url}, then press Connect.").format(url=self.logic.settings.url))
-        elif not self.assistant.cards:
+        elif not self.assistant.cards or not self._names:
             self.look()
         self._show_home()
 
@@ -130,15 +130,17 @@ class BackendSection(Section):
         blocked = combo.blockSignals(True)
         combo.clear()
         combo.addItems(self._names)
-        chosen = self.assistant.model if self.assistant.model in self._names else self.assistant.usual
-        combo.setCurrentIndex(self._names.index(chosen) if chosen else -1)
+        combo.setCurrentIndex(self._names.index(self.assistant.model) if self._names else -1)
         combo.blockSignals(blocked)
-        self._model_chosen(combo.currentIndex)
+        self._show_model()
         self.show_status()
         self.panel.models_seen()
 
     def _model_chosen(self, index: int) -> None:
-        self.assistant.model = self._names[index] if 0 <= index < len(self._names) else None
+        self.assistant.chosen = self._names[index] if 0 <= index < len(self._names) else None
+        self._show_model()
+
+    def _show_model(self) -> None:
         card = self.assistant.promptable.get(self.assistant.model)
         if card is not None:
             self.ui.modelCombo.setToolTip(f"{card.description} {card.licence}")

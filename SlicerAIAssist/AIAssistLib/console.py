@@ -44,6 +44,8 @@ def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> 
 
     def talk():
         study = yield from opened(conversations, volume)
+        if not assistant.cards:  # which say what the model is where nobody chose
+            assistant.cards = yield from conversations.models()
         request = AnnotateRequest(study, prompts, structure=name, model=assistant.model)
         return (yield from conversations.annotate(request, uuid.uuid4().hex))
 

@@ -49,7 +49,7 @@ class PointsSession:
         self._state = (0, np.eye(4))
         self._asking = Asking(assistant, self._sending, self._answered, self._fail)
         self._observed: list[tuple[object, int]] = []
-        self._ours = self._moved = False
+        self._ours = self._moved = self._is_held = False
         self._shown: Answer | None = None
         self._shown_of = None
         self._held: Answer | None = None
@@ -93,6 +93,7 @@ class PointsSession:
         for node, tag in self._observed:
             node.RemoveObserver(tag)
         self._observed = []
+        self._moved = self._is_held = False
         if self.target is not None:
             self.marks.clear()
         self.preview.clear()
@@ -189,6 +190,7 @@ class PointsSession:
         if last is not None and last.clicks == self._clicks():
             self.cancel()
             self._show(last)
+            self._look_closer(self._question(), last.model.rpartition(" ")[0])
         elif self._can_ask():
             self.ask()
         else:
@@ -207,6 +209,7 @@ class PointsSession:
         observed = (
             (node, markups.PointModifiedEvent, self._mark_moves),
             (node, markups.PointRemovedEvent, self._mark_gone),
+            (node, markups.PointStartInteractionEvent, self._mark_held),
             (node, markups.PointEndInteractionEvent, self._mark_dropped),
             (volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._volume_moves),
             (self._scene, slicer.vtkMRMLScene.StartSaveEvent, self._scene_is_saved),
@@ -236,8 +239,11 @@ class PointsSession:
             if self._can_ask():
                 self.ask(dragging=True)
 
+    def _mark_held(self, *_) -> None:
+        self._is_held = True
+
     def _mark_dropped(self, *_) -> None:
-        moved, self._moved = self._moved, False
+        moved, self._moved, self._is_held = self._moved, False, False
         if self._ours or not moved:  # a mark that was only touched says nothing new
             return
         self._keep_draft()
@@ -335,8 +341,13 @@ class PointsSession:
         self.assistant.answered(outcome.annotation, outcome.seconds)
         if is_stale:
             self.ask()
-        elif not self._moved:  # nobody holds a mark
-            self._asking.look_closer(outcome.question, outcome.annotation.model)
+        elif not self._is_held:
+            self._look_closer(outcome.question, outcome.annotation.model)
+
+    def _look_closer(self, question: Question, model: str) -> None:
+        """Ask the chosen model what its quick one answered."""
+        self._asking.look_closer(question, model)
+        if self.looks_closer:
             self._say(self._told())
 
     def _show(self, answer: Answer) -> None:
@@ -357,6 +368,8 @@ class PointsSession:
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):
             self._say(sentence(error), failed=True)
+        elif self.preview.mask is not None:  # what was awaited is not any more
+            self._say(self._told())
 
     def _say(self, text: str, failed: bool = False) -> None:
         self.text, self.failed = text, failed

@@ -299,6 +299,31 @@ def test_one_segmentation_is_open_at_a_time_and_delays_nobodys_clicks(manual, re
     assert [manual.worker.position(job) for job in (*clicks, *anns, bob)] == [0, 1, 2, 4, 3]
 
 
+def test_who_looks_closer_lets_first_answers_and_corrections_in_between_and_goes_before_segmentations(manual, registry):
+    class Closer(Steps):
+        card = replace(CARD, name="closer", quick="steps")
+
+    registry.add("closer", Closer)
+    registry.get("closer").go.set()
+    registry.add("whole", Whole)
+    study = manual.open_study(make_volume())
+    whole = manual.submit(SegmentRequest(study, "whole"), sharer="eve")
+    closer = manual.submit(request(study, 3, structure="3", model="closer"), sharer="ann")
+    manual.step(), manual.step()
+    assert closer.state is JobState.RUNNING and whole.state is JobState.QUEUED
+    first = manual.submit(request(study, 4, structure="4"), sharer="bob")
+    corrects = manual.submit(request(study, 5, structure="5", model="closer", base=known(manual, study)), sharer="cleo")
+    assert [manual.worker.position(job) for job in (first, corrects, closer, whole)] == [0, 1, 2, 3]
+    while manual.step():
+        pass
+    assert {job.state for job in (first, corrects, closer, whole)} == {JobState.DONE}
+
+
+def known(backend: LocalBackend, study: str) -> str:
+    """A version of a mask of one voxel that the backend knows."""
+    return backend.put_mask(study, MaskPatch(Region((1, 1, 1), (2, 2, 2)), np.ones((1, 1, 1), bool)))
+
+
 def test_work_that_fails_while_it_is_cancelled_ends_its_own_job_only():
     class Stubborn(Whole):
         def segment(self, volume):

@@ -189,10 +189,17 @@ def test_the_fine_one_looks_at_finer_cells_at_last_with_its_answer_as_the_prior(
     assert (run(fine.annotate(torso()[0], points)).to_mask(sacrum.shape) == coarse).all()
 
 
+def test_both_have_the_same_weights_in_memory():
+    registry = bundled(threads=1)
+    plain, fine = registry.get(DEFAULT), registry.get(FINE)
+    assert fine.runner is plain.runner and fine.corrector is plain.corrector
+
+
 def test_the_fine_one_is_offered_beside_the_default():
     cards = {card.name: card for card in bundled().cards()}
     assert list(cards)[:2] == [DEFAULT, FINE] and cards[FINE].kind == "promptable"
     assert cards[FINE].version == cards[DEFAULT].version and "with one more pass" in cards[FINE].description
+    assert cards[FINE].quick == DEFAULT and cards[DEFAULT].quick == ""
 
 
 def test_missing_damaged_and_foreign_weights_are_named(tmp_path):

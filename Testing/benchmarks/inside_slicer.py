@@ -103,11 +103,16 @@ class Bench:
         while not done():
             qt.QApplication.processEvents(qt.QEventLoop.WaitForMoreEvents)
 
-    def answered(self) -> None:
-        """Wait for the model."""
+    def shown(self) -> None:
+        """Wait for the first answer."""
         self.until(lambda: not self.points.session.busy)
         if self.points.session.failed:
             raise SystemExit(self.points.session.text)
+
+    def answered(self) -> None:
+        """Wait for the last answer."""
+        self.shown()
+        self.until(lambda: not self.points.session.looks_closer)
 
 
 def figures(name: str, seconds, share: float = 95) -> None:
@@ -139,7 +144,7 @@ def first_preview(bench: Bench, what: str) -> None:
     else:
         name, clicked = f"module opened to first preview, clicks at once, {what}", began
     mark(bench, ends[5:])
-    bench.answered()
+    bench.shown()
     say(name, time.perf_counter() - clicked, "s")
     gaps("meanwhile", np.diff(bench.beats))
 
@@ -175,7 +180,7 @@ def clicks(bench: Bench, home: str) -> None:
         began = time.perf_counter()
         bench.views["Green"].click(place)
         bench.beats.append(time.perf_counter())
-        bench.answered()
+        bench.shown()
         rest.append(time.perf_counter() - began - sum(bench.panel.logic.assistant.last.seconds.values()))
         pauses += list(np.diff(bench.beats))
     asking._answered = answered

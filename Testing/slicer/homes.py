@@ -44,7 +44,7 @@ class Homes:
 
     def use(self, assistant, name: str) -> None:
         """Let an assistant use a home, without stopping the one it had."""
-        assistant.home, assistant.cards, assistant.model = self.get(name), [], None
+        assistant.home, assistant.cards, assistant.chosen = self.get(name), [], None
 
     def _computer(self):
         return ThisComputer(*self._command("computer", author="Ann"))

@@ -29,6 +29,7 @@ from AIAssistLib.launch import backend_command
 from AIAssistLib.network_qt import NetworkCarrier
 from AIAssistLib.process_qt import BackendProcess
 from AIAssistLib.settings_qt import COMPUTER, SERVER, SLICER, Settings
+from AIAssistLib.tags import MODEL, tag_of
 from AIAssistLib.this_slicer import ThisSlicer
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 from homes import NAMES
@@ -409,6 +410,8 @@ def test_the_console_works_without_a_window_and_waits(application, module, case,
     try:
         logic = slicer.util.getModuleLogic("AIAssist")
         segment = logic.annotate(case.node, case.ends("spleen"), case.segmentation, name="spleen")
+        made = case.segmentation.GetSegmentation().GetSegment(segment)
+        assert tag_of(made, MODEL).startswith("network-fine ")  # as by clicks, though no panel asked for the models
         assert dice(mask_of(case, segment), case.mask("spleen")) > 0.85
         assert case.segmentation.GetSegmentation().GetSegment(segment).GetName() == "spleen"
         before = case.segmentation.GetSegmentation().GetNumberOfSegments()

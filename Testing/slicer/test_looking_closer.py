@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from aiassist.errors import ConnectionLostError
+from aiassist.errors import Cancelled, ConnectionLostError
 from AIAssistLib.tags import MODEL, tag_of
-from helpers import click_ends, dice, mask_of, wait
+from helpers import add_segment, click_ends, dice, mask_of, wait
 
 
 @pytest.fixture
@@ -107,3 +109,85 @@ def test_when_the_better_answer_fails_the_quick_one_stays_and_the_reason_is_said
     assert closer.session.preview.mask.version == quick.version
     closer.ui.acceptButton.click()
     assert np.array_equal(mask_of(case, case.liver), quick.to_mask(case.labels.shape))
+
+
+def test_a_mark_that_changed_without_being_moved_does_not_end_it(closer, slice_views, case, monkeypatch):
+    click_ends(slice_views, case.ends("spleen"))
+    wait(lambda: not closer.session.busy and not closer.session.looks_closer)
+    models = asked_models(closer, monkeypatch)
+    closer.session.marks.node.SetNthControlPointLocked(0, True)  # as by its menu
+    wait(lambda: not closer.session.busy and not closer.session.looks_closer)
+    assert models[-2:] == ["network", "network-fine"]
+
+
+def test_a_mark_that_is_held_while_another_segment_is_chosen_is_not_held_there(
+    closer, panel, slice_views, case, monkeypatch
+):
+    ends = case.ends("spleen")
+    click_ends(slice_views, ends)
+    answered(closer)
+    view = slice_views["Green"]
+    view.event("MouseMoveEvent", view.xy(ends[0]))
+    view.event("LeftButtonPressEvent", view.xy(ends[0]))
+    view.event("MouseMoveEvent", np.add(view.xy(ends[0]), (4, 0)))
+    panel.editor.setCurrentSegmentID(add_segment(case, "gallbladder"))
+    view.event("LeftButtonReleaseEvent", np.add(view.xy(ends[0]), (4, 0)))
+    models = asked_models(closer, monkeypatch)
+    click_ends(slice_views, case.ends("gallbladder"))
+    answered(closer)
+    assert closer.session.looks_closer and models == ["network", "network-fine"]
+
+
+def test_a_click_that_is_taken_back_lets_it_look_closer_again(closer, slice_views, case, monkeypatch):
+    click_ends(slice_views, case.ends("liver"))
+    answered(closer)
+    view = slice_views["Red"]
+    view.click(view.xy(np.add(case.middle("liver"), (0, 90, 0))))
+    answered(closer)
+    models = asked_models(closer, monkeypatch)
+    closer.ui.takeBackButton.click()
+    assert closer.session.looks_closer and models == ["network-fine"]
+    wait(lambda: not closer.session.looks_closer)
+    closer.ui.acceptButton.click()
+    segment = case.segmentation.GetSegmentation().GetSegment(case.liver)
+    assert tag_of(segment, MODEL).startswith("network-fine ")
+
+
+def test_what_was_cancelled_or_unchosen_meanwhile_is_not_waited_for(closer, panel, slice_views, case):
+    for stop in (
+        lambda: closer.session._asking._talk.abandon(Cancelled("The server stops.")),
+        lambda: panel.ui.modelCombo.setCurrentText("network"),
+    ):
+        closer.ui.resetButton.click()
+        click_ends(slice_views, case.ends("spleen"))
+        answered(closer)
+        quick = closer.session.preview.mask
+        assert closer.session.looks_closer
+        stop()
+        wait(lambda: not closer.session.looks_closer)
+        assert closer.session.preview.mask.version == quick.version
+        assert closer.ui.statusLabel.text.endswith(" ml") and not closer.session.failed
+
+
+def test_a_model_that_was_chosen_stays_chosen_when_the_process_is_started_again(closer, panel, module):
+    panel.ui.modelCombo.setCurrentText("network")
+    panel.backend.look()
+    assistant = closer.session.assistant
+    wait(lambda: not assistant._looking.active)
+    assert panel.ui.modelCombo.currentText == assistant.model == "network" and not assistant.quick
+
+
+def test_the_model_is_known_before_the_panel_asked(points, slice_views, case):
+    assistant = points.session.assistant
+    assistant.cards = []
+    assert assistant.model is None
+    points.session._asking.prepare(case.node)
+    wait(lambda: assistant.cards)
+    assert assistant.model == "network-fine"
+
+
+def test_a_model_is_not_its_own_quick_one(points):
+    assistant = points.session.assistant
+    wait(lambda: assistant.cards)
+    assistant.cards = [replace(card, quick=card.name) for card in assistant.cards if card.name == "network"]
+    assert assistant.model == "network" and assistant.quick == ""

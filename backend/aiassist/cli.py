@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
 import sys
+
+# Matrix products are small here: more threads gain nothing and take the processor's cores from the network. numpy
+# reads these once, when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("VECLIB_MAXIMUM_THREADS", "1")
 
 import aiassist
 from aiassist.errors import AIAssistError

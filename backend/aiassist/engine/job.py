@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Generic, TypeVar
 
 from aiassist.errors import Cancelled
@@ -27,6 +27,15 @@ class JobState(Enum):
     CANCELLED = "cancelled"
 
 
+class Turn(IntEnum):
+    """Whose jobs come first, and between the steps of the others: who waits for a mask, who has one that gets better,
+    and who knows that it takes long."""
+
+    FIRST = 0
+    CLOSER = 1
+    LONG = 2
+
+
 class Job(Generic[Result]):
     """A generator of `Step` that somebody advances, and its outcome.
 
@@ -45,8 +54,8 @@ class Job(Generic[Result]):
         Where the seconds of each phase are written.
     sharer : str
         Whose turn it takes; see `Worker`.
-    is_long : bool
-        Whether those that are not come before it, and between its steps.
+    turn : Turn
+        Those of an earlier turn come before it, and between its steps.
     """
 
     def __init__(
@@ -56,9 +65,9 @@ class Job(Generic[Result]):
         slot: tuple[str, ...] | None = None,
         seconds: dict[str, float] | None = None,
         sharer: str = "",
-        is_long: bool = False,
+        turn: Turn = Turn.FIRST,
     ):
-        self.slot, self.sharer, self.is_long = slot, sharer, is_long
+        self.slot, self.sharer, self.turn = slot, sharer, turn
         self._work = work
         self._progress = progress
         self._finished = threading.Event()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aiassist.engine.backend import AnnotateRequest, Annotation, Answer, Request, Segmentation, SegmentRequest
-from aiassist.engine.job import Job, Result
+from aiassist.engine.job import Job, Result, Turn
 from aiassist.engine.studies import Studies
 from aiassist.engine.worker import Worker
 from aiassist.errors import DeviceMemoryError, ModelError, PromptError
@@ -106,10 +106,17 @@ class LocalBackend:
     ) -> Job[Answer | Result]:
         """The job of `submit`, not queued yet. Looks at the disk for models and studies."""
         seconds: dict[str, float] = {}
-        is_long = isinstance(request, SegmentRequest)
-        begin = self._segmentation if is_long else self._annotation
-        work = begin(request, seconds)
-        return Job(work if then is None else _finished(work, then), progress, request.slot, seconds, sharer, is_long)
+        if isinstance(request, SegmentRequest):
+            work, turn = self._segmentation(request, seconds), Turn.LONG
+        else:
+            work, turn = self._annotation(request, seconds), self._turn(request)
+        return Job(work if then is None else _finished(work, then), progress, request.slot, seconds, sharer, turn)
+
+    def _turn(self, request: AnnotateRequest) -> Turn:
+        """Who asks a model that has a quick one, but for a correction, can look at that one's answer meanwhile."""
+        corrects = request.base is not None or request.prompts.prior is not None
+        quick = self.registry.get(request.model or self.default).card.quick
+        return Turn.CLOSER if quick and not corrects else Turn.FIRST
 
     def annotate(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Annotation:
         """See `Backend.annotate`."""

@@ -8,7 +8,7 @@ from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
-from aiassist.engine.job import Job, JobState
+from aiassist.engine.job import Job, JobState, Turn
 from aiassist.errors import AIAssistError, BusyError
 
 
@@ -16,8 +16,8 @@ class Worker:
     """Runs jobs one after the other; of one slot only the latest.
 
     The jobs of one sharer run in the order in which they came. Sharers take turns: who asks for one thing waits for at
-    most one job of each other sharer, however many those asked for before. A long job waits for all that are not, also
-    when it has begun.
+    most one job of each other sharer, however many those asked for before. A job waits for all of an earlier `Turn`,
+    also when it has begun.
 
     Parameters
     ----------
@@ -133,20 +133,26 @@ class Worker:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """What multiplies numpy's matrices. Those of a click are small: more threads gain nothing and, while they wait for
-    each other, take the processor's cores from the network; on two cores a click took 1.6 times as long."""
+    """What multiplies numpy's matrices, in all threads of the process.
+
+    Those of a click are small: more threads gain nothing and, while they wait for each other, take the processor's
+    cores from the network; on two cores a click took 1.6 times as long. Programs with several workers set
+    ``OPENBLAS_NUM_THREADS`` instead, as the command line does: of two at a time the first that ends gives threads back.
+    """
     return ThreadpoolController().select(user_api="blas")
 
 
 def _in_turns(queue: list[Job]) -> list[Job]:
-    """The jobs in the order in which they run: the next one of each sharer, then those after it; long ones last.
+    """The jobs in the order in which they run, turn by turn: the next one of each sharer, then those after it.
 
-    What was cancelled comes first, since it only ends; of long jobs that which has begun, so that one is open.
+    What was cancelled comes first, since it only ends; of the jobs of a later turn that which has begun, so that one is
+    open.
     """
-    before: Counter[tuple[str, bool]] = Counter()
+    before: Counter[tuple[str, Turn]] = Counter()
     keys: dict[Job, tuple] = {}
     for job in queue:
-        taker = job.sharer, job.is_long
-        keys[job] = (not job.is_cancelled, job.is_long, job.is_long and job.state is JobState.QUEUED, before[taker])
+        taker = job.sharer, job.turn
+        waits = job.turn is not Turn.FIRST and job.state is JobState.QUEUED
+        keys[job] = (not job.is_cancelled, job.turn, waits, before[taker])
         before[taker] += 1
     return sorted(queue, key=keys.__getitem__)

@@ -56,10 +56,10 @@ class PromptableNetwork:
         self.card, self._is_fine = card, is_fine
 
     def finer(self, name: str) -> PromptableNetwork:
-        """The same network under another name, which looks once more on finer cells."""
+        """The same network, its weights in memory once, under another name, which looks once more on finer cells."""
         what = f"As {self.card.name}, with one more pass on finer cells: better on fine structures, in twice the time."
         card = replace(self.card, name=name, description=what, metrics={}, quick=self.card.name)
-        return PromptableNetwork(self._make_runner, card, self._make_corrector, is_fine=True)
+        return PromptableNetwork(lambda: self.runner, card, lambda: self.corrector, is_fine=True)
 
     @cached_property
     def runner(self) -> Runner:

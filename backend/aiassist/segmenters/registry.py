@@ -112,8 +112,8 @@ def bundled(device: str = "cpu", threads: int = 0, models: ModelStore | None = N
     models : ModelStore, optional
     """
     registry = Registry(models, lambda folder: load_network_folder(folder, device, threads))
-    registry.add("network", lambda: load_network_folder(resource("Models", "network"), device, threads))
-    registry.add(FINE, lambda: load_network_folder(resource("Models", "network"), device, threads).finer(FINE))
+    registry.add(DEFAULT, lambda: load_network_folder(resource("Models", "network"), device, threads))
+    registry.add(FINE, lambda: registry.get(DEFAULT).finer(FINE))
     registry.add("geodesic", Geodesic)
     registry.add("ellipsoid", Ellipsoid)
     registry.add("lungs-ct", LungsCT)

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import UploadFile
 
 from aiassist.contour import Ring, pull_vertex, rasterise, trace
-from aiassist.engine.job import Result
+from aiassist.engine.job import Result, Turn
 from aiassist.errors import ContourError, ModelError, PromptError, UploadError
 from aiassist.imaging import Geometry, Region, Volume, finite
 from aiassist.prompts import Prompts
@@ -180,7 +180,7 @@ def _polygons(api: LegacyApi) -> APIRouter:
             yield Step("read", 0.0)
             return (yield from use(api.read(file)))
 
-        return await in_turn(api.service.outlines, work(), request, is_long=True)
+        return await in_turn(api.service.outlines, work(), request, Turn.LONG)
 
     @routes.post("/mask2polygon", summary="The outlines of a mask, slice by slice", **SHORT)
     async def mask2polygon(request: Request) -> Response:

@@ -11,7 +11,7 @@ from fastapi import HTTPException, Request, Response
 from starlette.requests import ClientDisconnect
 
 from aiassist.engine import Job
-from aiassist.engine.job import Result
+from aiassist.engine.job import Result, Turn
 from aiassist.engine.worker import Worker
 from aiassist.errors import AccessError, UploadError
 from aiassist.protocol.messages import PATCH_TYPE
@@ -99,10 +99,10 @@ async def finished(job: Job, request: Request) -> bool:
 
 
 async def in_turn(
-    worker: Worker, work: Generator[Step, None, Result], request: Request, is_long: bool = False
+    worker: Worker, work: Generator[Step, None, Result], request: Request, turn: Turn = Turn.FIRST
 ) -> Result:
     """What work comes to that is done when the turn of who asks has come; `ClientDisconnect` when they went away."""
-    job = Job(work, sharer=person_of(request).name, is_long=is_long)
+    job = Job(work, sharer=person_of(request).name, turn=turn)
     worker.add(job)
     try:
         if not await finished(job, request):
