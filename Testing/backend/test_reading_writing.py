@@ -423,6 +423,13 @@ def test_a_single_file_that_is_no_slice_is_refused(tmp_path, change, said):
         read_volume(file)
 
 
+def test_a_slice_of_fewer_pixels_than_it_says_is_refused(tmp_path):
+    write_series(tmp_path, voxels_of("int16", (5, 4, 5)), NAMED_AFFINES["axial"])
+    edit(tmp_path, lambda dataset: setattr(dataset, "PixelData", dataset.PixelData[:-2]), number=3)
+    with pytest.raises(ImageError, match=rf"{sorted(tmp_path.iterdir())[3].name} is a damaged DICOM file; copy it"):
+        read_volume(tmp_path)
+
+
 def test_a_single_file_that_lies_nowhere_in_the_patient_is_a_picture(tmp_path):
     stored = voxels_of("int16", (1, 4, 5))
     write_series(tmp_path, stored, NAMED_AFFINES["axial"])
@@ -486,8 +493,11 @@ SPOILERS = {
     "half a position": (with_value("ImagePositionPatient", ["0", "", "6"]), r"ImagePositionPatient of 3 numbers"),
     "position that is no place": (with_value("ImagePositionPatient", ["0", "nan", "6"]), "ImagePositionPatient"),
     "empty position": (with_value("ImagePositionPatient", None), "ImagePositionPatient"),
-    "no pixels": (without("PixelData"), "decoded"),
-    "cut pixels": (lambda folder: (p := slice_at(folder, 0)).write_bytes(p.read_bytes()[:-30]), "decoded"),
+    "no pixels": (without("PixelData"), "is a damaged DICOM file"),
+    "cut pixels": (
+        lambda folder: (p := slice_at(folder, 0)).write_bytes(p.read_bytes()[:-30]),
+        "decoded",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from pydicom.errors import InvalidDicomError
 from aiassist.errors import ImageError
 from aiassist.imaging.dicom_frames import reading_frames
 from aiassist.imaging.dicom_grid import check_needed, numbers_of, sort_slices
-from aiassist.imaging.dicom_header import damage_said, header_of, identified, unheard
+from aiassist.imaging.dicom_header import check_pixels, damage_said, header_of, identified, unheard
 from aiassist.imaging.dicom_listing import is_cut_off, is_enhanced, kind_of
 from aiassist.imaging.dicom_series import DicomSeries
 from aiassist.imaging.geometry import Geometry
@@ -137,6 +137,8 @@ def _reading_voxels(folder: Path, slices, geometry: Geometry) -> Generator[float
     # where they differ, as in PET, ITK would cut all slices to the type that the first one needs
     pixel, voxels = (sitk.sitkFloat32 if len(types) > 1 else None), None
     for start in range(0, len(slices), PIECE):
+        for path, header in slices[start : start + PIECE]:
+            check_pixels(path, header)
         piece = [str(path) for path, _ in slices[start : start + PIECE]]
         image = _decoded(folder, piece, pixel)
         pixel = image.GetPixelID()

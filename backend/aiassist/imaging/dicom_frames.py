@@ -10,14 +10,13 @@ import SimpleITK as sitk
 
 from aiassist.errors import ImageError
 from aiassist.imaging.dicom_grid import check_needed, sort_slices
-from aiassist.imaging.dicom_header import damage_said, header_of, unheard
+from aiassist.imaging.dicom_header import DAMAGED, check_pixels, damage_said, header_of, unheard
 from aiassist.imaging.dicom_series import DicomSeries, frames_of
 from aiassist.imaging.limits import check_promise
 from aiassist.imaging.volume import Volume, luminance
 
 #: What else to do with a file that cannot be read.
 ELSE = "save it as .nii.gz or .nrrd, as by 3D Slicer"
-DAMAGED = "{path} is a damaged DICOM file; copy it again."
 
 
 def reading_frames(path: Path, header: pydicom.Dataset) -> Generator[float, None, Volume]:
@@ -44,7 +43,7 @@ def reading_frames(path: Path, header: pydicom.Dataset) -> Generator[float, None
     ordered, geometry = sort_slices(path, [(path, frame) for frame in frames])
     yield 0.2
     check_promise(path, geometry.size, 2)
-    _check_whole(path, header, len(frames))
+    check_pixels(path, header, len(frames))
     try:
         voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError as error:
@@ -55,18 +54,6 @@ def reading_frames(path: Path, header: pydicom.Dataset) -> Generator[float, None
     yield 0.8
     numbers = [int(frame.InstanceNumber) for _, frame in ordered]
     return Volume(voxels[numbers], geometry, DicomSeries((kept,)))
-
-
-def _check_whole(path: Path, header: pydicom.Dataset, frames: int) -> None:
-    """Raise `ImageError` when uncompressed pixels are fewer than promised: what is decoded would be noise there."""
-    if header.file_meta.TransferSyntaxUID.is_compressed:
-        return
-    with unheard(), damage_said(path):
-        pixels = pydicom.dcmread(path, defer_size=1, specific_tags=["PixelData"])
-        pixels = pixels.get_item("PixelData", keep_deferred=True)
-        size = frames * header.Rows * header.Columns * header.get("SamplesPerPixel", 1) * header.BitsAllocated // 8
-    if pixels is None or pixels.length < size:
-        raise ImageError(DAMAGED.format(path=path))
 
 
 def _scales(header: pydicom.Dataset) -> set[tuple[float, float]]:

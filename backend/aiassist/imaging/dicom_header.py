@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import ImplicitVRLittleEndian
 
 from aiassist.errors import AIAssistError, ImageError
 
+DAMAGED = "{path} is a damaged DICOM file; copy it again."
 #: Sequences within sequences are kept down to this depth.
 DEPTH = 8
 #: Value representations of whole numbers, other numbers, and text; those of bytes are left out.
@@ -50,7 +52,19 @@ def damage_said(path: Path) -> Iterator[None]:
     except (AIAssistError, InvalidDicomError, OSError):
         raise
     except Exception as error:
-        raise ImageError(f"{path} is a damaged DICOM file; copy it again.") from error
+        raise ImageError(DAMAGED.format(path=path)) from error
+
+
+def check_pixels(path: Path, header: pydicom.Dataset, frames: int = 1) -> None:
+    """Raise `ImageError` when a file's uncompressed pixels are fewer than its header says: ITK would decode noise."""
+    with unheard(), damage_said(path):
+        if pydicom.uid.UID(header.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian).is_compressed:
+            return
+        pixels = pydicom.dcmread(path, defer_size=1, specific_tags=["PixelData"])
+        pixels = pixels.get_item("PixelData", keep_deferred=True)
+        size = frames * header.Rows * header.Columns * header.get("SamplesPerPixel", 1) * header.BitsAllocated // 8
+    if pixels is None or pixels.length < size:
+        raise ImageError(DAMAGED.format(path=path))
 
 
 @contextmanager
