@@ -18,10 +18,6 @@ TRIED = (
     "prostate_mri_anatomy",
     "ventricular_short_axis_3label",
 )
-QUESTION = (
-    "Models of MONAI's zoo need {names}: about 10 MB, in the folder of AI Assist's own packages. Slicer is not "
-    "changed. Download them?"
-)
 
 
 class ZooRow(Section):
@@ -63,7 +59,7 @@ class ZooRow(Section):
                 "Models of MONAI's zoo need PyTorch: get the extension PyTorch from the Extensions manager, let it "
                 "install PyTorch, then press Look again."
             )
-        elif ask(_(QUESTION).format(names=missing)):
+        elif ask(_question().format(names=missing)):
             self._install()
 
     def _install(self) -> None:
@@ -79,3 +75,10 @@ class ZooRow(Section):
         """The module is unloaded."""
         if self._installer is not None:
             self._installer.cancel()
+
+
+def _question() -> str:
+    return _(
+        "Models of MONAI's zoo need {names}: about 10 MB, in the folder of AI Assist's own packages. Slicer is not "
+        "changed. Download them?"
+    )
