@@ -190,7 +190,8 @@ class PointsSession:
         if last is not None and last.clicks == self._clicks():
             self.cancel()
             self._show(last)
-            self._look_closer(self._question(), last.model.rpartition(" ")[0])
+            if last.prompts is not None:
+                self._look_closer(self._question(), last.model.rpartition(" ")[0])
         elif self._can_ask():
             self.ask()
         else:

@@ -264,7 +264,7 @@ def test_recovered_work_has_its_prompts_and_model_again(panel, case, study):
 def test_the_console_says_which_model_it_was(module, case):
     segment = module.logic.annotate(case.node, case.ends("spleen"), case.segmentation, name="spleen")
     model, version = tag_of(segment_of(case, segment), MODEL).split(" ")
-    assert model == "network" and version
+    assert model == "network-fine" and version
 
 
 def test_the_history_shows_the_time_of_this_place(panel, monkeypatch):
