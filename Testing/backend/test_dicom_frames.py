@@ -129,6 +129,16 @@ def of_two_phases(dataset):
     groups[1].PlanePositionSequence = groups[0].PlanePositionSequence
 
 
+def without_a_frame(dataset):
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    heights = [float(one.PlanePositionSequence[0].ImagePositionPatient[2]) for one in groups]
+    gone = int(np.argsort(heights)[3])
+    size = len(dataset.PixelData) // len(groups)
+    dataset.PixelData = dataset.PixelData[: gone * size] + dataset.PixelData[(gone + 1) * size :]
+    dataset.PerFrameFunctionalGroupsSequence = [one for n, one in enumerate(groups) if n != gone]
+    dataset.NumberOfFrames = len(groups) - 1
+
+
 def cut_off(dataset):
     dataset.PixelData = dataset.PixelData[:-1000]
 
@@ -139,7 +149,8 @@ def cut_off(dataset):
         (without_places, r"one\.dcm does not say where its frames lie; save it as \.nii\.gz"),
         (without_a_place, r"one\.dcm has no ImagePositionPatient of 3 numbers"),
         (of_two_scales, r"The frames of .*one\.dcm are of 2 scales of grey values; save it as"),
-        (of_two_phases, r"The slices in .*one\.dcm are not evenly spaced .*: some are missing or doubled"),
+        (of_two_phases, r"one\.dcm holds several frames of one place, as of phases or echoes; save it as"),
+        (without_a_frame, r"The slices in .*one\.dcm are not evenly spaced .*: some are missing or doubled"),
         (cut_off, r"one\.dcm is a damaged DICOM file; copy it again"),
     ],
 )

@@ -27,8 +27,8 @@ def reading_frames(path: Path, header: pydicom.Dataset) -> Generator[float, None
     Raises
     ------
     ImageError
-        When the file does not say where its frames lie, when they are missing, doubled (as where it holds several
-        phases or echoes), unevenly spaced, or differ in pixel spacing, orientation or scale, or cannot be decoded.
+        When the file does not say where its frames lie, holds several of one place, lacks some, or they are unevenly
+        spaced, differ in pixel spacing, orientation or scale of grey values, or cannot be decoded.
     """
     with unheard(), damage_said(path):
         kept, scales = header_of(header), _scales(header)
@@ -40,6 +40,8 @@ def reading_frames(path: Path, header: pydicom.Dataset) -> Generator[float, None
     for number, frame in enumerate(frames):
         check_needed(path, frame)
         frame.InstanceNumber = number
+    if len({tuple(frame.ImagePositionPatient) for frame in frames}) < len(frames):
+        raise ImageError(f"{path} holds several frames of one place, as of phases or echoes; {ELSE}.")
     ordered, geometry = sort_slices(path, [(path, frame) for frame in frames])
     yield 0.2
     check_promise(path, geometry.size, 2)
