@@ -95,7 +95,8 @@ class Assistant:
     @property
     def quick(self) -> str:
         """Name of the model whose answer is shown until that of `model` comes; empty for none."""
-        quick = self.promptable[self.model].quick if self.cards and self.model else ""
+        card = self.promptable.get(self.model)
+        quick = card.quick if card is not None else ""
         return quick if quick in self.promptable and quick != self.model else ""
 
     def prepare(self, volume_node) -> Talk[str] | None:

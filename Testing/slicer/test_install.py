@@ -145,6 +145,17 @@ def test_the_bundled_network_runs_from_the_installed_tree(installed, tmp_path):
 # What pip is asked for
 
 
+def needed_by(names) -> set[str]:
+    """What installed packages of these names say that they need in Slicer's Python."""
+    slicer = {"python_version": "3.12", "python_full_version": "3.12.10", "extra": ""}
+    return {
+        canonicalize_name(one.name)
+        for name in names
+        for one in map(Requirement, requires(name) or [])
+        if one.marker is None or one.marker.evaluate(slicer)
+    }
+
+
 def test_versions_are_the_tested_ones_but_for_those_held_back():
     ours, pins = required(), constrained()
     assert set(ours) >= HELD_BACK
@@ -156,10 +167,8 @@ def test_versions_are_the_tested_ones_but_for_those_held_back():
 def test_what_learning_needs_is_listed_but_for_torch_and_goes_behind_what_slicer_ships():
     more, pins = required(file=REQUIREMENTS.with_name("requirements-learning.txt")), constrained()
     assert {n: str(r.specifier) for n, r in more.items()} == {n: str(pins[n].specifier) for n in more}
-    needed = {
-        canonicalize_name(one.name) for n in more for one in map(Requirement, requires(n) or []) if not one.marker
-    }
-    assert set(more) == {"onnx", "safetensors", "protobuf", "ml-dtypes"} and needed - set(more) <= SHIPPED
+    assert set(more) == {"onnx", "safetensors", "protobuf", "ml-dtypes"}
+    assert needed_by(more) - set(more) <= SHIPPED
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, ",".join(NOT_IN_SLICER)], capture_output=True, encoding="utf8", timeout=120
     )
@@ -169,13 +178,7 @@ def test_what_learning_needs_is_listed_but_for_torch_and_goes_behind_what_slicer
 def test_what_models_of_the_zoo_need_is_listed_but_for_torch():
     more, pins = required(file=REQUIREMENTS.with_name("requirements-bundles.txt")), constrained()
     assert {n: str(r.specifier) for n, r in more.items()} == {n: str(pins[n].specifier) for n in more}
-    slicer = {"python_version": "3.12", "python_full_version": "3.12.10", "extra": ""}
-    needed = {
-        canonicalize_name(one.name)
-        for n in more
-        for one in map(Requirement, requires(n) or [])
-        if one.marker is None or one.marker.evaluate(slicer)
-    }
+    needed = needed_by(more)
     assert {"monai", "einops", "huggingface-hub", "pyyaml"} <= set(more)
     assert needed - set(more) - set(required()) <= SHIPPED | {"torch"}
 
@@ -189,13 +192,7 @@ def test_a_mac_with_an_intel_processor_gets_the_last_onnx_runtime_that_was_made_
 
 def test_the_list_is_complete_and_shadows_nothing_that_slicer_ships():
     ours = required()
-    slicer = {"python_version": "3.12", "python_full_version": "3.12.10", "extra": ""}
-    needed = {
-        canonicalize_name(dependency.name)
-        for name in ours
-        for dependency in map(Requirement, requires(name) or [])
-        if dependency.marker is None or dependency.marker.evaluate(slicer)
-    }
+    needed = needed_by(ours)
     assert needed - set(ours) <= SHIPPED | NEVER_IMPORTED
     assert not set(ours) & (SHIPPED | NEVER_IMPORTED | {"torch"})
 

@@ -169,10 +169,12 @@ def test_what_was_cancelled_or_unchosen_meanwhile_is_not_waited_for(closer, pane
         assert closer.ui.statusLabel.text.endswith(" ml") and not closer.session.failed
 
 
-def test_a_model_that_was_chosen_stays_chosen_when_the_process_is_started_again(closer, panel, module):
-    panel.ui.modelCombo.setCurrentText("network")
-    panel.backend.look()
+def test_a_model_that_was_chosen_stays_chosen_when_the_models_run_elsewhere(closer, panel, homes):
     assistant = closer.session.assistant
+    panel.ui.modelCombo.setCurrentText("network")
+    assistant.move(homes.get("server"))
+    assert assistant.model is None
+    panel.backend.look()
     wait(lambda: not assistant._looking.active)
     assert panel.ui.modelCombo.currentText == assistant.model == "network" and not assistant.quick
 

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader, Dataset
 
 from aiassist.errors import AIAssistError
@@ -421,7 +420,6 @@ def _begin_work(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal's Ctrl+C the one that trains makes something
     atexit.register(os._exit, 0)  # ONNX Runtime's threads would abort a process that ends in good order
     torch.set_num_threads(1)
-    threadpool_limits(1, user_api="blas")
 
 
 def _tensorboard(folder: Path):
