@@ -2,8 +2,8 @@
 
     python Testing/benchmarks/bench_click.py [--model M]
 
-Balls and ellipsoids of many sizes in noise; each is annotated from its six points, then corrected by a
-click. Beside it the bare pass: the same network on the same input, nothing else.
+Balls and ellipsoids of many sizes in noise, apart from each other; each is annotated from its six points, then
+corrected by a click. Beside it the bare pass: the same network on the same input, nothing else.
 """
 
 from __future__ import annotations
@@ -80,14 +80,27 @@ def scene():
     """The volume, and the centre and half size (k, j, i) of each ellipsoid in it."""
     rng = np.random.default_rng(0)
     voxels = rng.integers(-60, 60, SHAPE, np.int16)
-    placed = []
-    for half in SIZES:
-        centre = np.array([int(rng.integers(h + 1, n - h - 1)) for h, n in zip(half, SHAPE, strict=True)])
-        box = tuple(slice(c - h, c + h + 1) for c, h in zip(centre, half, strict=True))
-        k, j, i = (np.linspace(-1, 1, 2 * h + 1) for h in half)
-        voxels[box][np.add.outer(np.add.outer(k**2, j**2), i**2) <= 1] += 80
-        placed.append((centre, np.array(half)))
-    return Volume(voxels, Geometry.from_spacing(SHAPE, (0.8, 0.8, 1.5))), placed
+    taken, placed = np.zeros(SHAPE, bool), []
+    for half in map(np.array, reversed(SIZES)):  # the largest first, while there is room
+        centre, inside = _place(half, taken, rng)
+        taken |= inside
+        voxels[inside] += 80
+        placed.append((centre, half))
+    return Volume(voxels, Geometry.from_spacing(SHAPE, (0.8, 0.8, 1.5))), placed[::-1]
+
+
+def _place(half: np.ndarray, taken: np.ndarray, rng: np.random.Generator):
+    """The centre of an ellipsoid where nothing is yet, and its voxels."""
+    while True:
+        centre = np.array([rng.integers(h + 1, n - h - 1) for h, n in zip(half, SHAPE, strict=True)])
+        inside = _ellipsoid(centre, half)
+        if not (taken & inside).any():
+            return centre, inside
+
+
+def _ellipsoid(centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+    k, j, i = np.ogrid[tuple(slice(0, n) for n in SHAPE)]
+    return sum(((x - c) / h) ** 2 for x, c, h in zip((k, j, i), centre, half, strict=True)) <= 1
 
 
 def measure(backend: LocalBackend, study: str, ellipsoid, model: str) -> list[dict]:
@@ -96,7 +109,7 @@ def measure(backend: LocalBackend, study: str, ellipsoid, model: str) -> list[di
     steps = [sign * step for step in np.diag(half) for sign in (-1, 1)]
     points = np.array([centre + step for step in steps])[:, ::-1]
     prompts = Prompts(extreme_points=points)
-    base = backend.put_mask(study, _ball(centre, half))
+    base = backend.put_mask(study, MaskPatch.of_mask(_ellipsoid(centre, half)))
     outside = Prompts(extreme_points=points, negative=[(centre + half * [0, 0, 0.5])[::-1]])
     rows = []
     for _ in range(REPEATS):
@@ -111,12 +124,6 @@ def measure(backend: LocalBackend, study: str, ellipsoid, model: str) -> list[di
         rows.append({name: 1000 * value for name, value in row.items()})
         rows[-1] |= {"across": int(2 * half.max()), "rss": psutil.Process().memory_info().rss}
     return rows
-
-
-def _ball(centre, half) -> MaskPatch:
-    k, j, i = np.ogrid[tuple(slice(0, n) for n in SHAPE)]
-    inside = sum(((x - c) / h) ** 2 for x, c, h in zip((k, j, i), centre, half, strict=True)) <= 1
-    return MaskPatch.of_mask(inside)
 
 
 def bare_pass(model: str) -> float | None:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from aiassist.imaging import MaskPatch, Region, Volume, finite
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import Step, Work
-from aiassist.segmenters.grey_model import agree_with_neighbours, binned, evidence, grey_levels, histogram
+from aiassist.segmenters.grey_model import agree_with_neighbours, binned, counts, evidence, grey_levels, smoothed
 from aiassist.segmenters.strokes import clicked_voxels, force_clicks, stroke_points
 
 #: A click never changes a voxel farther away than this, in mm, or in voxels where those are small.
@@ -161,8 +161,8 @@ def _alike(grey: np.ndarray, right: np.ndarray, movable: np.ndarray, nearness: n
     bins = binned(levels)
     core = movable & (nearness <= 0.3)
     rim = movable & (nearness > 0.55)
-    flip = histogram(bins[core], smoothing=2.0)
-    stay = histogram(bins[rim], smoothing=2.0) if rim.any() else np.full_like(flip, 1 / len(flip))
+    flip = smoothed(counts(bins[core]), 2.0)
+    stay = smoothed(counts(bins[rim]), 2.0) if rim.any() else np.full_like(flip, 1 / len(flip))
     votes = evidence(flip, stay)[bins] + 6.0 * (0.65 - nearness)
     votes = np.where(movable, votes, np.where(right, 3.0, -3.0))
     start = 1 / (1 + np.exp(-votes))

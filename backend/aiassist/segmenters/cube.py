@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 
@@ -155,7 +155,7 @@ def together(fields: Sequence[tuple[Cube, np.ndarray]]) -> np.ndarray:
         k, j, i = cube._rows(box)
         planes.append((np.matmul(j, np.tensordot(k, cells, axes=(1, 0))), i.T))
     for number, inside in enumerate(found):  # whole, the fields would not fit the processor's cache
-        np.greater(sum(plane[number] @ across for plane, across in planes), 0, out=inside)
+        np.greater(reduce(np.add, (plane[number] @ across for plane, across in planes)), 0, out=inside)
     return out
 
 

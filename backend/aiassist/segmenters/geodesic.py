@@ -17,11 +17,13 @@ from aiassist.segmenters.correction import by_grey_levels, correct
 from aiassist.segmenters.grey_model import (
     agree_with_neighbours,
     binned,
+    counts,
     evidence,
     grey_levels,
-    histogram,
     logit,
+    smoothed,
 )
+from aiassist.segmenters.marks import gaussian
 from aiassist.segmenters.paths import cheapest_paths
 from aiassist.segmenters.strokes import force_clicks, region_with_clicks, stroke_points
 from aiassist.segmenters.working_grid import WorkingGrid
@@ -135,6 +137,11 @@ class _Scene:
         return cls(grid, levels, binned(levels), radius, allowed, np.clip(expected, 0.01, 0.97) * allowed)
 
     @cached_property
+    def counts(self) -> np.ndarray:
+        """How many cells there are of each bin."""
+        return counts(self.bins)
+
+    @cached_property
     def open_box(self) -> tuple[slice, ...]:
         """The box of what is allowed, and two cells around it."""
         return Region.of_mask(self.allowed).grow(2, (1, 1, 1)).clip(self.grid.shape).slices
@@ -169,7 +176,7 @@ class _Scene:
 
     def _path_cost(self, points: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
         """Cost of a step in a box of cells: grey levels unlike those at the points, and edges, are dear."""
-        surroundings = histogram(self.bins[(self.radius > 1) | ~self.allowed])
+        surroundings = smoothed(counts(self.bins[(self.radius > 1) | ~self.allowed]))
         ratio = np.log(self._common_greys(points)) - 0.65 * np.log(surroundings)
         edges = steepness(self.levels[box], 0.7)
         cost = 0.5 + np.minimum(2 * (ratio.max() - ratio), 9)[self.bins[box]]
@@ -187,10 +194,8 @@ class _Scene:
             cells = np.clip(np.rint(samples), 0, np.array(self.grid.shape) - 1).astype(int)
             low, high = np.maximum(cells.min(axis=0) - 4, 0), cells.max(axis=0) + 5
             window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-            weights = np.zeros(self.bins[window].shape, np.float32)
-            np.add.at(weights, tuple((cells - low).T), 1)
-            weights = ndimage.gaussian_filter(weights, 1.0, mode="constant") * self.allowed[window]
-            logs.append(np.log(histogram(self.bins[window], weights, smoothing=1.6) + 0.004))
+            weights = sum(gaussian(cell - low, self.bins[window].shape, 1.0) for cell in cells) * self.allowed[window]
+            logs.append(np.log(smoothed(counts(self.bins[window], weights), 1.6) + 0.004))
         common = np.exp(np.mean(logs, axis=0))
         return common / common.sum()
 
@@ -212,11 +217,12 @@ class _Scene:
 
     def refine(self, inside: np.ndarray, seeds: _Seeds, leaning: np.ndarray, last: bool) -> np.ndarray:
         """Grey-level histograms from the probabilities, then probabilities from the histograms."""
-        histogram_inside = histogram(self.bins, inside)
+        within = counts(self.bins, inside)
+        histogram_inside = smoothed(within)
         if seeds.any_inside:
-            anchor = histogram(self.bins[seeds.inside], smoothing=seeds.smoothing)
+            anchor = smoothed(counts(self.bins[seeds.inside]), seeds.smoothing)
             histogram_inside = (1 - TRUST_SEEDS) * histogram_inside + TRUST_SEEDS * anchor
-        ratio = evidence(histogram_inside, histogram(self.bins, 1 - inside)).astype(np.float32)
+        ratio = evidence(histogram_inside, smoothed(self.counts - within)).astype(np.float32)
         box = self.open_box
         votes = np.where(self.allowed[box], leaning[box] + ratio[self.bins[box]], FORBIDDEN)
         found = np.zeros_like(inside)
@@ -226,16 +232,16 @@ class _Scene:
     def settle(self, inside: np.ndarray, seeds: _Seeds) -> np.ndarray:
         """Keep what hangs together with the seeds, fill holes; above one half is inside."""
         mask = inside > 0.5
-        parts, count = ndimage.label(mask)
+        box = Region.of_mask(mask).slices
+        parts, count = ndimage.label(mask[box])
         if count > 1:
             sizes = np.bincount(parts.ravel())
             sizes[0] = 0
             touched = np.zeros(count + 1, bool)
-            touched[np.unique(parts[seeds.inside])] = True
+            touched[np.unique(parts[seeds.inside[box]])] = True
             touched[0] = False
             touched = touched & (sizes >= 0.05 * (sizes * touched).max()) if touched.any() else sizes == sizes.max()
-            mask = touched[parts]
-        box = Region.of_mask(mask).slices
+            mask[box] = touched[parts]
         mask[box] = ndimage.binary_fill_holes(mask[box])
         return np.where(mask, np.maximum(inside, 0.51), np.minimum(inside, 0.49))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy import ndimage
 
@@ -28,13 +30,22 @@ def binned(levels: np.ndarray) -> np.ndarray:
     return np.minimum((levels * BINS).astype(np.intp), BINS - 1)
 
 
-def histogram(bins: np.ndarray, weights: np.ndarray | None = None, smoothing: float = 1.2) -> np.ndarray:
-    """Smoothed, normalised histogram over the bins, nowhere zero."""
-    weights = None if weights is None else weights.ravel()
-    counts = np.bincount(bins.ravel(), weights, BINS).astype(float)
-    counts = ndimage.gaussian_filter1d(counts, smoothing, mode="nearest")
-    floor = 1e-3 * max(counts.sum(), 1e-9) / BINS
-    return (counts + floor) / (counts + floor).sum()
+def counts(bins: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """How many of each bin there are, or the sum of their weights."""
+    return np.bincount(bins.ravel(), None if weights is None else weights.ravel(), BINS).astype(float)
+
+
+def smoothed(found: np.ndarray, sigma: float = 1.2) -> np.ndarray:
+    """A histogram from `counts`: smoothed, normalised, nowhere zero."""
+    found = _smoothing(sigma) @ found
+    floor = 1e-3 * max(found.sum(), 1e-9) / BINS
+    return (found + floor) / (found + floor).sum()
+
+
+@lru_cache(maxsize=64)
+def _smoothing(sigma: float) -> np.ndarray:
+    """The matrix of a Gaussian filter over the bins."""
+    return ndimage.gaussian_filter1d(np.eye(BINS), sigma, axis=0, mode="nearest")
 
 
 def evidence(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from aiassist.segmenters.blurring import steepness
+from aiassist.segmenters.halving import halved
 from aiassist.segmenters.marks import Marks, box_mask
 
 #: Nearness falls to 1/e this many cells (of their mean side) away from the tree, and at this geodesic distance.
@@ -42,7 +43,7 @@ def nearness(grey: np.ndarray, inside: np.ndarray, marks: Marks, sides: np.ndarr
         return np.zeros((3, *grey.shape), np.float32)
     points = (points[:: -(-len(points) // MOST)] - 0.5) / 2
     sides, size = sides / np.cbrt(np.prod(sides)), len(grey) // 2
-    ways = _cost(_halved(grey), _halved(inside.astype(np.float32)) > 0)
+    ways = _cost(halved(grey) / 8, halved(inside, np.logical_or))
     seeds = np.unique(np.clip(np.rint(points), 0, size - 1).astype(int), axis=0)
     box = None if marks.box is None else box_mask([(corner - 0.5) / 2 for corner in marks.box], size) > 0
     box = box if box is not None and box.any() else None  # one that is thinner than these cells says nothing
@@ -51,12 +52,6 @@ def nearness(grey: np.ndarray, inside: np.ndarray, marks: Marks, sides: np.ndarr
         far = np.where(box, far, 0)
     channels = [_near_tree(points * sides, size, sides), (far - near) / (far + near + 1e-6), np.exp(-near / FALL)]
     return np.stack(channels).astype(np.float32).repeat(2, 1).repeat(2, 2).repeat(2, 3)
-
-
-def _halved(cells: np.ndarray) -> np.ndarray:
-    """The mean of each block of 2x2x2 cells."""
-    size = len(cells) // 2
-    return cells.reshape(size, 2, size, 2, size, 2).mean(axis=(1, 3, 5))
 
 
 def _cost(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -94,12 +89,20 @@ def _distance(cost: np.ndarray, seeds: np.ndarray, sides: np.ndarray) -> np.ndar
 
 def _near_tree(points: np.ndarray, size: int, sides: np.ndarray) -> np.ndarray:
     """Nearness of cells to the shortest tree of straight lines between points (n, 3), in units of length."""
-    places = np.stack(np.meshgrid(*[np.arange(size) * side for side in sides], indexing="ij"), axis=-1)
-    away = np.square(places - points[0]).sum(axis=-1)
+    places = np.ix_(*[np.arange(size) * side for side in sides])
+
+    def times(offset: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        """Of each cell, its offset from a point times a vector."""
+        return sum((place - start) * length for place, start, length in zip(places, offset, vector, strict=True))
+
+    away = sum((place - start) ** 2 for place, start in zip(places, points[0], strict=True))
     for start, stop in _tree(points):
         along = stop - start
-        share = (places - start) @ along / max(along @ along, 1e-12)
-        away = np.minimum(away, np.square(places - start - share.clip(0, 1)[..., np.newaxis] * along).sum(axis=-1))
+        ahead, length = times(start, along), along @ along
+        share = (ahead / max(length, 1e-12)).clip(0, 1)
+        square = sum((place - at) ** 2 for place, at in zip(places, start, strict=True))
+        np.minimum(away, square + share * (share * length - 2 * ahead), out=away)
+    away = np.maximum(away, 0)
     return np.exp(-2 * np.sqrt(away) / FALL)  # these cells are twice as large
 
 

@@ -43,7 +43,9 @@ GREY = 0
 WIDE = 1
 EVIDENCE = 2
 GUESS = 3
-CLICKS = [5, 6]
+EXTREME = 4
+CLICKS = slice(5, 7)
+BOX = 7
 PRIOR = 8
 INSIDE = 10
 SIZES = slice(11, 14)
@@ -81,24 +83,17 @@ def channels(
     inside = valid.astype(np.float32)
     grey, evidence = prompted_grey(cells, valid, marks) if prior is None else (cells, cells)
     size = np.log2(cube.cell * cube.spacing)
-    stack = [
-        grey,
-        wide_grey(cells, valid),
-        evidence,
-        np.zeros_like(cells) if guess is None else 2 * guess - 1,
-        blobs(marks.extreme, len(cells)),
-        blobs(marks.positive, len(cells)),
-        blobs(marks.negative, len(cells)),
-        box_mask(marks.box, len(cells)),
-        np.zeros_like(cells),
-        np.zeros_like(cells),
-        inside,
-        *[np.full_like(cells, s - size.mean()) for s in size],
-    ]
-    stack[:4] = [channel * inside for channel in stack[:4]]
+    seen = np.zeros((count, *cells.shape), np.float32)
+    seen[GREY], seen[WIDE], seen[EVIDENCE] = grey, wide_grey(cells, valid), evidence
+    if guess is not None:
+        seen[GUESS] = 2 * guess - 1
+    seen[[GREY, WIDE, EVIDENCE, GUESS]] *= inside
+    seen[EXTREME] = blobs(marks.extreme, len(cells))
+    seen[CLICKS] = blobs(marks.positive, len(cells)), blobs(marks.negative, len(cells))
+    seen[BOX], seen[INSIDE] = box_mask(marks.box, len(cells)), inside
+    seen[SIZES] = (size - size.mean())[:, None, None, None]
     if count > FORMER:
-        stack += list(near or nearness(stack[WIDE], valid, marks, cube.cell * cube.spacing))
-    seen = np.stack(stack).astype(np.float32)
+        seen[FORMER:] = near if len(near) else nearness(seen[WIDE], valid, marks, cube.cell * cube.spacing)
     if prior is not None:
         show_prior(seen, prior)
     return seen
@@ -116,7 +111,7 @@ def show_prior(seen: np.ndarray, prior: np.ndarray) -> None:
     """
     inside = seen[INSIDE]
     seen[PRIOR], seen[PRIOR + 1] = prior, 1.0
-    grey, evidence = prior_grey(seen[WIDE], inside > 0, prior, *(seen[n] for n in CLICKS))
+    grey, evidence = prior_grey(seen[WIDE], inside > 0, prior, *seen[CLICKS])
     seen[GREY], seen[EVIDENCE] = grey * inside, evidence * inside
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from scipy import ndimage
 from skimage.graph import MCP_Geometric
 
+from aiassist.segmenters.halving import halved
+
 #: A grid of fewer cells is searched as it is.
 FEW = 8000
-#: Cells along a side of a coarser one.
+#: Cells along a side of a coarser one, as `halved` makes them.
 COARSE = 2
 #: Coarse cells around the path found on them in which the cheapest is looked for.
 TUBE = 2
@@ -36,20 +38,25 @@ def cheapest_paths(cost: np.ndarray, pairs: Iterable, sampling) -> Iterator[np.n
     numpy.ndarray
         The cells (n, 3) of a path, both ends included.
     """
-    coarse = _coarser(cost) if cost.size > FEW else None
+    if cost.size <= FEW:
+        search = _searching(cost, sampling)
+        for start, stop in pairs:
+            yield _cheapest(search, start, stop)
+        return
+    search = _searching(_coarser(cost), sampling)
     for start, stop in pairs:
-        if coarse is None:
-            yield _search(cost, start, stop, sampling)
-            continue
-        places = _search(coarse, start // COARSE, stop // COARSE, sampling)
+        places = _cheapest(search, start // COARSE, stop // COARSE)
         low, high = COARSE * np.maximum(places.min(axis=0) - TUBE, 0), COARSE * (places.max(axis=0) + TUBE + 1)
         part = cost[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
         part = np.where(_near(places - low // COARSE, part.shape), part, np.inf)
-        yield _search(part, start - low, stop - low, sampling) + low
+        yield _cheapest(_searching(part, sampling), start - low, stop - low) + low
 
 
-def _search(cost: np.ndarray, start: np.ndarray, stop: np.ndarray, sampling) -> np.ndarray:
-    search = MCP_Geometric(cost, fully_connected=False, sampling=tuple(sampling))
+def _searching(cost: np.ndarray, sampling) -> MCP_Geometric:
+    return MCP_Geometric(cost, fully_connected=False, sampling=tuple(sampling))
+
+
+def _cheapest(search: MCP_Geometric, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     search.find_costs([tuple(start)], [tuple(stop)])
     return np.array(search.traceback(tuple(stop)))
 
@@ -66,7 +73,5 @@ def _near(places: np.ndarray, shape) -> np.ndarray:
 
 def _coarser(cost: np.ndarray) -> np.ndarray:
     """Cost of blocks of cells: half the mean and half the least, which keeps thin ways open."""
-    odd = [(0, -n % COARSE) for n in cost.shape]
-    k, j, i = (n // COARSE for n in np.add(cost.shape, [after for _, after in odd]))
-    blocks = np.pad(cost, odd, mode="edge").reshape(k, COARSE, j, COARSE, i, COARSE)
-    return (blocks.mean(axis=(1, 3, 5)) + blocks.min(axis=(1, 3, 5))) / 2
+    blocks = np.pad(cost, [(0, n % COARSE) for n in cost.shape], mode="edge")
+    return (halved(blocks) / COARSE**3 + halved(blocks, np.minimum)) / 2

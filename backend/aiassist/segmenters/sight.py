@@ -70,16 +70,20 @@ class Sight:
 
     def without_stray(self, logits: np.ndarray) -> np.ndarray:
         """The logits with small pieces, which no click marks, turned to outside."""
-        parts, count = ndimage.label((logits > 0) & self.inside)
+        found = (logits > 0) & self.inside
+        box = Region.of_mask(found)
+        parts, count = ndimage.label(found[box.slices])
         if count < 2:
             return logits
         sizes = np.bincount(parts.ravel())
         keep = sizes >= SMALL * sizes[1:].max()
-        clicked = np.rint(self.marks.positive).astype(int)
-        clicked = clicked[((clicked >= 0) & (clicked < logits.shape)).all(axis=1)]
+        clicked = np.rint(self.marks.positive).astype(int) - box.start
+        clicked = clicked[((clicked >= 0) & (clicked < parts.shape)).all(axis=1)]
         keep[parts[tuple(clicked.T)]] = True
         keep[0] = True
-        return np.where(keep[parts], logits, -np.abs(logits))
+        logits = logits.copy()
+        logits[box.slices] = np.where(keep[parts], logits[box.slices], -np.abs(logits[box.slices]))
+        return logits
 
     def extent(self, logits: np.ndarray) -> Region:
         """The box of the voxels of an answer."""
