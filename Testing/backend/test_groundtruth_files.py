@@ -25,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from aiassist.errors import AIAssistError, BusyError, ImageError, RoomError, StoreError
 from aiassist.groundtruth import GroundTruthStore
-from aiassist.groundtruth.store import INDEX, STALE
+from aiassist.groundtruth.folder import INDEX, STALE
 from aiassist.imaging import Geometry, MaskPatch, read_volume, write_volume
 
 # The files

@@ -48,7 +48,7 @@ def models_folder(options) -> Path | None:
 
 def check_studies(folder: Path) -> None:
     """Raise `StoreError` unless a folder is one of studies."""
-    from aiassist.groundtruth.store import INDEX
+    from aiassist.groundtruth.folder import INDEX
 
     if not (folder / INDEX).exists():
         raise StoreError(f"{folder} is not a studies folder; make one with: aiassist truth add.")

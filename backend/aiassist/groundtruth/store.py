@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import URL, func, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from aiassist.errors import AIAssistError, BusyError, ImageError, NotStoredError, RoomError, SeriesError, StoreError
+from aiassist.errors import NotStoredError, StoreError
 from aiassist.files import UNFINISHED, sync, whole_file
-from aiassist.groundtruth.index import LabelRow, State, StudyRow, open_index
-from aiassist.groundtruth.names import check_said, check_text, folder_name, key_of
-from aiassist.groundtruth.records import LabelVersion, StudyRecord, label_version, study_record, study_to_json
-from aiassist.imaging import (
-    DicomSeries,
-    Geometry,
-    MaskPatch,
-    Volume,
-    describe_structure,
-    read_volume,
-    write_volume,
-)
-from aiassist.imaging.nrrd_files import read_nrrd_geometry
+from aiassist.groundtruth.index import LabelRow, State, StudyRow
+from aiassist.groundtruth.names import check_said, folder_name, key_of
+from aiassist.groundtruth.records import LabelVersion, label_version, study_to_json
+from aiassist.groundtruth.studies import Studies
+from aiassist.imaging import MaskPatch, describe_structure, read_volume
 from aiassist.imaging.segmentation_file import write_segmentation
 from aiassist.prompts import Prompts
 
-log = logging.getLogger(__name__)
-
-INDEX = "index.sqlite"
 #: Names of the files of label versions.
 VERSION = re.compile(r"v(\d{4,})\.seg\.nrrd")
-#: Unfinished files older than this, in seconds, were left by a crash and are removed.
-STALE = 24 * 3600
-#: Why headers of a second series are not taken.
-OTHER_SERIES = (
-    "This image is kept with the DICOM headers of another series, perhaps a copy of yours, and those stay; an "
-    "administrator can remove them."
-)
 
 
-class GroundTruthStore:
+class GroundTruthStore(Studies):
     """The ground truth of a folder of studies.
 
     Nothing in it is ever overwritten: a correction, and even a restored old version, is a new
@@ -71,222 +50,6 @@ class GroundTruthStore:
     OSError
         When the folder cannot be made or written.
     """
-
-    def __init__(self, folder: str | Path, url: str | None = None):
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._engine = open_index(url or URL.create("sqlite", database=str(self.folder / INDEX)))
-        except DatabaseError as error:
-            raise self._index_error(error) from error
-        self._sweep()
-
-    def close(self) -> None:
-        """Let go of the index."""
-        self._engine.dispose()
-
-    def __enter__(self) -> GroundTruthStore:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def _sweep(self) -> None:
-        for path in self.folder.rglob(f"{UNFINISHED}*"):
-            with suppress(OSError):  # another process may finish its file meanwhile; another user's may not be removed
-                if time.time() - path.stat().st_mtime > STALE:
-                    path.unlink()
-
-    @contextmanager
-    def _session(self) -> Iterator[Session]:
-        """A transaction on the index; `StoreError` when the index is damaged, locked or cannot grow."""
-        try:
-            with Session(self._engine, expire_on_commit=False) as session, session.begin():
-                yield session
-        except DatabaseError as error:
-            raise self._index_error(error) from error
-
-    def _index_error(self, error: DatabaseError) -> AIAssistError:
-        said = str(error.orig)
-        if "locked" in said or "busy" in said:
-            return BusyError("The index of the ground truth is in use by others; try again in a moment.")
-        if "full" in said or "disk I/O" in said:
-            return RoomError("The disk of the ground truth is full, or fails; nothing was changed. Make room there.")
-        if "readonly" in said:
-            return StoreError(f"The folder {self.folder} may not be written, which its index needs; use a copy of it.")
-        return StoreError(
-            f"The index of {self.folder} cannot be used ({error.orig}); "
-            f"check its disk, or restore {INDEX} from a backup."
-        )
-
-    # Studies
-
-    def add_study(self, volume: Volume, name: str, check: bool = False) -> StudyRecord:
-        """Keep an image; adding it again adds at most what is not there, its DICOM headers or a file that was lost.
-
-        With `check` the file that is kept is read whole, and written anew when it is damaged.
-        """
-        check_text({"study name": name})
-        study = volume.study_id
-        with self._session() as session:
-            row = session.get(StudyRow, study)
-        if row is None:
-            return study_record(self._write_study(study, volume, name))
-        if not self._has_image(volume, check):
-            self._write_image(study, volume)
-        if row.dicom is None and volume.dicom is not None:
-            row = self._enter_series(row, volume.dicom)
-        return study_record(row)
-
-    def _has_image(self, volume: Volume, whole: bool) -> bool:
-        """Whether an image is on the disk as it was added, by its header or as a `whole`."""
-        try:
-            if whole:
-                return self.image(volume.study_id).study_id == volume.study_id
-            return self.geometry(volume.study_id).shape == volume.shape
-        except (ImageError, OSError):
-            return False
-
-    def _write_image(self, study: str, volume: Volume) -> Path:
-        home = self.folder / "studies" / study
-        home.mkdir(parents=True, exist_ok=True)
-        write_volume(home / "image.nrrd", volume)
-        return home
-
-    def _write_study(self, study: str, volume: Volume, name: str) -> StudyRow:
-        home = self._write_image(study, volume)
-        dicom = self._write_series(home, volume.dicom) if volume.dicom is not None else None
-        for folder in (home.parent, self.folder):
-            sync(folder)
-        with self._session() as session:
-            row = session.get(StudyRow, study)
-            if row is not None:  # another process added it meanwhile, perhaps without headers
-                row.dicom = row.dicom or dicom
-            else:
-                row = StudyRow(
-                    id=study,
-                    name=name,
-                    image=self._relative(home / "image.nrrd"),
-                    dicom=dicom,
-                    added=datetime.now(UTC),
-                )
-                session.add(row)
-        return row
-
-    def _write_series(self, home: Path, series: DicomSeries) -> str:
-        path = home / "dicom.json.gz"
-        with whole_file(path) as temporary:
-            temporary.write_bytes(series.to_bytes())
-        return self._relative(path)
-
-    def series(self, study: str) -> DicomSeries | None:
-        """The DICOM headers of a study, by id; None when it has none, `StoreError` when they are damaged."""
-        path = self.series_file(study)
-        try:
-            return None if path is None else DicomSeries.from_bytes(path.read_bytes())
-        except FileNotFoundError:
-            raise StoreError(f"The DICOM headers {path} are gone; restore them from a backup.") from None
-
-    def series_file(self, study: str) -> Path | None:
-        """Where the DICOM headers of a study lie, by id; None when it has none."""
-        row = self._study_row(study)
-        return None if row.dicom is None else self.folder / row.dicom
-
-    def add_series(self, study: str, series: DicomSeries) -> None:
-        """Keep DICOM headers of a study that has none; `SeriesError` when it has those of another series."""
-        known = self.series(study)
-        if known is None:
-            self._enter_series(self._study_row(study), series)
-        elif known.identity != series.identity:
-            raise SeriesError(OTHER_SERIES)
-
-    def _enter_series(self, row: StudyRow, series: DicomSeries) -> StudyRow:
-        dicom = self._write_series((self.folder / row.image).parent, series)
-        with self._session() as session:
-            row = session.get(StudyRow, row.id)
-            row.dicom = dicom
-        return row
-
-    def drop_series(self, study: str) -> None:
-        """Forget the DICOM headers of a study, by id; its image and labels stay."""
-        row = self._study_row(study)
-        if row.dicom is None:
-            return
-        with self._session() as session:
-            session.get(StudyRow, study).dicom = None
-        (self.folder / row.dicom).unlink(missing_ok=True)
-
-    def studies(self) -> list[StudyRecord]:
-        """All studies, oldest first."""
-        with self._session() as session:
-            return [study_record(row) for row in session.scalars(select(StudyRow).order_by(StudyRow.added))]
-
-    def worklist(self) -> list[dict]:
-        """All studies as JSON, oldest first: what there is to do.
-
-        ``structures`` is how many have a label; ``state`` is "done" when there are some and the newest version of each
-        is submitted or approved, else "todo".
-        """
-        newest: dict[str, dict[str, State]] = {}
-        query = select(LabelRow.study, LabelRow.key, LabelRow.state).order_by(LabelRow.number)
-        with self._session() as session:
-            for study, key, state in session.execute(query):
-                newest.setdefault(study, {})[key] = state
-        return [study_to_json(record, newest.get(record.id, {})) for record in self.studies()]
-
-    def has(self, study: str) -> bool:
-        """Whether a study of this id is in the store."""
-        with self._session() as session:
-            return session.get(StudyRow, study) is not None
-
-    def has_image(self, study: str) -> bool:
-        """Whether a study of this id is in the store, and its image is on the disk; reads nothing of that."""
-        with self._session() as session:
-            row = session.get(StudyRow, study)
-        return row is not None and (self.folder / row.image).exists()
-
-    def study(self, name_or_id: str) -> StudyRecord:
-        """A study by its name, its id, or the first digits of its id; `StoreError` unless exactly one fits."""
-        everything = self.studies()
-        found = [s for s in everything if s.id == name_or_id] or [s for s in everything if s.name == name_or_id]
-        found = found or [s for s in everything if len(name_or_id) >= 4 and s.id.startswith(name_or_id)]
-        if not found:
-            raise NotStoredError(
-                f"There is no study called {name_or_id!r} in {self.folder}; give a name, or at least four digits "
-                "of the hash, as: aiassist truth list --studies shows them."
-            )
-        if len(found) > 1:
-            ids = ", ".join(s.id[:8] for s in found[:5])
-            raise StoreError(
-                f"There are {len(found)} studies called {name_or_id!r} in {self.folder}; give one of {ids}."
-            )
-        return found[0]
-
-    def geometry(self, study: str) -> Geometry:
-        """The grid of a study's image, by id; reads no voxels."""
-        return read_nrrd_geometry(self.folder / self._study_row(study).image)
-
-    def _study_row(self, study: str) -> StudyRow:
-        with self._session() as session:
-            row = session.get(StudyRow, study)
-        if row is None:
-            raise NotStoredError(f"There is no study {study!r} in {self.folder}.")
-        return row
-
-    def image(self, study: str) -> Volume:
-        """The image of a study, by id, without its DICOM headers."""
-        return read_volume(self.folder / self._study_row(study).image)
-
-    def volume(self, study: str) -> Volume:
-        """The image of a study, by id, with its DICOM headers if it has any that can be read."""
-        volume = self.image(study)
-        try:
-            return volume.with_dicom(self.series(study))
-        except StoreError:
-            log.warning("The DICOM headers of the study %s are damaged; it is used without.", study)
-            return volume
-
-    # Label versions
 
     def add(
         self,
@@ -385,6 +148,19 @@ class GroundTruthStore:
         with suppress(StoreError), self._session() as session:
             if row.file is not None and self._last_number(session, row.study, row.key) < row.number:
                 self._version_path(home, row.number).unlink(missing_ok=True)
+
+    def worklist(self) -> list[dict]:
+        """All studies as JSON, oldest first: what there is to do.
+
+        ``structures`` is how many have a label; ``state`` is "done" when there are some and the newest version of each
+        is submitted or approved, else "todo".
+        """
+        newest: dict[str, dict[str, State]] = {}
+        query = select(LabelRow.study, LabelRow.key, LabelRow.state).order_by(LabelRow.number)
+        with self._session() as session:
+            for study, key, state in session.execute(query):
+                newest.setdefault(study, {})[key] = state
+        return [study_to_json(record, newest.get(record.id, {})) for record in self.studies()]
 
     def history(self, study: str, structure: str | None = None) -> list[LabelVersion]:
         """All label versions of a study (of one structure), oldest first."""
@@ -497,9 +273,6 @@ class GroundTruthStore:
     @staticmethod
     def _version_path(home: Path, number: int) -> Path:
         return home / f"v{number:04d}.seg.nrrd"
-
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
 
 
 def _last_file(home: Path) -> int:

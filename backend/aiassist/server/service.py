@@ -24,7 +24,8 @@ from aiassist.files import sync
 from aiassist.groundtruth.export import export
 from aiassist.groundtruth.index import State
 from aiassist.groundtruth.records import LabelVersion
-from aiassist.groundtruth.store import OTHER_SERIES, GroundTruthStore
+from aiassist.groundtruth.store import GroundTruthStore
+from aiassist.groundtruth.studies import OTHER_SERIES
 from aiassist.imaging import DicomSeries, MaskPatch, Volume
 from aiassist.protocol.dicom_lines import series_from_lines
 from aiassist.protocol.messages import voxels_as_bytes
