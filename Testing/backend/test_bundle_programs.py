@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 
+import monai.transforms
 import pytest
 import torch
 from bundle_helpers import block, changed, linear_net, load, make_bundle
@@ -11,6 +14,7 @@ from bundle_helpers import block, changed, linear_net, load, make_bundle
 from aiassist.errors import ModelError
 from aiassist.segmenters.base import run
 from aiassist.segmenters.bundle_import import import_bundle
+from aiassist.segmenters.harmless import harmless
 from aiassist.segmenters.model_store import ModelStore
 
 PROGRAMS = {
@@ -25,6 +29,10 @@ PROGRAMS = {
     "a function as a class": ("network_def", {"_target_": "monai.networks.nets.unet.warnings.warn", "message": "x"}),
     "a transform that calls": ("preprocessing", [{"_target_": "Lambdad", "keys": "image", "func": "@fine"}]),
     "a transform that writes": ("preprocessing", [{"_target_": "monai.transforms.io.array.WriteFileMapping"}]),
+    "a transform that writes, of another module": (
+        "postprocessing",
+        [{"_target_": "SaveClassificationd", "keys": "pred", "output_dir": ".", "filename": "predictions.csv"}],
+    ),
     "an address": ("network_def", {"_target_": "HoVerNet", "pretrained_url": "https://example.org/x.pt"}),
     "a fetch by default": ("network_def", {"_target_": "EfficientNetBN", "model_name": "efficientnet-b0"}),
     "a class by its name": ("inferer", {"_target_": "PatchInferer", "merger_cls": "antigravity.X"}),
@@ -40,6 +48,8 @@ PROGRAMS = {
     "an endless expression": ("fine", "$" + "-" * 20_000 + "1"),
     "a mode": ("inferer", {"_target_": "SlidingWindowInferer", "_mode_": "debug", "roi_size": 48}),
 }
+#: What the source of a class holds that does more than compute.
+TOUCHES = re.compile(r"\bopen\(|Saver|Writer|\.save\(|unlink|torch\.load|import_module|subprocess\.")
 
 
 @pytest.mark.parametrize("what", PROGRAMS)
@@ -49,6 +59,20 @@ def test_a_bundle_that_holds_a_program_is_refused_and_nothing_is_kept(tmp_path, 
     with pytest.raises(ModelError, match="can import it with --trust"):
         import_bundle(make_bundle(tmp_path / "bundle", changed(part, value)), models)
     assert models.names() == []
+
+
+def test_no_transform_that_may_be_built_touches_files_or_calls_what_it_is_given():
+    may = [name for name in dir(monai.transforms) if _may_be_built(name)]
+    assert len(may) > 150 and "Spacingd" in may and "KeepLargestConnectedComponent" in may
+    for name in may:
+        assert not TOUCHES.search(inspect.getsource(getattr(monai.transforms, name))), name
+
+
+def _may_be_built(name: str) -> bool:
+    try:
+        return isinstance(harmless({"_target_": name}, "preprocessing"), dict) and hasattr(monai.transforms, name)
+    except ModelError:
+        return False
 
 
 def test_torchscript_is_a_program_too(tmp_path):

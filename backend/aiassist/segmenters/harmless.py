@@ -23,12 +23,25 @@ _NETWORKS = re.compile(
     re.IGNORECASE,
 )
 _INFERERS = {"SimpleInferer", "SlidingWindowInferer", "SlidingWindowInfererAdapt", "SliceInferer"}
-#: Transforms that call what they are given, or other libraries.
-_CALLERS = re.compile(r"Lambda|Callable|TorchVision|TorchIO|CuCIM|SimulateDelay|DataStats")
+#: Transforms that compute from the image and the answer, as arrays and, with an ending, as dictionaries. Others call
+#: what they are given, or other libraries, or write files (SaveClassification), or are for training only.
+_TRANSFORMS = re.compile(
+    r"(Compose|Identity|EnsureType|EnsureChannelFirst|AsChannelFirst|AsChannelLast|AddChannel|CastToType|ToTensor|ToNumpy|"
+    r"ToDevice|(From|To)MetaTensor|Transpose|SqueezeDim|SplitDim|RepeatChannel|RemoveRepeatedChannel|Decollate|"
+    r"(Concat|Copy|Delete|Select)Items|FlattenSubKeys|MapLabelValue|LabelToMask|AddCoordinateChannels|"
+    r"ConvertToMultiChannelBasedOnBratsClasses|"
+    r"BorderPad|DivisiblePad|SpatialPad|(Center)?SpatialCrop|CenterScaleCrop|CropForeground|ResizeWithPadOrCrop|"
+    r"AdjustContrast|ClipIntensityPercentiles|ForegroundMask|MaskIntensity|Gaussian(Sharpen|Smooth)|MedianSmooth|"
+    r"SavitzkyGolaySmooth|HistogramNormalize|NormalizeIntensity|ScaleIntensity(FixedMean|Range|RangePercentiles)?|"
+    r"(Std)?ShiftIntensity|ThresholdIntensity|"
+    r"Affine|Flip|Orientation|ResampleToMatch|Resize|Rotate(90)?|Spacing|SpatialResample|Zoom|"
+    r"Activations|AsDiscrete|DistanceTransformEDT|FillHoles|Invert|KeepLargestConnectedComponent|LabelFilter|"
+    r"LabelToContour|(Mean|Vote)Ensemble|RemoveSmallObjects)(d|D|Dict)?"
+)
 #: Where the classes lie that may be built, and which of them may.
 _MODULES = {
     "monai.networks.nets": lambda name: bool(_NETWORKS.fullmatch(name)),
-    "monai.transforms": lambda name: not _CALLERS.search(name),
+    "monai.transforms": lambda name: bool(_TRANSFORMS.fullmatch(name)),
     "monai.inferers": lambda name: name in _INFERERS,
 }
 #: Arguments by which networks fetch weights from elsewhere.
@@ -88,7 +101,7 @@ def _full_name(target: Any, place: str) -> str:
             found = getattr(import_module(module), name, None)
         except ImportError as error:
             raise MissingExtraError(error.name or "monai", "bundles", "This model") from error
-        if isinstance(found, type) and may_be_built(name) and ".io." not in found.__module__:
+        if isinstance(found, type) and may_be_built(name):
             return f"{module}.{name}"
     raise _refused(place, target, f"is none of the classes of {', '.join(_MODULES)} that are built here")
 
