@@ -334,7 +334,7 @@ class PointsSession:
 
     def _answered(self, outcome: Outcome, is_stale: bool) -> None:
         if self.assistant.studies.of(self._require().volume_node) is not outcome.question.volume:
-            self._answers.begin_with(None)  # the image changed meanwhile
+            self._begin_anew()  # the image changed meanwhile
             self.ask()
             return
         self._answers.add(outcome.answer)

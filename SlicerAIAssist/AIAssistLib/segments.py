@@ -79,7 +79,9 @@ def read_mask(segmentation_node, segment_id: str, volume_node) -> MaskPatch:
 
     A segment drawn on another grid is resampled, nearest neighbour, as Slicer does when it edits.
     """
-    labelmap, value = _labelmap_of(segmentation_node, segment_of(segmentation_node, segment_id), segment_id)
+    segment = segment_of(segmentation_node, segment_id)
+    _fill_labelmaps(segmentation_node, volume_node)
+    labelmap, value = _labelmap_of(segmentation_node, segment, segment_id)
     if labelmap is None or labelmap.IsEmpty():
         return MaskPatch.empty()
     wanted = ijk_to_segmentation(volume_node, segmentation_node)
@@ -90,6 +92,21 @@ def read_mask(segmentation_node, segment_id: str, volume_node) -> MaskPatch:
     if not np.allclose(offset[:3, :3], np.eye(3), atol=1e-4) or not np.allclose(offset[:3, 3], shift, atol=1e-2):
         labelmap, shift = _resampled(labelmap, wanted, volume_node), np.zeros(3)
     return _cropped(labelmap, value, shift.astype(int)[::-1], volume_node)
+
+
+def _fill_labelmaps(segmentation_node, volume_node) -> None:
+    """Have Slicer turn segments that are surfaces or contours only, as of an STL file, to voxels."""
+    converter, segmentation = slicer.vtkSegmentationConverter, segmentation_node.GetSegmentation()
+    name = converter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segmentation.GetSourceRepresentationName() == name or segmentation.ContainsRepresentation(name):
+        return
+    if not segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName()):
+        segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    if not segmentation.CreateRepresentation(name):
+        raise StudyError(
+            f"Slicer cannot turn the segments of {segmentation_node.GetName()!r} to voxels; "
+            "create their binary labelmaps in the module Segmentations."
+        )
 
 
 def _labelmap_of(segmentation_node, segment, segment_id: str):

@@ -18,7 +18,6 @@ except ModuleNotFoundError as error:  # the outlines are drawn here, also when t
 
 from AIAssistLib.geometry import slice_axis, slice_index, transform, view_to_ijk
 from AIAssistLib.segments import SegmentWriter, Target
-from AIAssistLib.tags import stamp_of
 
 #: A vertex is taken hold of within this many pixels of the view.
 REACH = 12.0
@@ -41,7 +40,7 @@ class SmartContour:
         self._studies = studies
         self._writer = writer
         self._save_state = save_state
-        self._stamp: int | None = None
+        self._state = (0, np.eye(4))
         self.session: ContourSession | None = None
         self.target: Target | None = None
         #: How many pixels of the view look like one on an ordinary screen.
@@ -54,12 +53,11 @@ class SmartContour:
     def begin(self, target: Target) -> None:
         """Correct a segment from now on. Raises when the volume is unusable or the segment gone."""
         self._studies.of(target.volume_node)
-        self._stamp = None
         self.session, self.target = None, target
 
     def end(self) -> None:
         """Let go of the segment."""
-        self.session = self.target = self._stamp = None
+        self.session = self.target = None
 
     # Where the mouse is
 
@@ -82,18 +80,17 @@ class SmartContour:
         return True
 
     def _current(self) -> ContourSession:
-        """The session of image and segment as they are now; a new one when somebody else changed them."""
+        """The session of image and segment as they are now; a new one when somebody else changed or moved them."""
         if self.target is None:
             raise ContourError("No segment is chosen; choose one first.")
         target = self.target
-        segment = target.segment
         volume = self._studies.of(target.volume_node)
-        if self.session is None or self._stamp != stamp_of(segment) or self.session.volume is not volume:
+        if self.session is None or not target.is_as(self._state) or self.session.volume is not volume:
             mask = target.mask()
             if mask.region.is_empty:
-                raise ContourError(f"{segment.GetName()!r} is empty; mark it with AI Points or paint it first.")
-            self.session = ContourSession(volume, mask)
-            self._stamp = stamp_of(segment)
+                name = target.segment.GetName()
+                raise ContourError(f"{name!r} is empty; mark it with AI Points or paint it first.")
+            self.session, self._state = ContourSession(volume, mask), target.state()
         return self.session
 
     def rings(self, slice_node) -> list[np.ndarray]:
@@ -150,8 +147,8 @@ class SmartContour:
 
     def propagate(self, slices: int) -> int:
         """Carry the latest move on to so many neighbours on each side; how many slices changed."""
-        if self.session is None or self._stamp != stamp_of(self.target.segment):
-            self.session = None  # undone, or changed by somebody else
+        if self.session is None or not self.target.is_as(self._state):
+            self.session = None  # undone, or changed or moved by somebody else
             raise ContourError("There is no move of a vertex to carry on; move one first.")
         edit = self.session.propagate(slices, self.radius, self.strength)
         return len(edit.slices) if self._write(edit) else 0
@@ -168,14 +165,13 @@ class SmartContour:
         if taken.region.is_empty:
             return True
         target, expected = self.target, self.session
-        segment = target.segment
         self._save_state()
         try:
             self._writer.write(target.volume_node, target.segmentation_node, target.segment_id, taken, added)
         except StudyError:  # masking allows nothing of it: the outline is where it was
             self.session = None
             raise
-        self._stamp = stamp_of(segment)
+        self._state = target.state()
         if not self._as_expected(added, taken):
             plane, self.session = expected.plane, None  # masking had its say
             self._current().open(plane.axis, plane.index)

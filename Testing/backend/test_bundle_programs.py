@@ -49,7 +49,7 @@ PROGRAMS = {
     "a mode": ("inferer", {"_target_": "SlidingWindowInferer", "_mode_": "debug", "roi_size": 48}),
 }
 #: What the source of a class holds that does more than compute.
-TOUCHES = re.compile(r"\bopen\(|Saver|Writer|\.save\(|unlink|torch\.load|import_module|subprocess\.")
+TOUCHES = re.compile(r"\bopen\(|Saver|Writer|\.save\(|unlink|torch\.load|import_module|subprocess\.\w")
 
 
 @pytest.mark.parametrize("what", PROGRAMS)

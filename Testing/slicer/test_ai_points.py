@@ -503,3 +503,20 @@ def test_clicks_correct_a_segment_where_it_lies_after_it_was_moved(points, panel
     points.ui.acceptButton.click()
     now = read_mask(case.segmentation, segment, case.node).to_mask(case.labels.shape)
     assert dice(now, moved) > 0.8 > 0.3 > dice(moved, case.mask("spleen"))
+
+
+@pytest.mark.parametrize("control", [False, True], ids=["adds", "removes"])
+def test_a_correction_stays_one_when_the_image_changes_while_it_is_answered(points, panel, slice_views, case, control):
+    panel.editor.setCurrentSegmentID(add_segment(case, "filled", case.mask("spleen")))
+    marks = panel.editor.activeEffect().self()
+    before = case.mask("spleen")
+    place = case.middle("spleen" if control else "gallbladder")
+    marks.ui.clickButton.click()
+    slice_views["Red"].click(slice_views["Red"].xy(place), control=control)
+    assert marks.session.busy
+    slicer.util.arrayFromVolume(case.node)[0, 0, 0] += 1
+    slicer.util.arrayFromVolumeModified(case.node)
+    answered(marks)
+    after = marks.session.preview.mask.to_mask(before.shape)
+    assert dice(after, before) > 0.6 and "in place of" not in marks.ui.statusLabel.text
+    assert (after & ~before).any() != control and (before & ~after).any() == control

@@ -9,7 +9,7 @@ import vtk
 from scipy.spatial.distance import pdist
 from vtk.util import numpy_support
 
-from aiassist.errors import ImageError
+from aiassist.errors import ImageError, StudyError
 from aiassist.imaging import MaskPatch, Region, describe_structure
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.export import export
@@ -18,6 +18,7 @@ from AIAssistLib.lesions import longest_diameter
 from AIAssistLib.marks import EXTREME, Marks
 from AIAssistLib.segments import SegmentWriter, read_mask, write_plainly
 from AIAssistLib.structures import new_segment, segment_named
+from helpers import dice
 
 SHAPE = (12, 20, 30)
 
@@ -277,3 +278,43 @@ def test_a_marks_node_made_anew_moves_with_the_volume(volume):
     place = ijk_to_world(volume) @ [7, 6, 5, 1]
     marks.add(EXTREME, place[:3])
     assert marks.places()[0][1] == pytest.approx([7, 6, 5])
+
+
+def ball_of_surface(volume, radius: float = 9.0) -> tuple[object, np.ndarray]:
+    """A segmentation that holds a ball in the middle of the volume as a surface only, and the ball's centre."""
+    centre = ijk_to_world(volume) @ [*(np.array(SHAPE)[::-1] - 1) / 2, 1]
+    ball = vtk.vtkSphereSource()
+    ball.SetRadius(radius)
+    ball.SetCenter(centre[:3])
+    ball.SetPhiResolution(40)
+    ball.SetThetaResolution(40)
+    ball.Update()
+    name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "imported")
+    node.GetSegmentation().SetSourceRepresentationName(name)
+    segment = slicer.vtkSegment()
+    segment.SetName("ball")
+    segment.AddRepresentation(name, ball.GetOutput())
+    node.GetSegmentation().AddSegment(segment, "ball")
+    return node, centre[:3]
+
+
+def test_a_segment_that_is_a_surface_only_is_seen_as_voxels(volume):
+    node, centre = ball_of_surface(volume)
+    k, j, i = np.indices(SHAPE)
+    places = np.stack([i, j, k, np.ones(SHAPE)], axis=-1) @ ijk_to_world(volume).T
+    ball = np.linalg.norm(places[..., :3] - centre, axis=-1) <= 9
+    seen = read_mask(node, "ball", volume).to_mask(SHAPE)
+    assert dice(seen, ball) > 0.95
+    surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    assert node.GetSegmentation().GetSourceRepresentationName() == surface
+
+
+def test_segments_that_slicer_cannot_turn_to_voxels_are_not_empty_ones(volume):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "imported")
+    node.GetSegmentation().SetSourceRepresentationName("Unheard of")
+    segment = slicer.vtkSegment()
+    segment.AddRepresentation("Unheard of", vtk.vtkPolyData())
+    node.GetSegmentation().AddSegment(segment, "odd")
+    with pytest.raises(StudyError, match="cannot turn the segments of 'imported' to voxels; create their binary"):
+        read_mask(node, "odd", volume)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from scipy import ndimage
 
+from AIAssistLib.segments import read_mask
 from helpers import add_segment, mask_of
 
 
@@ -225,3 +227,23 @@ def test_after_the_image_changed_vertices_settle_on_its_borders(contour, spoiled
     new = contour.contour._current().volume
     assert not np.array_equal(new.voxels, old.voxels)
     assert np.array_equal(new.voxels, slicer.util.arrayFromVolume(case.node))
+
+
+def test_outlines_follow_an_image_that_was_moved_alone(contour, spoiled, slice_views, case):
+    segment, _truth, (i, j, k) = spoiled
+    view, place = slice_views["Red"], slice_views["Red"].xy(case.world([i, j, k])[0])
+    view.event("MouseMoveEvent", place)
+    was = contour.contour.session.rings[0].points
+    move = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "move")
+    shift = vtk.vtkMatrix4x4()
+    shift.SetElement(0, 3, 5 * np.linalg.norm(case.to_world[:3, 0]))
+    move.SetMatrixTransformToParent(shift)
+    case.node.SetAndObserveTransformNodeID(move.GetID())
+    view.event("MouseMoveEvent", place)
+    seen = contour.contour.session.rings[0].points
+    assert np.allclose(abs(seen.mean(axis=0) - was.mean(axis=0)), (5, 0), atol=0.3)
+    before = read_mask(case.segmentation, segment, case.node).to_mask(case.labels.shape)
+    vertex = nearest_vertex(contour, view, place)
+    view.drag(vertex, np.add(vertex, (0, 12)))
+    after = read_mask(case.segmentation, segment, case.node).to_mask(case.labels.shape)
+    assert (after != before).any() and ndimage.label(after[k])[1] == ndimage.label(before[k])[1]
