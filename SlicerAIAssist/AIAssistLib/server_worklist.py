@@ -47,7 +47,7 @@ def fetched(conversations, study: Study, progress: Callable[[float], None]) -> C
 
 
 def _node_of(volume: Volume, name: str):
-    node = slicer.util.addVolumeFromArray(volume.stored_voxels, ijkToRAS=volume.geometry.affine_ras, name=name)
+    node = slicer.util.addVolumeFromArray(volume.voxels, ijkToRAS=volume.geometry.affine_ras, name=name)
     node.CreateDefaultDisplayNodes()
     return node
 

@@ -118,6 +118,26 @@ def test_restoring_makes_a_new_version_of_the_old_voxels(store, study):
     assert store.version(study, "spleen") == restored
 
 
+def test_a_review_does_not_bury_what_came_while_it_was_written(store, study, monkeypatch):
+    first = store.add(study, "spleen", random_patch(1), author="ann", state=State.SUBMITTED)
+    read = store.mask
+
+    def read_while_ann_saves(version):
+        with GroundTruthStore(store.folder) as other:
+            other.add(study, "spleen", random_patch(2), author="ann", state=State.SUBMITTED)
+        return read(version)
+
+    monkeypatch.setattr(store, "mask", read_while_ann_saves)
+    with pytest.raises(StoreError, match="'spleen' got version 2 meanwhile; look at that one"):
+        store.review(study, "spleen", State.APPROVED, "boss", number=first.number)
+    monkeypatch.undo()
+    assert [(v.number, v.author, v.state) for v in store.history(study)] == [
+        (1, "ann", State.SUBMITTED),
+        (2, "ann", State.SUBMITTED),
+    ]
+    assert sorted(path.name for path in first.path.parent.iterdir()) == ["v0001.seg.nrrd", "v0002.seg.nrrd"]
+
+
 def test_a_review_is_a_version_of_the_same_voxels_by_who_reviews(store, study):
     points = Prompts(extreme_points=[[1, 2, 3], [3, 2, 1]])
     made = {"model": "network", "model_version": "5", "prompts": points, "state": State.SUBMITTED}

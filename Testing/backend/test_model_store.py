@@ -81,6 +81,19 @@ def test_a_version_that_somebody_removed_is_passed_over(models):
     assert models.published("liver") == 1
 
 
+def test_no_number_is_given_twice_and_rollback_says_what_is_used(models):
+    for version in (1, 2, 3):
+        add_version(models, "liver")
+        models.publish("liver", version, "Ada")
+    shutil.rmtree(models.folder_of("liver", 3))
+    assert models.published("liver") == 2
+    assert add_version(models, "liver") == 4
+    assert models.published("liver") == 2
+    assert models.rollback("liver", "Ada") == 1 == models.published("liver")
+    models.publish("liver", 4, "Ada")
+    assert models.rollback("liver", "Ada") == 1 == models.published("liver")
+
+
 def test_what_a_killed_process_left_goes_with_the_next_version(models):
     (models.folder / "liver" / ".unfinished-1").mkdir(parents=True)
     assert add_version(models, "liver") == 1

@@ -108,10 +108,11 @@ def test_views_that_are_not_contiguous_are_written_in_order(tmp_path, ending):
 @pytest.mark.parametrize(("dtype", "stored"), [("bool", "uint8"), ("float16", "float32")])
 def test_types_that_no_format_holds_are_written_wider(tmp_path, ending, dtype, stored):
     voxels = np.arange(60).reshape(SHAPE).astype(dtype)
-    write_volume(tmp_path / f"a{ending}", Volume(voxels, Geometry.from_spacing(SHAPE)))
-    back = read_volume(tmp_path / f"a{ending}").voxels
-    assert back.dtype == stored
-    assert np.array_equal(back, voxels.astype(stored))
+    volume = Volume(voxels, Geometry.from_spacing(SHAPE))
+    write_volume(tmp_path / f"a{ending}", volume)
+    back = read_volume(tmp_path / f"a{ending}")
+    assert back.voxels.dtype == stored and back.study_id == volume.study_id
+    assert np.array_equal(back.voxels, voxels.astype(stored))
 
 
 @pytest.mark.parametrize("dtype", [">i2", ">u2", ">i4", ">i8", ">u8", ">f4", ">f8"])
@@ -153,6 +154,39 @@ def test_the_unit_of_length_of_a_nifti_counts_as_it_does_in_slicer(tmp_path, wri
     assert np.allclose(geometry.spacing, np.array([5, 6, 7]) * millimetres)
     assert np.allclose(geometry.spacing, image.GetSpacing())
     assert np.allclose(geometry.origin, image.GetOrigin())
+
+
+def nifti_header(**fields) -> nibabel.Nifti1Header:
+    """The header of a file of `SHAPE` whose voxels are 2, 3 and 4 mm wide along i, j and k, and more of its fields."""
+    header = nibabel.Nifti1Header()
+    header.set_data_shape(SHAPE[::-1])
+    header.set_data_dtype(np.int16)
+    header.set_zooms((2, 3, 4))
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    for name, value in fields.items():
+        header[name] = value
+    return header
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({}, id="nothing says where it lies"),
+        pytest.param({"qform_code": 1, "qoffset_x": 7, "quatern_d": 0.6}, id="qform"),
+        pytest.param({"qform_code": 1, "sform_code": 1, "qoffset_y": 5}, id="an sform of zeros beside a qform"),
+        pytest.param(
+            {"qform_code": 1, "quatern_b": 0.70711, "quatern_c": 0.70711, "quatern_d": 0.002}, id="a rounded rotation"
+        ),
+    ],
+)
+def test_a_nifti_lies_where_slicer_sees_it(tmp_path, fields):
+    voxels = np.arange(np.prod(SHAPE), dtype=np.int16)
+    path = tmp_path / "a.nii"
+    path.write_bytes(nifti_header(**fields).binaryblock + bytes(4) + voxels.tobytes())
+    seen, itk = read_volume(path), Volume.from_sitk(sitk.ReadImage(str(path)))
+    assert seen.geometry.same_grid(itk.geometry) and np.array_equal(seen.voxels, itk.voxels)
+    write_volume(tmp_path / "mask.nii.gz", Volume((seen.voxels > 30).astype(np.uint8), seen.geometry))
+    assert Volume.from_sitk(sitk.ReadImage(str(tmp_path / "mask.nii.gz"))).geometry.same_grid(itk.geometry)
 
 
 def test_a_two_dimensional_nifti_is_one_slice(tmp_path, write_nifti):

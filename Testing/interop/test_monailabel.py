@@ -124,6 +124,27 @@ def test_no_image_takes_the_id_of_another_for_its_name(client, server, tmp_path)
     assert server.ask("GET", f"/api/truth/{noise(9).study_id}/export?format=nrrd").status_code == 200
 
 
+def test_the_beginning_of_an_id_is_no_name(client, server, tmp_path):
+    study = upload(client, tmp_path / "a.nii.gz", noise(10), "somebody")
+    assert server.ask("GET", f"/datastore/image?image={study}").status_code == 200
+    for other in (study[:4], study[:31]):
+        assert server.ask("GET", f"/datastore/image?image={other}").status_code == 404
+
+
+def test_two_segments_of_one_name_are_refused_and_none_is_saved(client, server, tmp_path):
+    study = upload(client, tmp_path / "a.nii.gz", noise(11), "twice")
+    label, values = tmp_path / "label.nii.gz", (noise(11).voxels > 50).astype(np.uint8)
+    values[0] *= 2
+    write_volume(label, Volume(values, noise(11).geometry))
+    named = {"label_info": [{"name": "lesion", "idx": 1}, {"name": "Lesion", "idx": 2}, {"name": "LESION", "idx": 3}]}
+    with pytest.raises(MONAILabelClientException) as error:
+        client.save_label(study, str(label), "final", named)
+    assert "Two segments are called 'Lesion'; give each structure a name of its own" in error.value.msg
+    assert server.ask("GET", f"/api/truth/{study}").json().get("versions", []) == []
+    named["label_info"][1]["idx"] = 3  # one of them is empty
+    assert client.save_label(study, str(label), "final", named)["saved"] == ["lesion"]
+
+
 def test_submitting_what_somebody_left_as_a_draft_submits_it(client, server, tmp_path):
     study = upload(client, tmp_path / "c.nii.gz", noise(6), "drafted")
     label, mask = tmp_path / "label.nii.gz", noise(6).voxels > 50

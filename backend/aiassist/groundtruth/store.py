@@ -66,6 +66,7 @@ class GroundTruthStore(Studies):
         comment: str = "",
         state: State = State.DRAFT,
         parent: int | None = None,
+        newest: int | None = None,
     ) -> LabelVersion:
         """Save a new version of a structure's label.
 
@@ -89,6 +90,8 @@ class GroundTruthStore(Studies):
         state : State
         parent : int, optional
             Number of the version it was made from, 0 for none; the latest when absent.
+        newest : int, optional
+            Number of the version that must be the newest one still; `StoreError` when another is.
 
         Returns
         -------
@@ -112,11 +115,11 @@ class GroundTruthStore(Studies):
             comment=comment,
             state=state,
         )
-        self._enter(row, mask)
+        self._enter(row, mask, newest)
         return label_version(row, self.folder)
 
-    def _enter(self, row: LabelRow, mask: MaskPatch) -> None:
-        """Write the voxels of a version, number it, and enter it in the index."""
+    def _enter(self, row: LabelRow, mask: MaskPatch, newest: int | None) -> None:
+        """Write the voxels of a version, number it, and enter it in the index; not beside another than the `newest`."""
         geometry = self.geometry(row.study)
         home = self.folder / "studies" / row.study / folder_name(row.key)
         home.mkdir(parents=True, exist_ok=True)
@@ -129,9 +132,12 @@ class GroundTruthStore(Studies):
             with self._session() as session:
                 # SQLite's transaction holds the write lock already; other databases lock the study's row.
                 session.execute(select(StudyRow.id).where(StudyRow.id == row.study).with_for_update())
-                row.number = 1 + max(self._last_number(session, row.study, row.key), _last_file(home))
+                last = self._last_number(session, row.study, row.key)
+                if newest not in (None, last):
+                    raise StoreError(f"{row.structure!r} got version {last} meanwhile; look at that one.")
+                row.number = 1 + max(last, _last_file(home))
                 if row.parent is None:
-                    row.parent = self._last_number(session, row.study, row.key)
+                    row.parent = last
                 row.parent = row.parent or None
                 path = self._version_path(home, row.number)
                 row.file, row.made = self._relative(path), datetime.now(UTC)
@@ -249,9 +255,11 @@ class GroundTruthStore(Studies):
             raise StoreError(f"Version {number} is not the newest one, which is {what}; look at that one.")
         if newest.state is state:
             raise StoreError(f"{what} is {state.value} already.")
-        return self._again(newest, author, comment, state)
+        return self._again(newest, author, comment, state, newest.number)
 
-    def _again(self, version: LabelVersion, author: str, comment: str, state: State) -> LabelVersion:
+    def _again(
+        self, version: LabelVersion, author: str, comment: str, state: State, newest: int | None = None
+    ) -> LabelVersion:
         """A new version of another's voxels, which came from the same model and prompts."""
         return self.add(
             version.study,
@@ -264,6 +272,7 @@ class GroundTruthStore(Studies):
             comment=comment,
             state=state,
             parent=version.number,
+            newest=newest,
         )
 
     def _last_number(self, session: Session, study: str, key: str) -> int:

@@ -190,7 +190,7 @@ def _write_itk(temporary: Path, volume: Volume, path: Path, compress: bool, keep
         if volume.shape[0] != 1:
             raise ImageError(f"{path} is a picture, but the volume has {volume.shape[0]} slices; use .nii.gz.")
         types = _PICTURE_TYPES[path.suffix.lower()]
-        if volume.stored_voxels.dtype.name not in types:
+        if volume.voxels.dtype.name not in types:
             raise ImageError(f"{path} cannot hold voxels of type {volume.voxels.dtype}; use .nii.gz.")
         image = image[:, :, 0]
     with _small_ending(temporary) as known:
@@ -199,7 +199,7 @@ def _write_itk(temporary: Path, volume: Volume, path: Path, compress: bool, keep
             back = _read_itk(known)  # ITK reports success on a full disk
         except (RuntimeError, ImageError) as error:
             raise OSError(f"{path} could not be written; is the disk full?") from error
-        if back.voxels.tobytes() != volume.stored_voxels.tobytes():
+        if back.voxels.tobytes() != volume.voxels.tobytes():
             raise OSError(f"{path} could not be written; is the disk full?")
         if keep_grid and not _is_same(back.geometry, volume.geometry):
             raise ImageError(

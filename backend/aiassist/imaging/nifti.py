@@ -26,6 +26,8 @@ from aiassist.imaging.volume import Volume, luminance
 _COLOURS = (128, 2304)
 #: Millimetres in the unit of length that a header names by number (metre, micrometre).
 _UNITS = {1: 1000.0, 3: 0.001}
+#: Longer vector parts of a quaternion are no rounded ones.
+ROUNDED = 1.01
 
 # Remarks on headers that nibabel would print to stderr; what matters of them is raised.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
@@ -59,7 +61,7 @@ def read_nifti(path: Path) -> Volume:
 def _load(path: Path):
     """As `nibabel.load`, which for a file called ``.Nii`` looks for one called ``.nii``."""
     # never mapped: a mapped file would change under the study, and block its folder
-    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+    for kind in (_Image1, _Image2):
         if kind.path_maybe_image(path)[0]:
             return kind.from_file_map(kind.make_file_map({"image": str(path)}), mmap=False)
     return nibabel.load(path, mmap=False)
@@ -68,7 +70,49 @@ def _load(path: Path):
 def _affine(image) -> np.ndarray:
     """From voxel indices to LPS in mm, whatever the header's unit of length."""
     unit = _UNITS.get(int(image.header.get("xyzt_units", 0)) & 7, 1.0)
-    return LPS_RAS @ np.diag([unit, unit, unit, 1.0]) @ np.asarray(image.affine, dtype=float)
+    return np.diag([unit, unit, unit, 1.0]) @ LPS_RAS @ _affine_ras(image)
+
+
+def _affine_ras(image) -> np.ndarray:
+    """What places the voxels, as ITK and Slicer have it, where nibabel has another mind.
+
+    An sform of zeros does not count beside a qform. Where neither counts, the first voxel lies at the origin and the
+    axes point to L, P and S; nibabel, as SPM, puts the middle of the image there.
+    """
+    header = image.header
+    if isinstance(header, nibabel.Nifti1Header):
+        has_qform, has_sform = header["qform_code"] > 0, header["sform_code"] > 0
+        if has_qform and has_sform and not header.get_sform()[:3, :3].any():
+            return header.get_qform()
+        if not has_qform and not has_sform:
+            return LPS_RAS @ np.diag([*np.abs(header["pixdim"][1:4]), 1.0])
+    return np.asarray(image.affine, dtype=float)
+
+
+class _Rounded:
+    """A header whose quaternion was rounded to a little more than a rotation's."""
+
+    def get_qform_quaternion(self):
+        """The rotation ``(a, b, c, d)``."""
+        b, c, d = (float(self[f"quatern_{name}"]) for name in "bcd")
+        length = np.sqrt(b * b + c * c + d * d)
+        return np.array([0, b, c, d]) / length if 1 < length < ROUNDED else super().get_qform_quaternion()
+
+
+class _Header1(_Rounded, nibabel.Nifti1Header):
+    pass
+
+
+class _Header2(_Rounded, nibabel.Nifti2Header):
+    pass
+
+
+class _Image1(nibabel.Nifti1Image):
+    header_class = _Header1
+
+
+class _Image2(nibabel.Nifti2Image):
+    header_class = _Header2
 
 
 def _voxels(image) -> np.ndarray:
@@ -88,7 +132,7 @@ def _voxels(image) -> np.ndarray:
 
 def write_nifti(path: Path, volume: Volume) -> None:
     """Write a volume as NIfTI-1 (NIfTI-2 where an axis needs it); the affine is kept to 32 bits."""
-    voxels = volume.stored_voxels
+    voxels = volume.voxels
     kind = nibabel.Nifti1Image if max(volume.shape) < 2**15 else nibabel.Nifti2Image
     image = kind(voxels.T, volume.geometry.affine_ras, dtype=voxels.dtype)
     image.header.set_xyzt_units("mm")

@@ -157,10 +157,10 @@ def write_nrrd(path: Path, volume: Volume, fields: dict | None = None, compress:
         "encoding": "gzip" if compress else "raw",
     }
     if not fields:
-        nrrd.write(str(path), volume.stored_voxels, header, index_order="C", compression_level=3)
+        nrrd.write(str(path), volume.voxels, header, index_order="C", compression_level=3)
         return
     buffer = io.BytesIO()
-    nrrd.write(buffer, volume.stored_voxels, header, index_order="C", compression_level=3)
+    nrrd.write(buffer, volume.voxels, header, index_order="C", compression_level=3)
     head, end, data = buffer.getvalue().partition(b"\n\n")
     lines = "".join(f"\n{name}:={_escaped(value)}" for name, value in fields.items())
     path.write_bytes(head + lines.encode() + end + data)

@@ -16,6 +16,8 @@ from aiassist.imaging.geometry import Geometry
 
 #: Grey values beyond this are no measurements, and would overflow on the way.
 HUGE = 1e30
+#: What voxels become whose type no file holds, so that a study is the same wherever it is kept.
+WIDER = {"bool": np.uint8, "float16": np.float32}
 #: Bytes hashed at once.
 HASHED = 2**23
 
@@ -28,7 +30,7 @@ class Volume:
     ----------
     voxels : numpy.ndarray
         3D array ``(k, j, i)`` of integers or real numbers; NaN and infinities are allowed.
-        Kept as given (no copy) and made read-only.
+        Kept as given (no copy) and made read-only; types that no file holds become wider ones at once, see `WIDER`.
     geometry : Geometry
         Where the voxels lie; of the same shape.
     dicom : DicomSeries, optional
@@ -45,6 +47,8 @@ class Volume:
             raise ImageError(f"Voxels of shape {voxels.shape} do not fit a grid of {self.geometry.shape}.")
         if voxels.dtype.kind not in "biuf":
             raise ImageError(f"Voxels of type {voxels.dtype} are not grey values; use integers or reals.")
+        if voxels.dtype.name in WIDER:
+            voxels = voxels.astype(WIDER[voxels.dtype.name])
         if not voxels.dtype.isnative:
             voxels = voxels.astype(voxels.dtype.newbyteorder("="))
         voxels = voxels.view()
@@ -62,12 +66,6 @@ class Volume:
         if "study_id" in vars(self):
             vars(image)["study_id"] = self.study_id
         return image
-
-    @property
-    def stored_voxels(self) -> np.ndarray:
-        """The voxels in a type that files can hold: bool as uint8, float16 as float32."""
-        wider = {"bool": np.uint8, "float16": np.float32}.get(self.voxels.dtype.name)
-        return self.voxels if wider is None else self.voxels.astype(wider)
 
     @cached_property
     def study_id(self) -> str:
@@ -118,7 +116,7 @@ class Volume:
         """A SimpleITK image of the same grid, with voxels copied; sheared grids are refused."""
         if not self.geometry.is_orthogonal:
             raise ImageError("SimpleITK cannot hold a sheared grid; save it as NIfTI or NRRD instead.")
-        image = sitk.GetImageFromArray(self.stored_voxels)
+        image = sitk.GetImageFromArray(self.voxels)
         image.SetSpacing(self.geometry.spacing)
         image.SetOrigin(self.geometry.origin)
         image.SetDirection(self.geometry.direction.ravel().tolist())

@@ -29,7 +29,7 @@ SERIES = "aiassist-series"
 #: Most bytes of a piece of an upload, as it lies in memory.
 PIECE = 64 * 2**20
 #: Types of voxels that travel.
-DTYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 
 _STATUS = {
     errors.UnknownStudyError: 404,

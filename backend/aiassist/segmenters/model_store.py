@@ -89,13 +89,14 @@ class ModelStore:
     def new_version(self, name: str) -> Iterator[tuple[Path, int]]:
         """A folder to write the next version into, and its number; it counts once the block has ended well.
 
-        One process at a time may do so for a model.
+        No number is given twice, not even that of a published version whose folder somebody removed. One process at a
+        time may do so for a model.
         """
         home = self.folder / check_model_name(name)
         home.mkdir(parents=True, exist_ok=True)
         for left in home.glob(f"{UNFINISHED}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
-        number = 1 + max(_versions(home), default=0)
+        number = 1 + max([*_versions(home), *(entry["version"] for entry in self.history(name))], default=0)
         unfinished = home / f"{UNFINISHED}{uuid.uuid4().hex[:8]}"
         unfinished.mkdir()
         try:
@@ -180,8 +181,8 @@ class ModelStore:
         for entry in self.history(name):
             if entry["action"] == "publish":
                 stack.append(entry["version"])
-            elif stack:
-                stack.pop()
+            elif entry["version"] in stack:  # what it took back was the last that was there then
+                del stack[len(stack) - 1 - stack[::-1].index(entry["version"])]
         return [version for version in stack if version in known]
 
     def _note(self, name: str, action: str, version: int, by: str) -> None:

@@ -138,7 +138,7 @@ def _datastore_routes(routes: APIRouter, api: LegacyApi) -> None:
     async def get_image(request: Request, image: Annotated[str, Query(max_length=200)]) -> Response:
         study = await thread(api.find, person_of(request), image)
         volume = await thread(service.studies.volume, study)
-        data, ending = await api.file(study, volume.stored_voxels, {}, ".nrrd")
+        data, ending = await api.file(study, volume.voxels, {}, ".nrrd")
         await thread(service.fetched, person_of(request), study)
         return _attached(data, f"{study}{ending}")
 
@@ -188,13 +188,17 @@ def _save(service, person, study: str, label, params: dict, comment: str) -> lis
     for value, one in zip(values, named, strict=True):
         if type(value) is not int or value < 1:
             raise UploadError(f"The idx {value!r} of {str(one['name'])[:80]!r} is no structure; 1 is the first.")
+    drawn: dict[str, tuple[str, MaskPatch]] = {}
+    for value, key, one in zip(values, keys, named, strict=True):
+        mask, name = label.voxels == value, str(one["name"])
+        if mask.any() and key in drawn:
+            raise UploadError(f"Two segments are called {name[:80]!r}; give each structure a name of its own.")
+        if mask.any():
+            drawn[key] = name, MaskPatch.of_mask(mask)
     saved, latest = [], service.store.latest(study) if service.store.has(study) else {}
     latest = {key_of(name): version for name, version in latest.items()}
-    for value, key, one in zip(values, keys, named, strict=True):
-        mask = label.voxels == value
-        if not mask.any():
-            continue
-        patch, name, before = MaskPatch.of_mask(mask), str(one["name"]), latest.get(key)
+    for key, (name, patch) in drawn.items():
+        before = latest.get(key)
         if before is not None and before.mask == patch.version and before.state is not State.DRAFT:
             continue
         service.save(person, study, name, NewVersion(patch, comment=comment, state=State.SUBMITTED))

@@ -19,7 +19,7 @@ from aiassist.engine.backend import Answer, Request
 from aiassist.engine.job import Result
 from aiassist.engine.studies import Studies
 from aiassist.engine.worker import Worker
-from aiassist.errors import ContourError, ImageError, NotStoredError, SeriesError, StoreError, UnknownStudyError
+from aiassist.errors import ContourError, ImageError, SeriesError, StoreError, UnknownStudyError
 from aiassist.files import sync
 from aiassist.groundtruth.export import export
 from aiassist.groundtruth.index import State
@@ -190,17 +190,18 @@ class Service:
         self._damaged.discard(study)
 
     def find_study(self, name_or_id: str) -> str:
-        """The id of a study that is here, by its id or its name; `UnknownStudyError` unless exactly one is."""
+        """The id of a study that is here, by its id or its name; `UnknownStudyError` unless exactly one is.
+
+        The beginning of an id is none: images may be called by numbers, which others' ids begin with.
+        """
         if STUDY_ID.fullmatch(name_or_id) and self.has_study(name_or_id):
             return name_or_id
-        try:
-            return self.store.study(name_or_id).id
-        except NotStoredError:
-            raise UnknownStudyError(f"There is no image {name_or_id[:80]!r} here; send it first.") from None
-        except StoreError:
-            raise UnknownStudyError(
-                f"Several images here are called {name_or_id[:80]!r}; give the id of one."
-            ) from None
+        named = [study.id for study in self.store.studies() if study.name == name_or_id]
+        if not named:
+            raise UnknownStudyError(f"There is no image {name_or_id[:80]!r} here; send it first.")
+        if len(named) > 1:
+            raise UnknownStudyError(f"Several images here are called {name_or_id[:80]!r}; give the id of one.")
+        return named[0]
 
     def fetch_voxels(self, person: Person, study: str, start: int, size: int) -> bytes:
         """A piece of a study's voxels; noted, unless it lies after the latest one that this person fetched."""
