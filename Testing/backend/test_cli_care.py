@@ -1,5 +1,6 @@
 """The command line takes care of people's files, says what it changed, and stops when told to."""
 
+import errno
 import io
 import os
 import shutil
@@ -17,7 +18,7 @@ import torch
 from dicom_series import write_series
 
 from aiassist import cli
-from aiassist.commands.shared import check_no_input
+from aiassist.commands.shared import check_output
 from aiassist.errors import PromptError
 from aiassist.imaging import Geometry, Volume, read_labelmap, read_volume, write_volume
 
@@ -73,6 +74,55 @@ def test_an_input_is_never_overwritten(tmp_path, capsys):
     assert image.read_bytes() == before
 
 
+def test_nothing_is_written_into_a_studies_folder(tmp_path, capsys):
+    studies, out = tmp_path / "studies", tmp_path / "studies" / "out.nii.gz"
+    assert cli.main(["truth", "add", "--studies", str(studies), IMAGE, LABEL, "--names", "1=spleen"]) == 0
+    (version,) = studies.rglob("v0001.seg.nrrd")
+    before = {path: path.read_bytes() for path in studies.rglob("*.*") if path.is_file()}
+    export = ["truth", "export", "--studies", str(studies), "ts_ct_torso", "-o"]
+    annotate = ["annotate", IMAGE, "--positive", "24,40,100", "-o"]
+    segment = ["segment", IMAGE, "--model", "lungs-ct", "-o"]
+    evaluate = ["evaluate", str(SAMPLE.parent), "--json"]
+    wanted = [*((one, version) for one in (export, segment)), *((one, out) for one in (export, annotate, segment))]
+    for command, path in [*wanted, ([*SNAP, "-o"], out), (evaluate, studies / "report.json")]:
+        assert cli.main([*command, str(path)]) == 2
+        assert f"lies in the studies folder {studies}, whose files must not change" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in studies.rglob("*.*") if path.is_file()} == before
+
+
+def test_an_image_of_a_folder_of_its_own_is_called_as_the_folder(tmp_path, capsys):
+    case = tmp_path / "case7"
+    shutil.copytree(SAMPLE, case)
+    assert cli.main(["truth", "add", "--studies", str(tmp_path / "studies"), str(case / "image.nii.gz")]) == 0
+    assert capsys.readouterr().out.startswith("case7: kept")
+
+
+def test_a_demo_that_cannot_be_leaves_no_studies(tmp_path, capsys):
+    assert cli.main(["demo", "--model", "nope", "-o", str(tmp_path)]) == 2
+    assert "There is no model 'nope'" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_who_has_read_enough_hears_nothing_more():
+    command = f"{sys.executable} -m aiassist.cli models list | true"
+    made = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
+    assert made.stderr == "" and made.returncode in (0, 141)
+
+
+def test_what_the_system_refuses_is_a_sentence(tmp_path, capsys, monkeypatch):
+    real = Path.open
+
+    def refused(self, *args, **more):
+        if self.name == "image.nii.gz":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(Path, "open", refused)
+    assert cli.main(["annotate", IMAGE, "--positive", "24,40,100", "-o", str(tmp_path / "a.nii.gz")]) == 2
+    assert capsys.readouterr().err == (
+        f"aiassist: {IMAGE} may not be read or written by this user; change its permissions, or take another place.\n"
+    )
+
+
 def test_a_file_in_a_folder_that_is_an_input_is_never_overwritten(tmp_path, capsys):
     write_series(tmp_path / "series", np.zeros((2, 4, 5), np.int16), np.eye(4))
     case = tmp_path / "cases" / "one"
@@ -97,11 +147,11 @@ def test_a_new_file_may_be_written_beside_an_input_and_into_a_folder_of_inputs(t
         (tmp_path / name).mkdir()
     (tmp_path / "beside" / "old.nrrd").touch()
     folder = str(tmp_path / "series")
-    check_no_input(tmp_path / "series" / "new.nrrd", folder)
-    check_no_input(tmp_path / "series" / ".." / "beside" / "old.nrrd", folder)
+    check_output(tmp_path / "series" / "new.nrrd", folder)
+    check_output(tmp_path / "series" / ".." / "beside" / "old.nrrd", folder)
     (tmp_path / "series" / "new.nrrd").touch()  # the next time it is an input itself
     with pytest.raises(PromptError, match=r"new\.nrrd is there already"):
-        check_no_input(tmp_path / "series" / "new.nrrd", folder)
+        check_output(tmp_path / "series" / "new.nrrd", folder)
 
 
 SNAP = ["contour", "snap", IMAGE, LABEL, "--value", "1", "--from", "1,1,90", "--to", "2,2,90"]

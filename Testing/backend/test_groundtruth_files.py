@@ -353,3 +353,10 @@ def test_what_stands_against_the_index_is_told_apart(store, said, kind):
     with pytest.raises(AIAssistError) as caught, store._session():
         raise OperationalError("INSERT", {}, Exception(said))
     assert type(caught.value) is kind
+
+
+def test_a_version_whose_file_is_gone_is_said_to_be(store, study):
+    version = store.add(study, "spleen", random_patch(1), author="ann")
+    version.path.unlink()
+    with pytest.raises(StoreError, match=r"v0001\.seg\.nrrd, which holds 'spleen' v1, is gone; restore it"):
+        store.mask(version)

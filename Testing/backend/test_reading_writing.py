@@ -482,6 +482,17 @@ def test_a_damaged_single_file_is_named(tmp_path):
             read_volume(file)
 
 
+def test_slices_of_several_patients_are_no_series(tmp_path):
+    volume = named_volume("oblique")
+    write_series(tmp_path, volume.voxels.astype(np.int16), volume.geometry.affine)
+    path = min(tmp_path.iterdir())
+    slice_ = pydicom.dcmread(path)
+    slice_.PatientID = "somebody else"
+    slice_.save_as(path)
+    with pytest.raises(ImageError, match=r"The slices in .* are of several patients; put those of each in a folder"):
+        read_volume(tmp_path)
+
+
 def test_other_files_beside_the_series_do_not_matter(tmp_path):
     write_series(tmp_path, voxels_of("int16"), NAMED_AFFINES["axial"])
     (tmp_path / "README.txt").write_text("Scanner 3")

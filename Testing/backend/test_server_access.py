@@ -229,6 +229,21 @@ def test_a_token_does_not_travel_unencrypted():
     RequestsTransport("http://server.example:8000", token="secret", plain=True).close()
 
 
+def test_a_token_may_end_as_the_file_does_that_it_was_read_from(guarded):
+    backend = RemoteBackend(guarded.url, guarded.tokens["ann"] + "\n")
+    assert backend.models()
+    with pytest.raises(AccessError, match="The token holds characters that no token has") as error:
+        RemoteBackend(guarded.url, "ab\ncd")
+    assert "cd" not in str(error.value)
+
+
+def test_certificates_that_are_not_there_and_a_server_without_tls_are_said(server):
+    with pytest.raises(AccessError, match=r"There is no file of certificates nope\.pem"):
+        RequestsTransport("https://127.0.0.1:1", verify="nope.pem")
+    with pytest.raises(ConnectionLostError, match="does not answer by TLS; check whether its address begins with http"):
+        RemoteBackend(server.url.replace("http:", "https:")).models()
+
+
 def test_an_address_that_is_none_or_does_not_answer_is_said():
     with pytest.raises(ConnectionLostError, match="write it as https"):
         RequestsTransport("ftp://server")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import re
@@ -26,20 +27,41 @@ def main(argv: list[str] | None = None) -> int:
     arguments = [f" {a}" if _NEGATIVE_POINT.match(a) else a for a in (sys.argv[1:] if argv is None else argv)]
     try:
         options = _parser().parse_args(arguments)
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        sys.stdout.flush()
+        return status
     except AIAssistError as error:
         print(f"aiassist: {error}", file=sys.stderr)
-    except (FileExistsError, NotADirectoryError) as error:
-        print(f"aiassist: {error.filename or error} is a file, where a folder is needed.", file=sys.stderr)
+    except BrokenPipeError:  # who read what was printed has seen enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
     except OSError as error:
-        reason = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else error
-        print(f"aiassist: {reason}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("aiassist: Stopped.", file=sys.stderr)
+        print(f"aiassist: {_said(error)}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"aiassist: {str(error) or 'Stopped.'}", file=sys.stderr)
         return 130
     except MemoryError:
         print("aiassist: There is not enough memory for this; use a smaller volume.", file=sys.stderr)
     return 2
+
+
+#: What to say of errors of the system that name a file.
+_SENTENCES = {
+    errno.ENOENT: "There is no file or folder {file}; check the spelling.",
+    errno.EACCES: "{file} may not be read or written by this user; change its permissions, or take another place.",
+    errno.EROFS: "{file} lies on a disk that cannot be written; take another place.",
+    errno.ENOSPC: "There is no room for {file}; free some, or take another disk.",
+    errno.EISDIR: "{file} is a folder, where a file is needed.",
+    errno.EEXIST: "{file} is a file, where a folder is needed.",
+    errno.ENOTDIR: "{file} is a file, where a folder is needed.",
+}
+
+
+def _said(error: OSError) -> str:
+    """A sentence for an error of the system; those that were raised here have one of their own."""
+    if not error.filename:
+        return str(error)
+    return _SENTENCES.get(error.errno, "{file}: {reason}.").format(file=error.filename, reason=error.strerror)
 
 
 def _print_anything() -> None:
@@ -50,7 +72,10 @@ def _print_anything() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one sentence, as all that is wrong is said."""
+    """Says what is wrong with the arguments in one sentence, as all that is wrong is said; takes whole options only."""
+
+    def __init__(self, *args, **more):
+        super().__init__(*args, **{"allow_abbrev": False} | more)
 
     def error(self, message: str):
         raise AIAssistError(f"{message}; see {self.prog} --help.")

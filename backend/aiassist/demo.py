@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiassist.engine import AnnotateRequest, LocalBackend
+from aiassist.engine import AnnotateRequest, Annotation, LocalBackend
 from aiassist.evaluation.metrics import dice
 from aiassist.evaluation.pictures import Outline, draw_slices, pyplot
 from aiassist.groundtruth import GroundTruthStore, LabelVersion
@@ -23,18 +23,18 @@ ORGANS = ("spleen", "kidney_right", "kidney_left", "gallbladder", "urinary_bladd
 
 @dataclass(frozen=True)
 class DemoOrgan:
-    """One organ of the demo: its mask, how it compares, and the version it was saved as."""
+    """One organ of the demo: the points, the answer to them, and how it compares."""
 
     name: str
-    patch: MaskPatch
+    prompts: Prompts
+    answer: Annotation
     reference: MaskPatch
     dice: float
     baseline_dice: float
     milliseconds: float
-    saved: LabelVersion
 
 
-def run_demo(output: Path, model: str | None = None) -> tuple[list[DemoOrgan], Path]:
+def run_demo(output: Path, model: str | None = None) -> tuple[list[DemoOrgan], list[LabelVersion], Path]:
     """Annotate the organs of the bundled CT from six points each, save them, and draw them.
 
     Parameters
@@ -47,6 +47,8 @@ def run_demo(output: Path, model: str | None = None) -> tuple[list[DemoOrgan], P
     Returns
     -------
     organs : list of DemoOrgan
+    versions : list of LabelVersion
+        What each was saved as.
     picture : Path
     """
     pyplot()  # says now, not after the work, when pictures cannot be drawn
@@ -55,45 +57,43 @@ def run_demo(output: Path, model: str | None = None) -> tuple[list[DemoOrgan], P
     labelmap = read_labelmap(folder / "label.nii.gz", like=volume).voxels
     names = json.loads((folder / "meta.json").read_text(encoding="utf8"))["labels"]
     values = {name: int(value) for value, (name, _) in names.items()}
-    with GroundTruthStore(output / "studies") as store, LocalBackend() as backend:
+    with LocalBackend() as backend:
         study = backend.open_study(volume)
+        organs = [_annotate(backend, study, name, labelmap == values[name], model) for name in ORGANS]
+    with GroundTruthStore(output / "studies") as store:
         store.add_study(volume, CASE)
-        organs = [_annotate(backend, store, study, n, labelmap == values[n], model) for n in ORGANS]
+        versions = [_save(store, study, organ) for organ in organs]
     picture = output / "demo.png"
     _draw(picture, volume, organs)
-    return organs, picture
+    return organs, versions, picture
 
 
-def _annotate(backend, store, study: str, name: str, truth: np.ndarray, model: str | None) -> DemoOrgan:
+def _annotate(backend: LocalBackend, study: str, name: str, truth: np.ndarray, model: str | None) -> DemoOrgan:
     prompts = Prompts(extreme_points=extreme_points(truth, np.random.default_rng(0)))
     began = time.perf_counter()
     answer = backend.annotate(AnnotateRequest(study, prompts, structure=name, model=model))
     milliseconds = 1000 * (time.perf_counter() - began)
     baseline = backend.annotate(AnnotateRequest(study, prompts, structure=name, model="ellipsoid"))
-    saved = store.add(
+    found, plain = (dice(truth, one.patch.to_mask(truth.shape)) for one in (answer, baseline))
+    return DemoOrgan(name, prompts, answer, MaskPatch.of_mask(truth), found, plain, milliseconds)
+
+
+def _save(store: GroundTruthStore, study: str, organ: DemoOrgan) -> LabelVersion:
+    return store.add(
         study,
-        name,
-        answer.patch,
+        organ.name,
+        organ.answer.patch,
         author="aiassist demo",
-        model=answer.model,
-        model_version=answer.model_version,
-        prompts=prompts,
+        model=organ.answer.model,
+        model_version=organ.answer.model_version,
+        prompts=organ.prompts,
         comment="Made by the demo from six points of the reference label.",
-    )
-    return DemoOrgan(
-        name,
-        answer.patch,
-        MaskPatch.of_mask(truth),
-        dice(truth, answer.patch.to_mask(truth.shape)),
-        dice(truth, baseline.patch.to_mask(truth.shape)),
-        milliseconds,
-        saved,
     )
 
 
 def _draw(path: Path, volume: Volume, organs: list[DemoOrgan]) -> None:
     outlines = [Outline(organ.reference, "white", "reference", ":") for organ in organs]
     outlines += [
-        Outline(organ.patch, f"C{number}", organ.name.replace("_", " ")) for number, organ in enumerate(organs)
+        Outline(organ.answer.patch, f"C{number}", organ.name.replace("_", " ")) for number, organ in enumerate(organs)
     ]
     draw_slices(path, volume, outlines, "Six points an organ, and its contour on every slice", crop_mm=None)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from aiassist.errors import AIAssistError
 
+#: The index of a studies folder, by which it is known.
+INDEX = "index.sqlite"
 #: Names of unfinished files begin so; a sweep may remove them.
 UNFINISHED = ".unfinished-"
 #: What systems say of a lock that another process holds.

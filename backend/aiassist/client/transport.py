@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -62,6 +63,11 @@ class RequestsTransport:
         plain: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ):
+        token = token.strip() if token else None  # a file's newline is none of it
+        if token and not (token.isascii() and token.isprintable()):
+            raise AccessError("The token holds characters that no token has; copy it once more.")
+        if isinstance(verify, str | Path) and not Path(verify).exists():
+            raise AccessError(f"There is no file of certificates {verify}; check the spelling.")
         parts = urlsplit(url if "//" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConnectionLostError(f"{url!r} is no address of a server; write it as https://server:8000.")
@@ -89,9 +95,7 @@ class RequestsTransport:
                 wait = max(wait, retry_after(reply))
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 if isinstance(error, requests.exceptions.SSLError):
-                    raise ConnectionLostError(
-                        f"The certificate of {self.url} is not trusted; give your institution's file of certificates."
-                    ) from error
+                    raise ConnectionLostError(self._without_tls(error)) from error
                 if wait is None:
                     raise ConnectionLostError(
                         f"The server {self.url} does not answer; check that it runs and that the address is right."
@@ -100,6 +104,11 @@ class RequestsTransport:
                 raise ConnectionLostError(f"The server {self.url} cannot be used: {error}.") from error
             self._sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+    def _without_tls(self, error: Exception) -> str:
+        if "certificate" in str(error).lower():
+            return f"The certificate of {self.url} is not trusted; give your institution's file of certificates."
+        return f"The server {self.url} does not answer by TLS; check whether its address begins with http://."
 
     def _once(self, request: Request) -> Reply:
         answer = self._session.request(

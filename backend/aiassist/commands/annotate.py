@@ -10,7 +10,7 @@ from aiassist.commands.shared import (
     add_model,
     add_studies,
     check_mask_name,
-    check_no_input,
+    check_output,
     millilitres_a_voxel,
     models_folder,
     one_structure,
@@ -103,7 +103,7 @@ def _changes(prior, mask) -> str:
 
 def _check_options(options, output: Path) -> None:
     """Refuse what would destroy an input, or be ignored."""
-    check_no_input(output, options.image, options.from_label, options.prior)
+    check_output(output, options.image, options.from_label, options.prior)
     if options.value is not None and not options.from_label:
         raise PromptError(f"--value {options.value} says which value of a label; name the label with --from-label.")
     if options.prior_value is not None and not options.prior:

@@ -6,7 +6,7 @@ import json
 from math import isfinite
 from pathlib import Path
 
-from aiassist.commands.shared import check_mask_name, check_no_input, check_picture, one_structure, point
+from aiassist.commands.shared import check_mask_name, check_output, check_picture, one_structure, point
 from aiassist.errors import AIAssistError, ContourError
 from aiassist.words import counted
 
@@ -47,7 +47,7 @@ def trace_mask(options) -> None:
     from aiassist.files import check_writable, whole_file
     from aiassist.imaging import read_labelmap
 
-    check_no_input(options.output, options.mask)
+    check_output(options.output, options.mask)
     check_writable(options.output)
     labelmap = read_labelmap(options.mask)
     mask = one_structure(labelmap.voxels, options.mask, options.value)
@@ -73,7 +73,7 @@ def snap_mask(options) -> None:
     from aiassist.imaging import MaskPatch, Volume, read_labelmap, read_volume, write_volume
 
     output = check_mask_name(options.output)
-    check_no_input(output, options.image, options.mask)
+    check_output(output, options.image, options.mask)
     check_writable(output)
     if options.picture:
         from aiassist.evaluation.pictures import pyplot

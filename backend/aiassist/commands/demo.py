@@ -24,12 +24,12 @@ def run(options) -> None:
 
     began = time.perf_counter()
     options.output.mkdir(parents=True, exist_ok=True)
-    organs, picture = run_demo(options.output, options.model)
+    organs, versions, picture = run_demo(options.output, options.model)
     table = Table(title="Six points an organ, on the bundled CT")
     for name in ("organ", "Dice", "ellipsoid", "ms", "saved as"):
         table.add_column(name, justify="left" if name in ("organ", "saved as") else "right", overflow="fold")
-    for organ in organs:
-        where = f"{organ.saved.path.parent.name}/{organ.saved.path.name}"
+    for organ, saved in zip(organs, versions, strict=True):
+        where = f"{saved.path.parent.name}/{saved.path.name}"
         table.add_row(organ.name, f"{organ.dice:.3f}", f"{organ.baseline_dice:.3f}", f"{organ.milliseconds:.0f}", where)
     out = console()
     out.print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aiassist.commands.shared import add_studies, console, models_folder, progress_bar
+from aiassist.commands.shared import add_studies, check_output, console, models_folder, progress_bar
 from aiassist.errors import AIAssistError
 
 
@@ -98,6 +98,7 @@ def run(options) -> None:
 
 def _check_report(path: Path) -> None:
     """Refuse to write over what is no report, as a label of a case."""
+    check_output(path)
     if path.exists() and (path.suffix != ".json" or path.name in ("manifest.json", "meta.json")):
         raise AIAssistError(f"{path} is there already, is no report, and would be lost; give --json another name.")
 

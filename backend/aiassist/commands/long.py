@@ -96,7 +96,7 @@ class Enough:
     def check(self) -> None:
         """Raise `KeyboardInterrupt` when somebody wanted it to stop; what was trained is saved."""
         if self.interrupted:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("Stopped, and saved; the same command goes on.")
 
     def _stop(self) -> None:
         self.interrupted = True

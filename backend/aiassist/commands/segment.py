@@ -9,7 +9,7 @@ from pathlib import Path
 from aiassist.commands.shared import (
     add_model,
     add_studies,
-    check_no_input,
+    check_output,
     millilitres_a_voxel,
     models_folder,
     progress_bar,
@@ -42,7 +42,7 @@ def run(options) -> None:
     from aiassist.imaging.dicom_seg import check_came_from_dicom
 
     output = check_labels_name(options.output)
-    check_no_input(output, options.image)
+    check_output(output, options.image)
     check_writable(output)
     with LocalBackend(device=options.device, models=models_folder(options)) as backend, progress_bar() as bar:
         volume = read_volume(options.image)

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 from aiassist.errors import AIAssistError, PromptError, StoreError
-from aiassist.files import check_writable
+from aiassist.files import INDEX, check_writable
 
 
 def point(text: str) -> list[float]:
@@ -48,8 +48,6 @@ def models_folder(options) -> Path | None:
 
 def check_studies(folder: Path) -> None:
     """Raise `StoreError` unless a folder is one of studies."""
-    from aiassist.groundtruth.folder import INDEX
-
     if not (folder / INDEX).exists():
         raise StoreError(f"{folder} is not a studies folder; make one with: aiassist truth add.")
 
@@ -67,8 +65,17 @@ def login() -> str:
         return "unknown"
 
 
-def check_no_input(output: Path, *inputs: str | Path | None) -> None:
-    """Raise `PromptError` when writing `output` would destroy a file that a command reads, or may read in a folder."""
+def check_output(output: str | Path, *inputs: str | Path | None) -> None:
+    """Raise `PromptError` when writing `output` would destroy a file that a command reads, or may read in a folder.
+
+    So would all that is written into a studies folder, whose versions never change.
+    """
+    output = Path(output)
+    for folder in output.absolute().parents:
+        if (folder / INDEX).is_file():
+            raise PromptError(
+                f"{output} lies in the studies folder {folder}, whose files must not change; write it somewhere else."
+            )
     for path in map(Path, filter(None, inputs)):
         if not output.exists() or not path.exists():
             continue
@@ -113,7 +120,7 @@ def check_picture(path: Path, *inputs: str | None) -> None:
     """Raise `AIAssistError`, or `OSError`, when no picture can be written there, or only over an input."""
     if path.suffix.lower() != ".png":
         raise AIAssistError(f"{path} is no name for a picture; end it in .png.")
-    check_no_input(path, *inputs)
+    check_output(path, *inputs)
     check_writable(path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aiassist.commands.shared import add_author, check_studies
+from aiassist.commands.shared import add_author, check_output, check_studies
 from aiassist.errors import AIAssistError, StoreError
 
 #: The most seconds or edits that are taken, as by the server.
@@ -200,7 +200,10 @@ def _keep(options, volume) -> None:
 
 
 def _stem(path: Path) -> str:
+    """What an image is called; one in a folder of its own, as ``CASE/image.nii.gz``, as the folder."""
     name = path.name if path.name not in ("", "..") else path.resolve().name
+    if name.lower().startswith("image.") and path.resolve().parent.name:
+        return path.resolve().parent.name
     for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm", ".png", ".tif", ".tiff", ".jpg", ".jpeg"):
         if name.lower().endswith(ending):
             return name[: -len(ending)]
@@ -287,6 +290,7 @@ def export_labels(options) -> None:
     from aiassist.groundtruth.export import export
     from aiassist.groundtruth.names import key_of
 
+    check_output(options.output)
     has_values = not options.output.name.lower().endswith(".dcm")
     by_value = _by_value(options.names)
     if by_value and options.structure:

@@ -13,10 +13,9 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from aiassist.errors import AIAssistError, BusyError, RoomError, StoreError
-from aiassist.files import UNFINISHED
+from aiassist.files import INDEX, UNFINISHED
 from aiassist.groundtruth.index import open_index
 
-INDEX = "index.sqlite"
 #: Unfinished files older than this, in seconds, were left by a crash and are removed.
 STALE = 24 * 3600
 
@@ -64,6 +63,8 @@ class StudiesFolder:
             return BusyError("The index of the ground truth is in use by others; try again in a moment.")
         if "full" in said or "disk I/O" in said:
             return RoomError("The disk of the ground truth is full, or fails; nothing was changed. Make room there.")
+        if "unable to open" in said:
+            return StoreError(f"The index of {self.folder} cannot be opened; check who may read and write that folder.")
         if "readonly" in said:
             return StoreError(f"The folder {self.folder} may not be written, which its index needs; use a copy of it.")
         return StoreError(

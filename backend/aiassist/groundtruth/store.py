@@ -211,6 +211,9 @@ class GroundTruthStore(Studies):
 
     def mask(self, version: LabelVersion) -> MaskPatch:
         """The voxels of a version; `StoreError` when its file no longer holds what was saved."""
+        if not version.path.exists():
+            what = f"{version.structure!r} v{version.number}"
+            raise StoreError(f"{version.path}, which holds {what}, is gone; restore it from a backup.")
         patch = MaskPatch.of_mask(read_volume(version.path).voxels != 0)
         if patch.version != version.mask:
             raise StoreError(

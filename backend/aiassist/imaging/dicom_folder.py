@@ -15,7 +15,7 @@ from aiassist.imaging.dicom_frames import reading_frames
 from aiassist.imaging.dicom_grid import check_needed, numbers_of, sort_slices
 from aiassist.imaging.dicom_header import check_pixels, damage_said, header_of, identified, unheard
 from aiassist.imaging.dicom_listing import is_cut_off, is_enhanced, kind_of
-from aiassist.imaging.dicom_series import DicomSeries
+from aiassist.imaging.dicom_series import DicomSeries, several
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
 from aiassist.imaging.volume import Volume, luminance
@@ -93,18 +93,22 @@ def reading_dicom(files: Sequence[Path], folder: Path) -> Generator[float, None,
                 "itself; put each in a folder of its own, or name the file."
             )
         return (yield from reading_frames(*stacks[0]))
-    slices = [(path, identified(header)) for path, header in images]
+    with unheard():
+        slices = [(path, identified(header)) for path, header in images]
     if not slices:
-        raise ImageError(f"{folder} holds no DICOM images; name a folder with one series, or an image file.")
+        raise ImageError(
+            f"{folder} holds no DICOM images that say where they lie; name a folder with one series, or an image file."
+        )
     series = sorted({str(header.get("SeriesInstanceUID", "")) for _, header in slices})
     if len(series) > 1:
-        raise ImageError(
-            f"{folder} holds {len(series)} DICOM series ({', '.join(series[:3])}...); put each in a folder of its own."
-        )
+        some = ", ".join(uid or "one without a UID" for uid in series[:3])
+        raise ImageError(f"{folder} holds {len(series)} DICOM series ({some}...); put each in a folder of its own.")
     ordered, geometry = sort_slices(folder, slices)
     for path, header in ordered:
         headers.append(_header_of(path, header))
         yield HEADERS / 2 * (1 + len(headers) / len(ordered))
+    if names := several(headers):
+        raise ImageError(f"The slices in {folder} are of several {names[0]}; put those of each in a folder of its own.")
     voxels = yield from _reading_voxels(folder, ordered, geometry)
     return Volume(voxels, geometry, DicomSeries(tuple(headers)))
 
@@ -140,7 +144,7 @@ def _reading_voxels(folder: Path, slices, geometry: Geometry) -> Generator[float
         for path, header in slices[start : start + PIECE]:
             check_pixels(path, header)
         piece = [str(path) for path, _ in slices[start : start + PIECE]]
-        image = _decoded(folder, piece, pixel)
+        image = _decoded(piece, pixel)
         pixel = image.GetPixelID()
         part = sitk.GetArrayFromImage(image)
         part = luminance(part) if part.ndim == 4 else part
@@ -152,7 +156,7 @@ def _reading_voxels(folder: Path, slices, geometry: Geometry) -> Generator[float
     return voxels
 
 
-def _decoded(folder: Path, files: list[str], pixel: int | None) -> sitk.Image:
+def _decoded(files: list[str], pixel: int | None) -> sitk.Image:
     """The pixels of some slices; in the type of those before, if there are any."""
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(files)
@@ -161,4 +165,5 @@ def _decoded(folder: Path, files: list[str], pixel: int | None) -> sitk.Image:
     try:
         return reader.Execute()
     except RuntimeError as error:
-        raise ImageError(f"The pixels of the DICOM series in {folder} cannot be decoded.") from error
+        which = files[0] if len(files) == 1 else f"one of the DICOM files {files[0]} to {Path(files[-1]).name}"
+        raise ImageError(f"The pixels of {which} cannot be decoded; copy the series again.") from error

@@ -118,14 +118,18 @@ class DicomSeries:
             found.slices_of_frames(geometry)
             return found
         _check_count(headers, geometry, "header")
-        for tag, name in _SHARED.items():
-            if len({text_of(header, tag) for header in headers}) > 1:
-                raise ImageError(f"The DICOM headers are of several {name}.")
+        if names := several(headers):
+            raise ImageError(f"The DICOM headers are of several {names[0]}.")
         instances = {text_of(header, _INSTANCE) for header in headers}
         if len(instances) < len(headers) or "" in instances:
             raise ImageError("The DICOM headers do not name each slice (SOP Instance UID).")
         slices = _slices_of(headers, geometry, "header")
         return cls(tuple(dict(headers[n]) for n in np.argsort(slices)))
+
+
+def several(headers: Sequence[Mapping]) -> list[str]:
+    """Of what there are several among the headers of one series, as "patients"; nothing when all is well."""
+    return [name for tag, name in _SHARED.items() if len({text_of(header, tag) for header in headers}) > 1]
 
 
 def frames_of(header: Mapping) -> list[dict]:

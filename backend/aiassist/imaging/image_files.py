@@ -75,6 +75,7 @@ def read_volume(path: str | Path) -> Volume:
         return read_dicom_folder(path)
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty.")
+    path.open("rb").close()  # libraries call a file damaged that may not be read
     if is_nifti(path):
         from aiassist.imaging.nifti import read_nifti
 

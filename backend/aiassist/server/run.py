@@ -148,7 +148,8 @@ def _listen(address: Address, wait: float) -> socket.socket:
         listener.bind((address.host, address.port))
     except OSError as error:
         listener.close()
+        option = "--host" if isinstance(error, socket.gaierror) else "--port"
         raise AIAssistError(
-            f"The address {address.host}:{address.port} cannot be used ({error.strerror}); choose another --port."
+            f"The address {address.host}:{address.port} cannot be used ({error.strerror}); choose another {option}."
         ) from error
     return listener

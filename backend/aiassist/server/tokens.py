@@ -103,8 +103,9 @@ class Tokens:
 
 
 def new_token() -> str:
-    """256 random bits as text."""
-    return secrets.token_urlsafe(32)
+    """About 256 random bits as text, which does not look like an option of a command."""
+    token = secrets.token_urlsafe(32)
+    return new_token() if token.startswith("-") else token
 
 
 def read_tokens(file: Path) -> list[tuple[Person, str]]:
