@@ -38,12 +38,39 @@ def test_tutorial_commands_run_in_order(tmp_path, monkeypatch, capsys):
     assert second.startswith("spleen v2 submitted") and made_by in second and second.endswith("three places by click")
 
 
-def test_python_page_runs(tmp_path, monkeypatch):
+@pytest.fixture
+def ct(tmp_path, monkeypatch):
+    """The bundled CT as ``ct.nii.gz`` in the present folder."""
     shutil.copy(ROOT / "Resources/SampleData/ts_ct_torso/image.nii.gz", tmp_path / "ct.nii.gz")
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text(encoding="utf8"), re.M | re.S)
+
+
+def run_snippet(page: str, **changes) -> dict:
+    """Run a page's first Python with some texts put in the place of others, and return its names."""
+    code = re.search(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf8"), re.M | re.S)[1]
+    for old, new in changes.items():
+        code = code.replace(old, new)
     names = {}
-    exec(compile(block, "docs/python.md", "exec"), names)
+    exec(compile(code, page, "exec"), names)
+    return names
+
+
+def test_the_page_for_writers_of_clients_runs(ct, server):
+    Path("token.txt").write_text(f"{server.token}\n")
+    names = run_snippet("docs/clients.md", **{"http://127.0.0.1:8000": server.url})
+    (version,) = server.ask("GET", f"/api/truth/{names['study']}").json()["versions"]
+    assert (version["structure"], version["model"], version["comment"]) == ("spleen", "network", "six points")
+    assert len(version["prompts"]["points"]) == 6
+
+
+def test_the_page_on_the_smart_contour_runs(ct):
+    shutil.copy(ROOT / "Resources/SampleData/ts_ct_torso/label.nii.gz", "spleen.nii.gz")
+    names = run_snippet("docs/contour.md")
+    assert names["patch"].mask.any()
+
+
+def test_python_page_runs(ct):
+    names = run_snippet("docs/python.md")
     assert names["mask"].sum() > 1000
     assert Path("spleen.nii.gz").exists()
 
