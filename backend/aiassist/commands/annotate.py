@@ -123,7 +123,7 @@ def _prompts(options, volume):
 
     if sum(bool(x) for x in (options.points, options.point, options.from_label)) > 1:
         raise PromptError("Give the extreme points by one of --points, --point and --from-label, not by several.")
-    prompts = Prompts.from_json(_read_json(options.points)) if options.points else Prompts()
+    prompts = _read_prompts(options.points) if options.points else Prompts()
     if options.point:
         prompts = replace(prompts, extreme_points=options.point)
     if options.from_label:
@@ -143,8 +143,14 @@ def _prompts(options, volume):
     return prompts
 
 
-def _read_json(path: str):
+def _read_prompts(path: str):
+    from aiassist.prompts import Prompts
+
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise PromptError(f"{path} is not valid JSON: {error}.") from error
+    try:
+        return Prompts.from_json(data)
+    except PromptError as error:
+        raise PromptError(f"{path}: {error}") from error

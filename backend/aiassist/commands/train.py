@@ -38,7 +38,12 @@ def add_to(commands) -> None:
     parser.add_argument("--publish", action="store_true", help="use the version from now on, if it is better")
     add_author(parser, "who answers for publishing")
     add_for_programs(parser)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after this long")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="stop, saved, after this long; a run that goes on makes its latest examples again first, however long",
+    )
     parser.set_defaults(run=run)
 
 

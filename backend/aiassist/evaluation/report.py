@@ -59,7 +59,7 @@ def _strata_table(results: list[Result], plan: Plan) -> Table:
     for model in plan.models:
         columns.append((model, model, lambda r: r.mean_dice()))
         if plan.clicks:
-            columns.append((model, f"{model}, {plan.clicks} clicks", lambda r: r.mean_dice(plan.clicks)))
+            columns.append((model, f"{model}, {counted(plan.clicks, 'click')}", lambda r: r.mean_dice(plan.clicks)))
     for _, title, _value in columns:
         table.add_column(title, justify="right")
     first = [r for r in results if r.model == plan.models[0]]

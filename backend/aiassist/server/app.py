@@ -137,7 +137,9 @@ def _tell_errors(app: FastAPI, studies: Path) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_http(_request: Request, error: HTTPException):
-        return JSONResponse({"error": "HTTPError", "message": str(error.detail)}, error.status_code, error.headers)
+        nowhere = error.status_code == 404 and error.detail == "Not Found"
+        said = "There is nothing at this address; the page /docs lists what there is." if nowhere else str(error.detail)
+        return JSONResponse({"error": "HTTPError", "message": said}, error.status_code, error.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_request: Request, _error: ClientDisconnect):
