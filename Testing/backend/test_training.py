@@ -23,6 +23,7 @@ from aiassist.synthesis import training
 from aiassist.synthesis.example import example
 from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.fields import Draw
+from aiassist.synthesis.muon import orthogonal
 from aiassist.synthesis.training import Trainer, orient
 
 
@@ -32,8 +33,12 @@ def batch_of(seed=0):
     return stack[0], stack[1].unsqueeze(1), stack[2].unsqueeze(1)
 
 
-def test_training_steps_lower_the_loss(tmp_path):
-    trainer = Trainer(tmp_path, replace(TINY, steps=60), workers=0)
+OPTIMISERS = pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+
+
+@OPTIMISERS
+def test_training_steps_lower_the_loss(tmp_path, optimiser):
+    trainer = Trainer(tmp_path, replace(TINY, steps=60, optimiser=optimiser), workers=0)
     batch = batch_of()
     losses = []
     for _ in range(40):
@@ -42,18 +47,27 @@ def test_training_steps_lower_the_loss(tmp_path):
     assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+@OPTIMISERS
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, optimiser):
     monkeypatch.setattr(training, "BUFFER", 4)  # of twelve: some are forgotten, and not all made again
-    whole = Trainer(tmp_path / "whole", TINY, workers=0)
+    settings = replace(TINY, optimiser=optimiser)
+    whole = Trainer(tmp_path / "whole", settings, workers=0)
     whole.run(save_every=100)
-    first = Trainer(tmp_path / "parts", TINY, workers=0)
+    first = Trainer(tmp_path / "parts", settings, workers=0)
     first.run(until=3)
-    second = Trainer(tmp_path / "parts", TINY, workers=0)
+    second = Trainer(tmp_path / "parts", settings, workers=0)
     assert second.step == 3
     second.run()
     assert second.step == whole.step == TINY.steps
     for name, value in whole.ema.items():
         assert torch.equal(value, second.ema[name]), name
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (12, 12)])
+def test_a_step_of_muon_is_the_same_in_all_directions(shape):
+    made = orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, 2, shape[1]))
+    sizes = torch.linalg.svdvals(made)
+    assert made.shape == shape and sizes.min() > 0.5 and sizes.max() < 1.3
 
 
 def test_a_run_goes_on_with_its_own_settings_only(tmp_path):
@@ -76,8 +90,8 @@ def test_a_run_goes_on_from_a_state_that_lacks_a_newer_setting_as_with_its_defau
 def spoiled_states(whole: bytes):
     """What may stand in a state's place: nothing, text, part of one, one with a wrong byte, something else."""
     yield from (b"", b"junk", bytes(2000), whole[:100], whole[:-40], b"\x80\x02K\x01.")
-    yield whole.replace(b"optimiser", b"optimizer")
-    for content in ([1, 2], {"settings": 3}, {"settings": asdict(TINY), "net": {}, "optimiser": {}}):
+    yield whole.replace(b"optimisers", b"optimizers")
+    for content in ([1, 2], {"settings": 3}, {"settings": asdict(TINY), "net": {}, "optimisers": []}):
         stream = io.BytesIO()
         torch.save(content, stream)
         yield stream.getvalue()

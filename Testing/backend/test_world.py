@@ -120,7 +120,7 @@ def test_a_scan_gets_several_clicks_each_in_an_error_of_the_mask_it_shows():
             near = made.channels[GUESS]
             assert near.abs().max() > 0.5  # what hangs together with the click
             place = np.unravel_index(int(near.abs().argmax()), near.shape)
-            assert float(made.channels[CLICKS[0 if near[place] > 0 else 1]][place]) > 0.5
+            assert float(made.channels[CLICKS][0 if near[place] > 0 else 1][place]) > 0.5
 
 
 def test_corrections_of_a_seed_are_the_same_every_time():

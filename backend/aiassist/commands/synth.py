@@ -30,6 +30,9 @@ def add_to(commands) -> None:
     train.add_argument("--cells", type=int, default=48, help="cells along each side of the cube")
     train.add_argument("--widths", type=int, nargs="+", default=[24, 48, 96, 192], help="channels, fine to coarse")
     train.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    train.add_argument(
+        "--optimiser", choices=("muon", "adamw"), default="muon", help="of the convolutions (default: %(default)s)"
+    )
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--start", type=Path, metavar="WEIGHTS", help="begin a new run from these weights")
     train.add_argument("--corrects", type=Path, metavar="MODEL", help="learn to correct the answers of this model")
@@ -100,6 +103,7 @@ def train_network(options) -> None:
         second=0.5 if options.corrects is None else 0.0,
         corrections=options.corrects is not None,
         seed=options.seed,
+        optimiser=options.optimiser,
     )
     trainer = Trainer(
         options.folder, settings, options.device, options.workers, options.world, options.start, options.corrects

@@ -15,6 +15,9 @@ from aiassist.synthesis.scene import Scene
 LOOK = 40
 #: The largest piece of a target is at least this share of it.
 WHOLE = 0.9
+#: Share of scans that are plain: equal voxels, so many across, and no cut target. From those a network learns faster;
+#: the others teach it the rest.
+PLAIN, PLAIN_ACROSS = 0.3, (45, 80)
 #: Most voxels of a scan.
 MAX_VOXELS = 500_000
 
@@ -36,15 +39,15 @@ class Scan:
 
 def scan(draw: Draw) -> Scan | None:
     """Draw a scene and scan it; None when the target came out too small, too large, or in pieces."""
-    scene = Scene(draw)
+    scene, is_plain = Scene(draw), draw.chance(PLAIN)
     whole = torch.full((3,), 1.0, device=draw.device)
     look = grid_points(-whole, whole, (LOOK,) * 3)
     found = scene.is_target(scene.labels(look)).nonzero()
     if len(found) < 30 or len(found) > 0.5 * LOOK**3:
         return None
     low, high = _box(found)
-    low, high, cut = _field_of_view(draw, low, high)
-    shape, spacing = _voxel_grid(draw, low, high)
+    low, high, cut = _field_of_view(draw, low, high, is_plain)
+    shape, spacing = _voxel_grid(draw, low, high, is_plain)
     thin = draw.choice((1, 3)) if shape[0] < 48 else 1  # odd, or ties would fall on one side of the half
     fine = (shape[0] * thin, *shape[1:])
     labels = scene.labels(grid_points(low, high, fine))
@@ -64,14 +67,14 @@ def _box(found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return low, high
 
 
-def _field_of_view(draw: Draw, low, high):
+def _field_of_view(draw: Draw, low, high, is_plain: bool):
     """A box around the target, or cutting it: world coordinates."""
     side = high - low
     around = 0.15 + 0.35 * torch.rand(6, generator=draw.generator).to(low.device)
     longest = side.max()
     start = low - around[:3] * (0.5 * side + 0.5 * longest)
     stop = high + around[3:] * (0.5 * side + 0.5 * longest)
-    cut = draw.chance(0.33)
+    cut = not is_plain and draw.chance(0.33)
     if cut:
         for _ in range(draw.choice((1, 1, 2))):
             axis, share = draw.integer(0, 2), draw.uniform(0.05, 0.45)
@@ -82,12 +85,12 @@ def _field_of_view(draw: Draw, low, high):
     return start, torch.maximum(stop, start + 0.1), cut
 
 
-def _voxel_grid(draw: Draw, low, high):
-    """Voxels along each axis and their size: 24 to 120 across, slices up to eight times thicker."""
-    across = draw.log_uniform(24, 120)
+def _voxel_grid(draw: Draw, low, high, is_plain: bool):
+    """Voxels along each axis and their size: 24 to 120 across, slices up to eight times thicker, unless it is plain."""
+    across = draw.log_uniform(*(PLAIN_ACROSS if is_plain else (24, 120)))
     extent = (high - low).cpu()
     voxel = float(extent.max()) / across
-    thick = draw.log_uniform(1.0, 8.0) if draw.chance(0.35) else 1.0
+    thick = draw.log_uniform(1.0, 8.0) if not is_plain and draw.chance(0.35) else 1.0
     sizes = [voxel, voxel, voxel]
     sizes[draw.choice((0, 0, 0, 1, 2))] *= thick
     shape = [max(5, round(float(extent[a]) / sizes[a])) for a in range(3)]

@@ -34,6 +34,7 @@ from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.corrections import corrections
 from aiassist.synthesis.example import example
 from aiassist.synthesis.fields import Draw
+from aiassist.synthesis.muon import optimisers
 
 #: Examples kept for another showing, flipped and turned.
 BUFFER = 512
@@ -44,7 +45,8 @@ class Settings:
     """What a run is; two runs of the same settings are the same on one machine.
 
     ``fresh`` scans of each ``batch`` are new, the other examples are shown again in another orientation.
-    ``second`` is the share of steps that show the network its own answer as the prior. With ``corrections``
+    ``second`` is the share of steps that show the network its own answer as the prior. ``optimiser`` is "adamw", or
+    "muon" for the convolutions (`aiassist.synthesis.muon`). With ``corrections``
     the examples are corrections of a network's answers, several a scan.
     """
 
@@ -64,6 +66,7 @@ class Settings:
     second: float = 0.5
     corrections: bool = False
     seed: int = 0
+    optimiser: str = "adamw"
 
 
 class Examples(Dataset):
@@ -203,7 +206,8 @@ class Trainer:
         if start is not None and not resumed:
             self.net.load_state_dict(load_network(start, shape)[0].state_dict())
         self.ema = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(self.net.parameters(), settings.rate, weight_decay=settings.decay)
+        half = halves(self.device)
+        self.optimisers = optimisers(self.net, settings.optimiser, settings.rate, settings.decay, half)
         self.step = 0
         self.seconds = 0.0
         if resumed:
@@ -223,7 +227,8 @@ class Trainer:
                 )
         with _damage_said(path):
             self.net.load_state_dict(state["net"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(kept)
             self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
 
     def save(self) -> None:
@@ -231,7 +236,7 @@ class Trainer:
         state = {
             "settings": asdict(self.settings),
             "net": self.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "ema": self.ema,
             "step": self.step,
             "seconds": self.seconds,
@@ -335,14 +340,15 @@ class Trainer:
         AIAssistError
             When the loss or its gradient is not finite; the weights are as they were.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
         loss, dice = self._loss(*examples)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.net.zero_grad(set_to_none=True)
         loss.backward()
         slope = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self._check_finite(loss, slope)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self._rate()
+            optimiser.step()
         self._average()
         return {"loss": float(loss.detach()), "dice": dice, "rate": self._rate()}
 
@@ -397,10 +403,14 @@ class Trainer:
             channels[n] = torch.from_numpy(seen)
 
 
+def halves(device: torch.device) -> bool:
+    """Whether bfloat16 is fast: its convolutions are 40 times slower on a CPU without AVX-512."""
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
 def half_precision(device: torch.device) -> torch.autocast:
-    """Arithmetic in bfloat16 where it is faster: its convolutions are 40 times slower on a CPU without AVX-512."""
-    is_fast = device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return torch.autocast(device.type, torch.bfloat16, enabled=is_fast)
+    """Arithmetic in bfloat16 where it is faster."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=halves(device))
 
 
 @contextmanager
