@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from aiassist.errors import StoreError
+from aiassist.errors import StoreError, StudyError
 from aiassist.imaging import MaskPatch, Volume, describe_structure
 from AIAssistLib.dicom_headers import give_series
 from AIAssistLib.saving_plan import Plan, What, drawn_in, plan
@@ -75,7 +75,10 @@ class GroundTruth:
         study = vars(self._assistant.studies.of(volume_node)).get("study_id", "")  # unknown where nothing was saved
         for number in range(segmentation.GetNumberOfSegments()):
             name, segment_id = segmentation.GetNthSegment(number).GetName(), segmentation.GetNthSegmentID(number)
-            mask = read_mask(segmentation_node, segment_id, volume_node)
+            try:
+                mask = read_mask(segmentation_node, segment_id, volume_node)
+            except StudyError:  # Slicer cannot make voxels of it, so nothing of it can be saved
+                continue
             is_kept = (study, name_key(name), mask.version) in self._kept
             if held_of(segmentation_node, segment_id) if mask.region.is_empty else not is_kept:
                 found.append(name)

@@ -77,7 +77,8 @@ def ijk_to_segmentation(volume_node, segmentation_node) -> np.ndarray:
 def read_mask(segmentation_node, segment_id: str, volume_node) -> MaskPatch:
     """A segment's mask on the volume's grid, cropped; empty when the segment is.
 
-    A segment drawn on another grid is resampled, nearest neighbour, as Slicer does when it edits.
+    A segment drawn on another grid is resampled, nearest neighbour, as Slicer does when it edits. `StudyError` when the
+    segmentation holds no voxels and Slicer cannot make them.
     """
     segment = segment_of(segmentation_node, segment_id)
     _fill_labelmaps(segmentation_node, volume_node)

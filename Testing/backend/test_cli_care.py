@@ -79,11 +79,15 @@ def test_nothing_is_written_into_a_studies_folder(tmp_path, capsys):
     assert cli.main(["truth", "add", "--studies", str(studies), IMAGE, LABEL, "--names", "1=spleen"]) == 0
     (version,) = studies.rglob("v0001.seg.nrrd")
     before = {path: path.read_bytes() for path in studies.rglob("*.*") if path.is_file()}
+    (tmp_path / "link").symlink_to(version.parent)
     export = ["truth", "export", "--studies", str(studies), "ts_ct_torso", "-o"]
+    assert cli.main([*export, str(studies / ".." / "beside.nrrd")]) == 0
     annotate = ["annotate", IMAGE, "--positive", "24,40,100", "-o"]
     segment = ["segment", IMAGE, "--model", "lungs-ct", "-o"]
     evaluate = ["evaluate", str(SAMPLE.parent), "--json"]
-    wanted = [*((one, version) for one in (export, segment)), *((one, out) for one in (export, annotate, segment))]
+    linked = tmp_path / "link" / version.name
+    wanted = [(one, path) for one in (export, segment) for path in (version, linked)]
+    wanted += [(one, out) for one in (export, annotate, segment)]
     for command, path in [*wanted, ([*SNAP, "-o"], out), (evaluate, studies / "report.json")]:
         assert cli.main([*command, str(path)]) == 2
         assert f"lies in the studies folder {studies}, whose files must not change" in capsys.readouterr().err
@@ -119,7 +123,7 @@ def test_what_the_system_refuses_is_a_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Path, "open", refused)
     assert cli.main(["annotate", IMAGE, "--positive", "24,40,100", "-o", str(tmp_path / "a.nii.gz")]) == 2
     assert capsys.readouterr().err == (
-        f"aiassist: {IMAGE} may not be read or written by this user; change its permissions, or take another place.\n"
+        f"aiassist: {IMAGE} may not be read or written by this user, or is in use; change that, or take another.\n"
     )
 
 

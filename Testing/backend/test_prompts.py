@@ -332,10 +332,3 @@ def test_a_prior_beyond_the_volume_is_refused_by_value():
     prior = MaskPatch(Region((0, 0, 39), (1, 1, 42)), np.ones((1, 1, 3), bool))
     with pytest.raises(PromptError, match=r"\(42, 1, 1\)"):
         Prompts(prior=prior).check(CUBE)
-
-
-def test_clicks_that_contradict_each_other_are_refused():
-    geometry = Geometry.from_spacing((20, 20, 20))
-    Prompts(positive=[[3, 3, 3]], negative=[[4, 3, 3]]).check(geometry)
-    with pytest.raises(PromptError, match=r"Clicks say that \[3, 3, 3\] lies both inside and outside; take one back"):
-        Prompts(positive=[[3, 3, 3.2]], negative=[[9, 9, 9], [3.1, 3, 3]]).check(geometry)

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import re
+import select
 import sys
 
 # Matrix products are small here: more threads gain nothing and take the processor's cores from the network. numpy
@@ -22,20 +23,23 @@ _NEGATIVE_POINT = re.compile(r"-[\d.][^,]*,")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 2 with one sentence on stderr, or 130 when interrupted."""
+    """Run a command; returns the exit status.
+
+    0, 2 with one sentence on stderr, 130 when interrupted, 141 when nobody reads what is printed.
+    """
     _print_anything()
     arguments = [f" {a}" if _NEGATIVE_POINT.match(a) else a for a in (sys.argv[1:] if argv is None else argv)]
     try:
         options = _parser().parse_args(arguments)
         status = options.run(options) or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except AIAssistError as error:
         print(f"aiassist: {error}", file=sys.stderr)
-    except BrokenPipeError:  # who read what was printed has seen enough, as head has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 128 + 13
         print(f"aiassist: {_said(error)}", file=sys.stderr)
     except KeyboardInterrupt as error:
         print(f"aiassist: {str(error) or 'Stopped.'}", file=sys.stderr)
@@ -48,13 +52,25 @@ def main(argv: list[str] | None = None) -> int:
 #: What to say of errors of the system that name a file.
 _SENTENCES = {
     errno.ENOENT: "There is no file or folder {file}; check the spelling.",
-    errno.EACCES: "{file} may not be read or written by this user; change its permissions, or take another place.",
+    errno.EACCES: "{file} may not be read or written by this user, or is in use; change that, or take another.",
     errno.EROFS: "{file} lies on a disk that cannot be written; take another place.",
     errno.ENOSPC: "There is no room for {file}; free some, or take another disk.",
     errno.EISDIR: "{file} is a folder, where a file is needed.",
     errno.EEXIST: "{file} is a file, where a folder is needed.",
     errno.ENOTDIR: "{file} is a file, where a folder is needed.",
 }
+
+
+def _nobody_reads() -> bool:
+    """Whether who read what is printed has seen enough, as head has; nothing is printed any more then."""
+    if sys.stdout is None or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # of errors it tells in any case
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _said(error: OSError) -> str:

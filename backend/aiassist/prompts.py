@@ -142,8 +142,8 @@ class Prompts:
     def check(self, geometry: Geometry) -> None:
         """Raise `PromptError` unless the prompts can start or correct a mask of this volume.
 
-        Clicks outside the volume or against each other, equal extreme points, and prompts that say nothing are
-        refused with the value that is wrong.
+        Clicks outside the volume, equal extreme points, and prompts that say nothing are refused
+        with the value that is wrong.
         """
         for what, points in self._named_points():
             outside = ~geometry.contains(points)
@@ -157,9 +157,6 @@ class Prompts:
                 raise PromptError(
                     f"All {len(points)} {what} are at {points[0].tolist()}; they must lie apart, on the border."
                 )
-        both = {tuple(p) for p in np.rint(self.positive).tolist()} & {tuple(p) for p in np.rint(self.negative).tolist()}
-        for place in both:
-            raise PromptError(f"Clicks say that {list(map(int, place))} lies both inside and outside; take one back.")
         seeds = len(self.positive) + sum(s.positive and len(s.points) > 0 for s in self.scribbles)
         if not len(self.outline_points) and not seeds:
             if self.prior is None:

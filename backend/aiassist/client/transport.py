@@ -52,7 +52,7 @@ class RequestsTransport:
     Raises
     ------
     AccessError
-        For a token over plain HTTP to another computer.
+        For a token over plain HTTP to another computer or of odd characters, and certificates that are not there.
     """
 
     def __init__(
@@ -108,7 +108,9 @@ class RequestsTransport:
     def _without_tls(self, error: Exception) -> str:
         if "certificate" in str(error).lower():
             return f"The certificate of {self.url} is not trusted; give your institution's file of certificates."
-        return f"The server {self.url} does not answer by TLS; check whether its address begins with http://."
+        if any(said in str(error) for said in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "record layer failure")):
+            return f"The server {self.url} does not answer by TLS; check whether its address begins with http://."
+        return f"TLS with {self.url} failed ({error}); try again, and ask its administrator."
 
     def _once(self, request: Request) -> Reply:
         answer = self._session.request(

@@ -132,6 +132,8 @@ def _prompts(options, volume):
     for name in ("positive", "negative"):
         if getattr(options, name):
             prompts = replace(prompts, **{name: [*getattr(prompts, name), *getattr(options, name)]})
+    if not options.prior:  # of clicks on a mask the later ones count
+        _check_clicks(prompts)
     for name in ("line", "box"):
         if getattr(options, name):
             prompts = replace(prompts, **{name: getattr(options, name)})
@@ -141,6 +143,15 @@ def _prompts(options, volume):
             labels = one_structure(labels, options.prior, options.prior_value, "--prior-value")
         prompts = replace(prompts, prior=MaskPatch.of_mask(labels != 0))
     return prompts
+
+
+def _check_clicks(prompts) -> None:
+    """Raise `PromptError` when a voxel is said to be inside and outside."""
+    from aiassist.segmenters.strokes import clicked_voxels
+
+    inside, outside = ({tuple(v) for v in clicked_voxels(p).tolist()} for p in (prompts.positive, prompts.negative))
+    for voxel in inside & outside:
+        raise PromptError(f"Clicks say that {list(voxel[::-1])} lies both inside and outside; take one back.")
 
 
 def _read_prompts(path: str):

@@ -71,7 +71,7 @@ def check_output(output: str | Path, *inputs: str | Path | None) -> None:
     So would all that is written into a studies folder, whose versions never change.
     """
     output = Path(output)
-    for folder in output.absolute().parents:
+    for folder in output.resolve().parents:
         if (folder / INDEX).is_file():
             raise PromptError(
                 f"{output} lies in the studies folder {folder}, whose files must not change; write it somewhere else."

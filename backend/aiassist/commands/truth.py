@@ -202,11 +202,10 @@ def _keep(options, volume) -> None:
 def _stem(path: Path) -> str:
     """What an image is called; one in a folder of its own, as ``CASE/image.nii.gz``, as the folder."""
     name = path.name if path.name not in ("", "..") else path.resolve().name
-    if name.lower().startswith("image.") and path.resolve().parent.name:
-        return path.resolve().parent.name
     for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm", ".png", ".tif", ".tiff", ".jpg", ".jpeg"):
         if name.lower().endswith(ending):
-            return name[: -len(ending)]
+            name = name[: -len(ending)]
+            return path.absolute().parent.name or name if name.lower() == "image" else name
     return name
 
 

@@ -15,7 +15,7 @@ from aiassist.imaging.dicom_frames import reading_frames
 from aiassist.imaging.dicom_grid import check_needed, numbers_of, sort_slices
 from aiassist.imaging.dicom_header import check_pixels, damage_said, header_of, identified, unheard
 from aiassist.imaging.dicom_listing import is_cut_off, is_enhanced, kind_of
-from aiassist.imaging.dicom_series import DicomSeries, several
+from aiassist.imaging.dicom_series import PATIENT, DicomSeries, differ
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
 from aiassist.imaging.volume import Volume, luminance
@@ -107,8 +107,8 @@ def reading_dicom(files: Sequence[Path], folder: Path) -> Generator[float, None,
     for path, header in ordered:
         headers.append(_header_of(path, header))
         yield HEADERS / 2 * (1 + len(headers) / len(ordered))
-    if names := several(headers):
-        raise ImageError(f"The slices in {folder} are of several {names[0]}; put those of each in a folder of its own.")
+    if differ(headers, PATIENT):
+        raise ImageError(f"The slices in {folder} are of several patients; put those of each in a folder of its own.")
     voxels = yield from _reading_voxels(folder, ordered, geometry)
     return Volume(voxels, geometry, DicomSeries(tuple(headers)))
 

@@ -20,8 +20,9 @@ from aiassist.words import counted
 #: positions are rounded to 0.1 mm, or the header is another image's.
 NEAR, ROUNDED = 0.1, 0.07
 #: Tags of what all slices of a series must agree in, and what to call it.
+PATIENT = "00100020"
 _SHARED = {
-    "00100020": "patients",
+    PATIENT: "patients",
     "0020000D": "studies",
     "0020000E": "series",
     "00200052": "frames of reference",
@@ -118,8 +119,9 @@ class DicomSeries:
             found.slices_of_frames(geometry)
             return found
         _check_count(headers, geometry, "header")
-        if names := several(headers):
-            raise ImageError(f"The DICOM headers are of several {names[0]}.")
+        for tag, name in _SHARED.items():
+            if differ(headers, tag):
+                raise ImageError(f"The DICOM headers are of several {name}.")
         instances = {text_of(header, _INSTANCE) for header in headers}
         if len(instances) < len(headers) or "" in instances:
             raise ImageError("The DICOM headers do not name each slice (SOP Instance UID).")
@@ -127,9 +129,9 @@ class DicomSeries:
         return cls(tuple(dict(headers[n]) for n in np.argsort(slices)))
 
 
-def several(headers: Sequence[Mapping]) -> list[str]:
-    """Of what there are several among the headers of one series, as "patients"; nothing when all is well."""
-    return [name for tag, name in _SHARED.items() if len({text_of(header, tag) for header in headers}) > 1]
+def differ(headers: Sequence[Mapping], tag: str) -> bool:
+    """Whether headers say different things under a tag."""
+    return len({text_of(header, tag) for header in headers}) > 1
 
 
 def frames_of(header: Mapping) -> list[dict]:

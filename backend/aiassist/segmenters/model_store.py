@@ -89,14 +89,17 @@ class ModelStore:
     def new_version(self, name: str) -> Iterator[tuple[Path, int]]:
         """A folder to write the next version into, and its number; it counts once the block has ended well.
 
-        No number is given twice, not even that of a published version whose folder somebody removed. One process at a
-        time may do so for a model.
+        The number of a version that was ever published is not given twice, even when somebody removed its folder. One
+        process at a time may do so for a model.
         """
         home = self.folder / check_model_name(name)
         home.mkdir(parents=True, exist_ok=True)
         for left in home.glob(f"{UNFINISHED}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
-        number = 1 + max([*_versions(home), *(entry["version"] for entry in self.history(name))], default=0)
+        known = _versions(home)
+        with suppress(ModelError):  # of a damaged one nothing is published, and what was trained is not lost
+            known += [entry["version"] for entry in self.history(name)]
+        number = 1 + max(known, default=0)
         unfinished = home / f"{UNFINISHED}{uuid.uuid4().hex[:8]}"
         unfinished.mkdir()
         try:

@@ -87,7 +87,7 @@ def channels(
     seen[GREY], seen[WIDE], seen[EVIDENCE] = grey, wide_grey(cells, valid), evidence
     if guess is not None:
         seen[GUESS] = 2 * guess - 1
-    seen[[GREY, WIDE, EVIDENCE, GUESS]] *= inside
+    seen[: GUESS + 1] *= inside
     seen[EXTREME] = blobs(marks.extreme, len(cells))
     seen[CLICKS] = blobs(marks.positive, len(cells)), blobs(marks.negative, len(cells))
     seen[BOX], seen[INSIDE] = box_mask(marks.box, len(cells)), inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import logging
@@ -148,7 +149,8 @@ def _listen(address: Address, wait: float) -> socket.socket:
         listener.bind((address.host, address.port))
     except OSError as error:
         listener.close()
-        option = "--host" if isinstance(error, socket.gaierror) else "--port"
+        is_unknown = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        option = "--host" if is_unknown else "--port"
         raise AIAssistError(
             f"The address {address.host}:{address.port} cannot be used ({error.strerror}); choose another {option}."
         ) from error

@@ -17,8 +17,8 @@ MOMENTUM = 0.95
 STEPS, QUINTIC = 5, (3.4445, -4.7750, 2.0315)
 #: Root mean square of AdamW's usual steps.
 USUAL = 0.2
-#: What weights lose in a step, as a share of the rate.
-DECAY = 1e-3
+#: Weights lose so many times as much in a step as AdamW's.
+DECAY = 10.0
 #: Beginnings of the names of what is no convolution within the network: AdamW's.
 ENDS = ("stem", "half_head", "head", "detail", "expand")
 
@@ -32,12 +32,14 @@ class Muon(torch.optim.Optimizer):
         Of two dimensions or more.
     rate : float
         As for AdamW.
+    decay : float
+        As for AdamW.
     half : bool
         Whether matrices are multiplied in bfloat16, which is enough where it is fast.
     """
 
-    def __init__(self, weights: Iterable[torch.nn.Parameter], rate: float, half: bool):
-        super().__init__(weights, {"lr": rate})
+    def __init__(self, weights: Iterable[torch.nn.Parameter], rate: float, decay: float, half: bool):
+        super().__init__(weights, {"lr": rate, "decay": DECAY * decay})
         self._kind = torch.bfloat16 if half else torch.float32
 
     @torch.no_grad()
@@ -54,7 +56,7 @@ class Muon(torch.optim.Optimizer):
                 held.mul_(MOMENTUM).add_(weight.grad)
                 matrix = weight.grad.add(held, alpha=MOMENTUM).flatten(1)
                 size = USUAL * math.sqrt(max(matrix.shape))
-                weight.mul_(1 - group["lr"] * DECAY)
+                weight.mul_(1 - group["lr"] * group["decay"])
                 weight.sub_(orthogonal(matrix.to(self._kind)).reshape(weight.shape), alpha=group["lr"] * size)
 
 
@@ -73,6 +75,8 @@ def optimisers(net: torch.nn.Module, name: str, rate: float, decay: float, half:
     """AdamW ("adamw"), or Muon for the convolutions within the network and AdamW for the rest ("muon")."""
     if name == "adamw":
         return [torch.optim.AdamW(net.parameters(), rate, weight_decay=decay)]
+    if name != "muon":
+        raise ValueError(f"There is no optimiser {name!r}; use adamw or muon.")
     inner = [p for key, p in net.named_parameters() if p.ndim > 2 and not key.startswith(ENDS)]
     rest = [p for key, p in net.named_parameters() if p.ndim <= 2 or key.startswith(ENDS)]
-    return [Muon(inner, rate, half), torch.optim.AdamW(rest, rate, weight_decay=decay)]
+    return [Muon(inner, rate, decay, half), torch.optim.AdamW(rest, rate, weight_decay=decay)]

@@ -227,7 +227,8 @@ class Trainer:
                 )
         with _damage_said(path):
             self.net.load_state_dict(state["net"])
-            for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            held = state["optimisers"] if "optimisers" in state else [state["optimiser"]]  # of a run begun before
+            for optimiser, kept in zip(self.optimisers, held, strict=True):
                 optimiser.load_state_dict(kept)
             self.ema, self.step, self.seconds = state["ema"], state["step"], state["seconds"]
 
