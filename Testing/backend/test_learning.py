@@ -189,12 +189,13 @@ def test_an_automatic_model_learns_to_find_what_is_labelled(studies, capsys, sma
         assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.8
         nothing = backend.segment(SegmentRequest(backend.open_study(noise(99)), "auto"))
         assert nothing.patch.region.is_empty
-    write_volume(studies / "image.nii.gz", image)
-    command = ("segment", studies / "image.nii.gz", "-o", studies / "labels.nii.gz", "--model", "auto")
+    outside = studies.parent
+    write_volume(outside / "image.nii.gz", image)
+    command = ("segment", outside / "image.nii.gz", "-o", outside / "labels.nii.gz", "--model", "auto")
     assert run(*command) == 2
     assert "no model 'auto'" in capsys.readouterr().err
     assert run(*command, "--studies", studies) == 0
-    assert np.array_equal(read_volume(studies / "labels.nii.gz").voxels == 1, found)
+    assert np.array_equal(read_volume(outside / "labels.nii.gz").voxels == 1, found)
     for file in ("weights.onnx", "corrections.onnx"):  # it looks closer by its base
         assert (models_folder / file).read_bytes() == resource("Models", "network", file).read_bytes()
     capsys.readouterr()

@@ -35,7 +35,7 @@ def unpacked(path: Path) -> Iterator[Path]:
             yield bundle
         return
     if not path.exists():
-        raise FileNotFoundError(2, "There is no bundle", str(path))
+        raise FileNotFoundError(f"There is no bundle {path}; check the spelling.")
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
         _extract(path, Path(folder))
         with _as_bundle(Path(folder), path) as bundle:
