@@ -12,7 +12,7 @@ from AIAssistLib.stories.stage import UNDER_WAY, Stage, expect
 
 #: Least Dice on the bundled CT: what ``aiassist evaluate --jitter`` gives for the same points, less .02 since a click
 #: is worth a pixel.
-FLOORS = {"spleen": 0.92, "kidney_right": 0.87, "gallbladder": 0.71}
+FLOORS = {"spleen": 0.9, "kidney_right": 0.87, "gallbladder": 0.71}
 
 
 def six_clicks_in_three_views_give_the_organ(stage: Stage) -> None:
