@@ -61,7 +61,7 @@ def test_a_bundle_that_holds_a_program_is_refused_and_nothing_is_kept(tmp_path, 
     assert models.names() == []
 
 
-def test_no_transform_that_may_be_built_touches_files_or_calls_what_it_is_given():
+def test_no_transform_that_may_be_built_touches_files_or_programs():
     may = [name for name in dir(monai.transforms) if _may_be_built(name)]
     assert len(may) > 150 and "Spacingd" in may and "KeepLargestConnectedComponent" in may
     for name in may:
