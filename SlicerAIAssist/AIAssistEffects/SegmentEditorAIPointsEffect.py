@@ -163,7 +163,7 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
 
     def next_look(self):
         """Fill, outline, hidden."""
-        self.attempt(lambda: self._begun.preview.next_look())
+        self.attempt(lambda: self._begun.next_look())
 
     def _chosen(self):
         self.attempt(self._changed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import vtk
 from slicer.i18n import tr as _
 
-from aiassist.errors import AIAssistError
+from aiassist.errors import AIAssistError, StudyError
 from AIAssistEffects.base import AIAssistEffect
 from AIAssistLib.contour_actor import ContourActor
 from AIAssistLib.section_qt import busy
@@ -125,6 +125,8 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
         self.attempt(self._propagate)
 
     def _propagate(self):
+        if self.contour is None:
+            raise StudyError("There is no pull to carry on; choose an image and a segment, and pull a vertex first.")
         self.tell_now(_("Carrying the pull on to the neighbouring slices"))
         with busy():
             changed = self.contour.propagate(int(self.ui.slicesSpinBox.value))

@@ -9,6 +9,7 @@ import qt
 import slicer
 import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError, ImageError
 from AIAssistLib.icons_qt import show_icons
@@ -104,9 +105,11 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
 
     def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
         """Mouse and keys in a slice view; True keeps the event from everybody else."""
-        if self._target is None or viewWidget.className() != "qMRMLSliceWidget":
+        if viewWidget.className() != "qMRMLSliceWidget" or self._other_mouse_mode():
             return False
-        if self._other_mouse_mode():
+        if self._target is None and eventId == vtk.vtkCommand.LeftButtonPressEvent:
+            self._follow()  # what kept it from beginning may be gone
+        if self._target is None:
             return False
         try:
             if eventId == vtk.vtkCommand.KeyPressEvent:
@@ -133,12 +136,14 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
             self._target = None
             self.end()
 
-    def _follow(self, *_) -> None:
+    def _follow(self, *_event) -> None:
         editor = self.scriptedEffect.parameterSetNode()
         target = None
         if editor is not None:
             chosen = (editor.GetSourceVolumeNode(), editor.GetSegmentationNode(), editor.GetSelectedSegmentID())
             target = Target(*chosen) if all(chosen) else None
+        if target is None:
+            self.tell(_("Choose an image and a structure first, or press Add."))
         if target == self._target:
             return
         if self._target is not None:

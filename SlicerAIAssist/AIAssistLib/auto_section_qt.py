@@ -6,8 +6,10 @@ from slicer.i18n import tr as _
 
 from aiassist.errors import ModelError
 from aiassist.segmenters.base import ModelCard
+from aiassist.words import some_of
 from AIAssistLib.auto_segment import AutoSegment, fitting
 from AIAssistLib.section_qt import Section
+from AIAssistLib.texts import in_lines
 
 
 class AutoSection(Section):
@@ -19,6 +21,7 @@ class AutoSection(Section):
         self._cards = []
         self.ui.autoRunButton.connect("clicked()", self.run)
         self.ui.autoCancelButton.connect("clicked()", self._auto.cancel)
+        self.ui.autoCombo.connect("currentIndexChanged(int)", self._show_structures)
         self.models_seen()
 
     def models_seen(self) -> None:
@@ -26,9 +29,7 @@ class AutoSection(Section):
         chosen = self._chosen()
         self._cards = fitting(self.assistant.cards, self.panel.editor.sourceVolumeNode())
         self.ui.autoCombo.clear()
-        self.ui.autoCombo.addItems(
-            [f"{card.name}: {', '.join(label.name for label in card.labels)}" for card in self._cards]
-        )
+        self.ui.autoCombo.addItems([f"{card.name}: {some_of(_names(card), 3)}" for card in self._cards])
         if chosen in self._cards:
             self.ui.autoCombo.setCurrentIndex(self._cards.index(chosen))
         if self._auto.running:
@@ -36,6 +37,13 @@ class AutoSection(Section):
         self.ui.autoRunButton.setEnabled(bool(self._cards))
         nothing = _("No automatic model here fits this image. The section Models gets others from MONAI's model zoo.")
         self.tell(nothing if self.assistant.cards and not self._cards else "")
+
+    def _show_structures(self) -> None:
+        """Let the tooltip say all that the chosen model finds."""
+        card, models = self._chosen(), _("Models that fit the image")
+        found = _("{name} finds: {structures}")
+        text = found.format(name=card.name, structures=", ".join(_names(card))) if card is not None else models
+        self.ui.autoCombo.setToolTip(in_lines(text))
 
     def image_changed(self) -> None:
         """Another image is in the panel; other models may fit it."""
@@ -51,7 +59,7 @@ class AutoSection(Section):
 
     def _run(self) -> None:
         card = self._chosen()
-        volume, segmentation = self.panel.structures.nodes()  # the image may come from the views only now
+        volume, segmentation = self.panel.structures.nodes_to_draw()  # the image may come from the views only now
         if card is None or card not in self._cards:
             raise ModelError("The chosen model is not made for this image; choose another one.")
         self._auto.run(card, volume, segmentation, self.panel.save_state)
@@ -68,3 +76,8 @@ class AutoSection(Section):
     def cancel(self) -> None:
         """Stop the model that runs."""
         self._auto.cancel()
+
+
+def _names(card: ModelCard) -> list[str]:
+    """The structures that a model finds."""
+    return [label.name for label in card.labels]

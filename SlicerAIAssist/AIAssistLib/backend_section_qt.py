@@ -12,6 +12,7 @@ from AIAssistLib.child_qt import are_ending
 from AIAssistLib.installer_qt import Installer
 from AIAssistLib.section_qt import Section, ask
 from AIAssistLib.settings_qt import COMPUTER, SERVER, SLICER
+from AIAssistLib.texts import breakable
 
 
 class BackendSection(Section):
@@ -193,7 +194,7 @@ class BackendSection(Section):
             self._installed(None)
 
     def _installing(self, line: str) -> None:
-        self.ui.packagesLabel.setText(line[:120])
+        self.ui.packagesLabel.setText(breakable(line[:120]))
 
     def _installed(self, error) -> None:
         self._installer = None

@@ -69,6 +69,11 @@ def new_segmentation(volume_node):
     return node
 
 
+def drawn_on(segmentation_node):
+    """The volume on whose grid the segments lie; None when it is not known."""
+    return segmentation_node.GetNodeReference(segmentation_node.GetReferenceImageGeometryReferenceRole())
+
+
 def _points(given) -> np.ndarray:
     if isinstance(given, slicer.vtkMRMLMarkupsNode):
         return slicer.util.arrayFromMarkupsControlPoints(given, world=True).reshape(-1, 3)

@@ -11,10 +11,11 @@ from aiassist.errors import StudyError
 from aiassist.imaging import Volume
 from AIAssistLib.dicom_headers import with_series
 from AIAssistLib.export import export
-from AIAssistLib.section_qt import Section
+from AIAssistLib.label_files import is_segmentation, legend_of
+from AIAssistLib.section_qt import Section, may_write, path_to_write
 
-#: The ending of DICOM files.
-DICOM = ".dcm"
+#: The endings of DICOM files, and of labelmaps, which get a legend.
+DICOM, LABELMAPS = ".dcm", (".nii.gz", ".nrrd")
 
 
 class ExportSection(Section):
@@ -55,9 +56,13 @@ class ExportSection(Section):
         self.talk(with_series(self.assistant, nodes[0]), seen)
 
     def _choose(self, ending: str, nodes, image: Volume | None = None) -> None:
-        path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Export"), f"labels{ending}", f"*{ending}")
-        if path:
-            self.export_to(Path(path if path.lower().endswith(ending) else path + ending), nodes, image)
+        chosen = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Export"), f"labels{ending}", f"*{ending}")
+        path = path_to_write(chosen, ending)
+        if path is None:
+            return
+        if ending in LABELMAPS and not path.exists() and not may_write(legend_of(path)):  # that of another labelmap
+            return
+        self.export_to(path, nodes, image)
 
     def export_to(self, path: Path, nodes=None, image: Volume | None = None) -> None:
         """Write all segments to a file of the kind that its ending says.
@@ -73,7 +78,9 @@ class ExportSection(Section):
     def _export(self, path: Path, nodes) -> None:
         volume, segmentation = nodes or self.panel.structures.nodes()
         covered = export(segmentation, volume, path)
-        written = _("Written: {path}").format(path=path)
+        alone = _("Written: {path}")
+        legend = _("Written: {path}, and beside it {legend}, which says what each value is.")
+        written = (alone if is_segmentation(path) else legend).format(path=path, legend=legend_of(path).name)
         lost = _(
             "Segments overlap, and a labelmap keeps one for each voxel, so voxels are missing of: {names}. Export a "
             "Slicer segmentation to keep them all."

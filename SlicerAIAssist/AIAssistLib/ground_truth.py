@@ -177,10 +177,13 @@ class GroundTruth:
 
         return talk()
 
-    def review(self, version: dict, state: str, comment: str) -> Conversation[dict]:
-        """Have the newest version of a structure approved or rejected, which is this one as somebody saw it."""
+    def review(self, version: dict, state: str, comment: str, author: str | None = None) -> Conversation[dict]:
+        """Have the newest version of a structure approved or rejected, which is this one as somebody saw it.
+
+        `author` is as in `save`.
+        """
         keeper = self._assistant.conversations.keeper
-        return keeper.review(version["study"], version["structure"], version["number"], state, comment)
+        return keeper.review(version["study"], version["structure"], version["number"], state, comment, author)
 
     def load_newest(self, volume_node, segmentation_node, save_state: Callable[[object], None]) -> Conversation[Loaded]:
         """Put the newest version of each structure into the segment of its name, made if there is none.

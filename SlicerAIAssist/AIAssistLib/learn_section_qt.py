@@ -9,6 +9,7 @@ from aiassist.words import counted
 from AIAssistLib.installer_qt import Installer
 from AIAssistLib.learning import Learning, Version
 from AIAssistLib.section_qt import Section, ask, fill_table
+from AIAssistLib.texts import breakable
 from AIAssistLib.zoo_row_qt import ZooRow
 
 #: Name of the model that is offered first.
@@ -34,7 +35,7 @@ class LearnSection(Section):
         ui.learnTable.connect("itemSelectionChanged()", self._row_chosen)
         ui.learnDiscardButton.connect("clicked()", self.discard)
         ui.publishButton.connect("clicked()", self.publish)
-        ui.takeBackButton.connect("clicked()", self.take_back)
+        ui.learnTakeBackButton.connect("clicked()", self.take_back)
         ui.learnLookButton.connect("clicked()", self.look)
         ui.learnInstallButton.connect("clicked()", self.install)
         self._listed: list[Version] = []
@@ -145,7 +146,8 @@ class LearnSection(Section):
         self._show_versions()
         ui.learnProgress.setVisible(learning.running)
         ui.learnProgress.setValue(round(100 * learning.fraction))
-        ui.learnLabelsLabel.setText("\n".join(filter(None, [self._labels(), *learning.damaged, self._advice()])))
+        text = "\n".join(filter(None, [self._labels(), *learning.damaged, self._advice()]))
+        ui.learnLabelsLabel.setText(breakable(text))
         ui.learnInstallButton.setVisible(self._can_install() and self._installer is None)
         self._model_chosen(ui.learnModelCombo.currentText)
         self.tell(learning.text, learning.failed)
@@ -201,11 +203,11 @@ class LearnSection(Section):
         ui.learnButton.setEnabled(may and can_learn and not running)
         ui.learnStopButton.setEnabled(may and running)
         ui.publishButton.setEnabled(may and chosen is not None and not chosen.is_used and not running)
-        ui.takeBackButton.setEnabled(may and chosen is not None and chosen.is_used and not running)
+        ui.learnTakeBackButton.setEnabled(may and chosen is not None and chosen.is_used and not running)
         self.zoo.show(may and known is not None and not running)
         ui.learnTable.setVisible(bool(self._listed))
         ui.publishButton.setVisible(bool(self._listed))
-        ui.takeBackButton.setVisible(bool(self._listed))
+        ui.learnTakeBackButton.setVisible(bool(self._listed))
 
     def _labels(self) -> str:
         """What there is to learn from, in words."""

@@ -33,7 +33,7 @@ class NextSection(Section):
         ui.imagesCombo.connect("currentIndexChanged(int)", self._source_chosen)
         ui.nextButton.connect("clicked()", self.next)
         ui.firstButton.connect("clicked()", self.first)
-        ui.lookButton.connect("clicked()", self.look)
+        ui.studiesLookButton.connect("clicked()", self.look)
         ui.cancelNextButton.connect("clicked()", self.cancel)
         ui.studiesTable.connect("cellDoubleClicked(int,int)", self._open_row)
         ui.studiesTable.setSelectionBehavior(qt.QAbstractItemView.SelectRows)

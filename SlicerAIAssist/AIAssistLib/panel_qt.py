@@ -109,7 +109,10 @@ class Panel:
         ids = tuple(node.GetID() if node is not None else "" for node in nodes)
         if ids == self._known:
             return
+        before = [slicer.mrmlScene.GetNodeByID(known) if known else None for known in self._known]
         other_image, self._known = ids[0] != self._known[0], ids
+        if None not in before:
+            self.recovery.keep_all(*before)
         self.structures.image_changed()
         if other_image:
             self.auto.image_changed()
@@ -177,12 +180,17 @@ class Panel:
         self.logic.assistant.changed = self.logic.assistant.moved = ignore
 
     def _scene_closes(self, *_event) -> None:
-        self.recovery.leave()
+        self._leave()
         self._opened = ()
         self.auto.cancel()
         self.images.scene_closes()
         self.editor.setActiveEffectByName("")
         self.editor.setSegmentationNode(None)
+
+    def _leave(self) -> None:
+        """The image and its segmentation go; what is not saved was kept then, and is nobody's in the next image."""
+        self.recovery.leave()
+        self._known = ("", "")
 
     def _scene_closed(self, *_event) -> None:
         self._editor_node().SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)  # closing resets it
@@ -212,7 +220,7 @@ class Panel:
         What was opened like this before goes, see `may_leave`: a folder of scans would fill the memory.
         """
         self.editor.setActiveEffectByName("")
-        self.recovery.leave()
+        self._leave()
         self.auto.cancel()
         before = self._still_there() if self._is_image_there() else []  # segments whose image is gone stay
         self._opened = (volume, new_segmentation(volume))

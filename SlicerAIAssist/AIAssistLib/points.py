@@ -65,6 +65,8 @@ class PointsSession:
         adjusted. Raises when the volume is unusable.
         """
         self.end()
+        if self.preview.look == "hidden":  # another answer that nobody sees is accepted by mistake
+            self.preview.set_look("fill")
         volume, mask = self.assistant.studies.of(target.volume_node), target.mask()
         draft = draft_of(target.segmentation_node, target.segment_id, volume)
         if mask.region.is_empty:
@@ -137,6 +139,12 @@ class PointsSession:
         """Whether a new outline is added to what the segment holds when it is accepted, or replaces it."""
         self._adding = adding
         if self.target is not None and self.preview.mask is not None:
+            self._say(self._told())
+
+    def next_look(self) -> None:
+        """Draw the preview, if there is one, filled, as an outline, or not at all."""
+        if self.preview.mask is not None:
+            self.preview.next_look()
             self._say(self._told())
 
     def _adds(self) -> bool:
@@ -364,6 +372,7 @@ class PointsSession:
     def _told(self) -> str:
         held = self._held.mask if self._held is not None else None
         text = told(self._shown, self._shown_of.geometry, held, self._adds())
+        text = _("{text}; hidden (H shows it)").format(text=text) if self.preview.look == "hidden" else text
         return _("{text}; looking closer").format(text=text) if self.looks_closer else text
 
     def _fail(self, error: Exception) -> None:

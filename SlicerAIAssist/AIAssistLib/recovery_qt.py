@@ -9,12 +9,14 @@ from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError, ImageError, StudyError
 from aiassist.imaging import Volume, describe_structure
+from aiassist.words import some_of
 from AIAssistLib.autosave import Autosave, Found
-from AIAssistLib.section_qt import Section
+from AIAssistLib.section_qt import Section, ask
 from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.structures import new_segment, segment_named
 from AIAssistLib.tags import replace_tags
 from AIAssistLib.talks import Talk
+from AIAssistLib.texts import in_lines, shortened
 
 #: Milliseconds between two looks for changes.
 EVERY = 15000
@@ -34,7 +36,7 @@ class Recovery(Section):
         #: The study that was looked up last; its voxels may go meanwhile.
         self._looked: weakref.ref | None = None
         self.ui.recoverButton.connect("clicked()", self.bring_back)
-        self.ui.discardButton.connect("clicked()", self.discard)
+        self.ui.discardButton.connect("clicked()", self.ask_to_discard)
         self._offer("", [])
 
     def start(self) -> None:
@@ -54,28 +56,33 @@ class Recovery(Section):
         self.autosave.begin_run()
 
     def keep(self) -> bool:
-        """Write one segment that changed; whether there was one."""
+        """Write one segment in the panel that changed; whether there was one."""
         editor = self.panel.editor
         volume, segmentation = editor.sourceVolumeNode(), editor.segmentationNode()
-        if volume is None or segmentation is None:
-            return False
+        return volume is not None and segmentation is not None and self._keep_of(volume, segmentation)
+
+    def keep_all(self, volume, segmentation) -> None:
+        """Write all segments of a segmentation that changed; it leaves the panel."""
+        while self._keep_of(volume, segmentation):
+            pass
+
+    def _keep_of(self, volume, segmentation) -> bool:
         try:
             study = self.assistant.studies.of(volume)
-            self._look_at(study)
+            if volume is self.panel.editor.sourceVolumeNode():
+                self._look_at(study)
             if "study_id" not in vars(study):
                 return False
-            name = self._keep_one(study.study_id)
+            return self._keep_one(study.study_id, volume, segmentation) is not None
         except ImageError:  # in colour, say: said when somebody wants to annotate it
             return False
         except (AIAssistError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             self.tell(_("Unsaved work cannot be kept: {why}").format(why=why), failed=True)
             return False
-        return name is not None
 
-    def _keep_one(self, study: str) -> str | None:
-        editor, saving = self.panel.editor, self.panel.saving
-        volume, segmentation, current = editor.sourceVolumeNode(), editor.segmentationNode(), editor.currentSegmentID()
+    def _keep_one(self, study: str, volume, segmentation) -> str | None:
+        current, saving = self.panel.editor.currentSegmentID(), self.panel.saving
         return self.autosave.keep_one(
             study, segmentation, volume, current, lambda version: saving.is_kept(study, version)
         )
@@ -122,8 +129,10 @@ class Recovery(Section):
 
     def _offer(self, study: str, found: list[Found]) -> None:
         self._found = (study, found)
-        names = ", ".join(one.name for one in found)
-        self.ui.recoverButton.setText(_("Recover unsaved work: {names}").format(names=names))
+        names, button = [one.name for one in found], self.ui.recoverButton
+        button.setText(shortened(_("Recover unsaved work: {names}").format(names=some_of(names, 2))))
+        every = _("Add what an earlier Slicer did not save of this image: {names}").format(names=", ".join(names))
+        button.setToolTip(in_lines(every))
         self.ui.recoverButton.setVisible(bool(found))
         self.ui.discardButton.setVisible(bool(found))
 
@@ -133,7 +142,7 @@ class Recovery(Section):
 
     def _bring_back(self) -> None:
         study, found = self._found
-        volume, segmentation = self.panel.structures.nodes()
+        volume, segmentation = self.panel.structures.nodes_to_draw()
         if self.assistant.studies.of(volume).study_id != study:
             self.look()
             raise StudyError("The unsaved work is another image's; load that one to recover it.")
@@ -142,9 +151,9 @@ class Recovery(Section):
             segment_id = self._empty_segment(one.name) or new_segment(segmentation, describe_structure(one.name))
             write_plainly(one.mask, volume, segmentation, segment_id)
             replace_tags(segmentation.GetSegmentation().GetSegment(segment_id), one.tags)
-        while self._keep_one(study) is not None:  # before the old files go, which stay if it fails
+        while self._keep_one(study, volume, segmentation) is not None:
             pass
-        self.discard()
+        self.discard()  # only now: the old files stay if writing fails
 
     def _empty_segment(self, name: str) -> str:
         """ID of the segment of a name if nothing is drawn in it, else nothing."""
@@ -152,6 +161,14 @@ class Recovery(Section):
         segment_id = segment_named(segmentation, name)
         is_free = bool(segment_id) and read_mask(segmentation, segment_id, volume).region.is_empty
         return segment_id if is_free else ""
+
+    def ask_to_discard(self) -> None:
+        """Ask, and let what is offered go: it is nowhere else."""
+        offered = self._found
+        names = some_of([one.name for one in offered[1]])
+        question = _("Delete the unsaved work ({names})? It cannot be recovered then.").format(names=names)
+        if ask(question) and self._found is offered:  # else another image came meanwhile
+            self.discard()
 
     def discard(self) -> None:
         """What is offered is not wanted any more; what was kept of it before is offered next."""

@@ -9,6 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError
+from AIAssistLib.drafts import names_with_drafts
 from AIAssistLib.ground_truth import GroundTruth, Loaded, Saved
 from AIAssistLib.saving_plan import What
 from AIAssistLib.section_qt import Section, fill_table
@@ -55,6 +56,11 @@ class SaveSection(Section):
             settings.author = self.ui.authorEdit.text
             self.show_author()
 
+    def _author(self) -> str | None:
+        """Who answers for what is saved on this computer; a server knows."""
+        self._name_author()  # not every system takes a name that is typed for finished when a button is pressed
+        return self.logic.settings.author if self.assistant.home.near else None
+
     def save(self) -> None:
         """Save as ground truth what changed since it was saved."""
         self.attempt(self._save, False)
@@ -65,9 +71,8 @@ class SaveSection(Section):
 
     def _save(self, and_next: bool) -> None:
         self.panel.accept_if_any()
-        volume, segmentation = self.panel.structures.nodes()
-        author = self.logic.settings.author if self.assistant.home.near else None
-        comment = self.ui.commentEdit.text.strip()
+        volume, segmentation = self.panel.structures.nodes_to_save()
+        author, comment = self._author(), self.ui.commentEdit.text.strip()
         talk = self._truth.save(volume, segmentation, comment, author=author, progress=self._sending)
         stamps = stamps_of(segmentation)
         self.tell(_("Saving"))
@@ -83,7 +88,7 @@ class SaveSection(Section):
                 if outcome.numbers:  # else nothing has the comment yet
                     self.ui.commentEdit.setText("")
                 self.refresh()
-            self.tell(_told(outcome))
+            self.tell(" ".join([_told(outcome), _marked(names_with_drafts(segmentation))]).strip())
             if and_next and same:
                 self.panel.images.next(" ".join([_of_others(outcome), _without(outcome)]).strip())
             elif and_next:
@@ -161,11 +166,11 @@ class SaveSection(Section):
             self.tell(words[state].format(name=made["structure"], number=made["number"]))
             self.panel.learn.look_if_shown()
 
-        self.talk(self._truth.review(version, state, comment), done)
+        self.talk(self._truth.review(version, state, comment, self._author()), done)
 
     def _bring_back(self) -> None:
         version = self._version()
-        volume, segmentation = self.panel.structures.nodes()
+        volume, segmentation = self.panel.structures.nodes_to_draw()
 
         def done(_nothing) -> None:
             self.tell(
@@ -181,7 +186,7 @@ class SaveSection(Section):
         self.attempt(self._load_latest)
 
     def _load_latest(self) -> None:
-        volume, segmentation = self.panel.structures.nodes()
+        volume, segmentation = self.panel.structures.nodes_to_draw()
 
         def done(outcome: Loaded) -> None:
             loaded, left = _listed(outcome.numbers, {}), ", ".join(outcome.left)
@@ -254,6 +259,12 @@ def _told(outcome: Saved) -> str:
         parts.append(_("({count} unchanged)").format(count=len(same)))
     said, others = " ".join([*parts, _without(outcome)]).strip(), _of_others(outcome)
     return f"{said}. {others}" if said and others else said or others
+
+
+def _marked(names: list[str]) -> str:
+    """What to say of segments with marks that nobody accepted: nothing of those is saved."""
+    text = _("Not saved, since their marks are not accepted: {names}.")
+    return text.format(names=", ".join(names)) if names else ""
 
 
 def _of_others(outcome: Saved) -> str:

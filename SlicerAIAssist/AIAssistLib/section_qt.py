@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError
 from AIAssistLib.talks import Conversation, sentence
+from AIAssistLib.texts import breakable
 
 
 class Section:
@@ -34,7 +37,7 @@ class Section:
 
     def tell(self, text: str, failed: bool = False) -> None:
         """Say something below the section's buttons."""
-        self._label.setText(text)
+        self._label.setText(breakable(text))
         self._label.setStyleSheet("color: #c0392b;" if failed else "")
         self._label.setVisible(bool(text))
 
@@ -73,6 +76,22 @@ def fill_table(table, titles: list[str], rows: list[list[str]]) -> None:
 def ask(question: str) -> bool:
     """Ask the person; yes in testing mode."""
     return slicer.util.confirmYesNoDisplay(question, windowTitle="AI Assist")
+
+
+def may_write(path: Path) -> bool:
+    """Whether there is no such file yet, or the person lets it go."""
+    return not path.exists() or ask(_("{path} is there already. Replace it?").format(path=path))
+
+
+def path_to_write(chosen: str, ending: str) -> Path | None:
+    """The path that was chosen in a file dialog, with its ending; None when there is none that may be written.
+
+    The dialog has asked about a file of the name that was chosen, but not about one that has the ending besides.
+    """
+    if not chosen or chosen.lower().endswith(ending):
+        return Path(chosen) if chosen else None
+    path = Path(chosen + ending)
+    return path if may_write(path) else None
 
 
 @contextmanager

@@ -103,11 +103,36 @@ def _fill_labelmaps(segmentation_node, volume_node) -> None:
         return
     if not segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName()):
         segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-    if not segmentation.CreateRepresentation(name):
+    _make_labelmaps(segmentation, segmentation_node.GetName())
+
+
+def _make_labelmaps(segmentation, name: str) -> None:
+    """Have Slicer make voxels of all segments, anew; `StudyError` when it cannot."""
+    wanted = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if not segmentation.CreateRepresentation(wanted, True):
         raise StudyError(
-            f"Slicer cannot turn the segments of {segmentation_node.GetName()!r} to voxels; "
+            f"Slicer cannot turn the segments of {name!r} to voxels; "
             "create their binary labelmaps in the module Segmentations."
         )
+
+
+def with_voxels(segmentation_node, volume_node):
+    """A segmentation whose segments are voxels first of all: itself, or else a copy on the volume's grid in no scene.
+
+    `StudyError` when Slicer cannot make voxels of them.
+    """
+    converter = slicer.vtkSegmentationConverter
+    name = converter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segmentation_node.GetSegmentation().GetSourceRepresentationName() == name:
+        return segmentation_node
+    copy = slicer.vtkMRMLSegmentationNode()
+    segmentation = copy.GetSegmentation()
+    segmentation.DeepCopy(segmentation_node.GetSegmentation())
+    grid = converter.SerializeImageGeometry(_grid_of(volume_node, ijk_to_segmentation(volume_node, segmentation_node)))
+    segmentation.SetConversionParameter(converter.GetReferenceImageGeometryParameterName(), grid)
+    _make_labelmaps(segmentation, segmentation_node.GetName())
+    segmentation.SetSourceRepresentationName(name)
+    return copy
 
 
 def _labelmap_of(segmentation_node, segment, segment_id: str):
@@ -121,12 +146,18 @@ def _labelmap_of(segmentation_node, segment, segment_id: str):
 
 
 def _resampled(labelmap, ijk_to_local: np.ndarray, volume_node):
-    reference, out = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
-    i, j, k = volume_node.GetImageData().GetDimensions()
-    reference.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
-    reference.SetImageToWorldMatrix(matrix_of(ijk_to_local))
+    reference, out = _grid_of(volume_node, ijk_to_local), slicer.vtkOrientedImageData()
     slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(labelmap, reference, out)
     return out
+
+
+def _grid_of(volume_node, ijk_to_local: np.ndarray) -> slicer.vtkOrientedImageData:
+    """The volume's grid, without voxels."""
+    grid = slicer.vtkOrientedImageData()
+    i, j, k = volume_node.GetImageData().GetDimensions()
+    grid.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
+    grid.SetImageToWorldMatrix(matrix_of(ijk_to_local))
+    return grid
 
 
 def _cropped(labelmap, value: int, offset_kji: np.ndarray, volume_node) -> MaskPatch:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError, ImageError, StudyError
 from aiassist.imaging import describe_structure
-from AIAssistLib.console import new_segmentation
-from AIAssistLib.section_qt import Section, fill_table
+from AIAssistLib.console import drawn_on, new_segmentation
+from AIAssistLib.section_qt import Section, ask, fill_table, path_to_write
 from AIAssistLib.structures import new_segment
 from AIAssistLib.templates import Structure, Template, read_templates
 
@@ -31,6 +29,8 @@ class StructuresSection(Section):
         self.ui.measureButton.connect("clicked()", self.measure)
         self.ui.csvButton.connect("clicked()", self._save_csv)
         self.ui.lesionTable.connect("cellDoubleClicked(int,int)", self._jump)
+        #: What the person wants with segments of other images: to draw or to save, and the IDs of both nodes.
+        self._wanted: set[tuple[str, str, str]] = set()
         self._rows = []
         #: Name of the image that was measured.
         self._measured = ""
@@ -55,8 +55,36 @@ class StructuresSection(Section):
         if segmentation is None:
             segmentation = new_segmentation(volume)
             editor.setSegmentationNode(segmentation)
+        elif not segmentation.GetSegmentation().GetNumberOfSegments() and drawn_on(segmentation) is not volume:
+            segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         if editor.sourceVolumeNode() is not volume:
             editor.setSourceVolumeNode(volume)
+        return volume, segmentation
+
+    def nodes_to_draw(self):
+        """As `nodes`; where the segments are another image's, the person says whether to begin a segmentation anew."""
+        volume, segmentation = self.nodes()
+        other, asked = drawn_on(segmentation), ("draw", volume.GetID(), segmentation.GetID())
+        question = _("The segments in the panel were drawn on {other}. Begin a new segmentation for {image}?")
+        if other in (None, volume) or asked in self._wanted:
+            return volume, segmentation
+        if not ask(question.format(other=other.GetName(), image=volume.GetName())):
+            self._wanted.add(asked)
+            return volume, segmentation
+        segmentation = new_segmentation(volume)
+        self.panel.editor.setSegmentationNode(segmentation)
+        self.panel.editor.setSourceVolumeNode(volume)
+        return volume, segmentation
+
+    def nodes_to_save(self):
+        """As `nodes`; `StudyError` where the segments are another image's, and not to be labels of this one as well."""
+        volume, segmentation = self.nodes()
+        other, asked = drawn_on(segmentation), ("save", volume.GetID(), segmentation.GetID())
+        question = _("The segments in the panel were drawn on {other}. Save them as labels of {image}?")
+        if other not in (None, volume) and asked not in self._wanted:
+            if not ask(question.format(other=other.GetName(), image=volume.GetName())):
+                raise StudyError(f"Nothing was saved; choose {other.GetName()!r}, on which it was drawn, to save it.")
+            self._wanted.add(asked)
         return volume, segmentation
 
     def volume(self):
@@ -97,7 +125,7 @@ class StructuresSection(Section):
         template = self._template()
         known = {s.label.name: s for s in template.structures} if template is not None else {}
         structure = known.get(name, Structure(describe_structure(name)))
-        volume, segmentation = self.nodes()
+        volume, segmentation = self.nodes_to_draw()
         self._window(structure, volume)
         self.panel.editor.saveStateForUndo()  # else undoing the new segment would undo what was before it as well
         self.panel.editor.setCurrentSegmentID(new_segment(segmentation, structure.label))
@@ -110,7 +138,7 @@ class StructuresSection(Section):
 
     def _next(self) -> None:
         self.panel.accept_if_any()
-        _volume, segmentation = self.nodes()
+        _volume, segmentation = self.nodes_to_draw()
         template = self._template()
         if template is None:
             raise AIAssistError("No list of structures is chosen; choose one, or type a name and press Add.")
@@ -171,6 +199,7 @@ class StructuresSection(Section):
         from AIAssistLib.lesions import write_csv
 
         self._measure()  # anew: a segment may have been corrected or renamed since
-        path = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save the table"), "lesions.csv", "CSV (*.csv)")
-        if path:
-            write_csv(self._rows, Path(path), self._measured)
+        chosen = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save the table"), "lesions.csv", "CSV (*.csv)")
+        path = path_to_write(chosen, ".csv")
+        if path is not None:
+            write_csv(self._rows, path, self._measured)

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiassist.errors import ImageError
-
-#: Endings of image files that Slicer loads as volumes.
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+from AIAssistLib.label_files import ENDINGS, images_among
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,9 @@ def after(folder: Path, current: Path | None, again: bool = False) -> Generator[
     """Find the image after the one of the file `current`, or the first; None at the end. Gives Slicer turns.
 
     With `again` it is that one itself, if it is still there.
-    Images come by name, a folder's files first, then its DICOM series, then the folders in it. Only the folder of the
-    current image and those after it are looked into, as far as needed. `ImageError` when it is no folder.
+    Images come by name, a folder's files first, then its DICOM series, then the folders in it; files that hold labels
+    are passed over, see `images_among`. Only the folder of the current image and those after it are looked into, as far
+    as needed. `ImageError` when it is no folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -35,7 +34,7 @@ def after(folder: Path, current: Path | None, again: bool = False) -> Generator[
     here = current.parent if current is not None and current.is_relative_to(folder) else None
     for place in _folders(folder, here):
         files = sorted(Path(entry.path) for entry in _entries(place) if entry.is_file())
-        found = [Found(path.name, (path,)) for path in files if _is_image(path)]
+        found = [Found(path.name, (path,)) for path in images_among(files)]
         known = found if again else found[:-1]
         is_next_a_file = any(current in one.files for one in known) if place == here else bool(found)
         if not is_next_a_file:
@@ -70,11 +69,6 @@ def _entries(folder: Path) -> list[os.DirEntry]:
             return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError:
         return []
-
-
-def _is_image(path: Path) -> bool:
-    """Whether Slicer loads a file as a volume, by its name; segmentations are none."""
-    return path.name.lower().endswith(ENDINGS) and ".seg." not in path.name.lower()
 
 
 def _series(folder: Path, files: list[Path]) -> Generator[None, None, list[Found]]:

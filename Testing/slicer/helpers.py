@@ -16,6 +16,7 @@ from aiassist.imaging import describe_structure
 from aiassist.prompts import extreme_points
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.structures import new_segment
+from AIAssistLib.texts import BREAK
 from shell.interpreter_lock import starving_threads
 
 CASE = Path(__file__).parents[2] / "Resources" / "SampleData" / "ts_ct_torso"
@@ -107,6 +108,11 @@ def answered(effect) -> None:
     wait(lambda: not effect.session.busy and not effect.session.looks_closer)
     assert not effect.session.failed, effect.session.text
     assert effect.session.preview.mask is not None
+
+
+def said(label) -> str:
+    """What a label says, without the invisible places where a long word may break."""
+    return label.text.replace(BREAK, "")
 
 
 def dice(a, b) -> float:

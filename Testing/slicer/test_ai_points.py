@@ -520,3 +520,37 @@ def test_a_correction_stays_one_when_the_image_changes_while_it_is_answered(poin
     after = marks.session.preview.mask.to_mask(before.shape)
     assert dice(after, before) > 0.6 and "in place of" not in marks.ui.statusLabel.text
     assert (after & ~before).any() != control and (before & ~after).any() == control
+
+
+def test_a_hidden_preview_is_said_to_be_and_the_next_structure_is_shown(points, panel, slice_views, case):
+    points.ui.lookButton.click()
+    assert points.session.preview.look == "fill"  # there is nothing to hide
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    for _look in range(2):
+        points.ui.lookButton.click()
+    assert points.ui.statusLabel.text.endswith("; hidden (H shows it)")
+    panel.editor.setCurrentSegmentID(add_segment(case, "gallbladder"))
+    click_ends(slice_views, case.ends("gallbladder"))
+    answered(points)
+    assert points.session.preview.look == "fill" and "hidden" not in points.ui.statusLabel.text
+
+
+def test_without_a_structure_the_effects_say_what_to_choose(points, panel, slice_views, case):
+    panel.editor.setCurrentSegmentID("")
+    slice_views["Red"].click(slice_views["Red"].xy(case.middle("liver")))
+    assert points.ui.statusLabel.text == "Choose an image and a structure first, or press Add."
+    panel.contour()
+    contour = panel.editor.activeEffect().self()
+    contour.ui.propagateButton.click()
+    assert contour.ui.statusLabel.text.startswith("There is no pull to carry on")
+
+
+def test_a_click_begins_once_what_kept_the_effect_from_it_is_gone(points, panel, slice_views, case):
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    case.node.SetAndObserveTransformNodeID(warp.GetID())
+    panel.begin_again()
+    assert "transform" in points.ui.statusLabel.text
+    case.node.SetAndObserveTransformNodeID(None)
+    slice_views["Red"].click(slice_views["Red"].xy(case.middle("liver")))
+    assert points.session.marks.roles() == ["extreme"]

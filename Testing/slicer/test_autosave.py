@@ -7,10 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+import slicer
 
 from aiassist.imaging import MaskPatch
 from AIAssistLib import autosave
 from AIAssistLib.autosave import LOCK, Autosave
+from AIAssistLib.console import new_segmentation
+from AIAssistLib.geometry import study_of
 from AIAssistLib.segments import read_mask, write_plainly
 from helpers import add_segment
 
@@ -124,3 +127,20 @@ def test_what_a_slicer_kept_that_crashed_is_offered(kept, tmp_path):
     assert offered.name == "spleen"
     kept.forget([offered])
     assert not home.exists()
+
+
+def test_all_that_changed_is_kept_when_another_segmentation_or_image_is_chosen(panel, case, tmp_path):
+    panel.recovery.autosave = kept = Autosave(tmp_path)
+    panel.recovery.stop()
+    panel.editor.setSegmentationNode(case.segmentation)
+    study = panel.logic.assistant.studies.of(case.node).study_id
+    for name in ("spleen", "gallbladder"):
+        add_segment(case, name, case.mask(name))
+    panel.editor.setSegmentationNode(new_segmentation(case.node))
+    add_segment(case, "kidney", case.mask("kidney_right"))  # in what is not in the panel any more
+    panel.editor.setSegmentationNode(case.segmentation)
+    other = slicer.util.addVolumeFromArray(case.volume.voxels + 1, ijkToRAS=case.to_world, name="other")
+    panel.editor.setSourceVolumeNode(other)
+    kept.begin_run()
+    assert {one.name for one in kept.found(study)} == {"spleen", "gallbladder", "kidney"}
+    assert kept.found(study_of(other).study_id) == []

@@ -20,7 +20,7 @@ from AIAssistLib.dicom_headers import UIDS
 from AIAssistLib.segments import write_plainly
 from AIAssistLib.server_worklist import show
 from AIAssistLib.structures import terminology_of
-from helpers import CASE, add_segment, answered, click_ends, wait
+from helpers import CASE, add_segment, answered, click_ends, said, wait
 from homes import NAMES
 from shell.dicom import load_series, series_in
 
@@ -71,7 +71,7 @@ def export(panel, path: Path):
     """Export as DICOM SEG and read it back."""
     panel.exporting.export_to(path)
     wait(lambda: not panel.ui.saveLabel.text.startswith("Writing"))
-    assert panel.ui.saveLabel.text == f"Written: {path}"
+    assert said(panel.ui.saveLabel) == f"Written: {path}"
     return highdicom.seg.segread(path)
 
 
@@ -266,7 +266,7 @@ def test_the_button_asks_for_a_name_where_there_are_headers_and_reads_each_once(
     add_segment(ct, "spleen", ct.mask("spleen"))
     panel.ui.exportCombo.setCurrentText("DICOM segmentation")
     panel.ui.exportButton.click()
-    wait(lambda: panel.ui.saveLabel.text == f"Written: {tmp_path / 'labels.dcm'}")
+    wait(lambda: said(panel.ui.saveLabel) == f"Written: {tmp_path / 'labels.dcm'}")
     assert len(read) == len(set(read)) == ct.series.shape[0]
 
 

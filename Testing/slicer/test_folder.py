@@ -20,7 +20,7 @@ from AIAssistLib import worklist
 from AIAssistLib.geometry import study_of
 from AIAssistLib.structures import segment_named
 from AIAssistLib.worklist import after
-from helpers import CASE, add_segment, stopping, wait
+from helpers import CASE, add_segment, said, stopping, wait
 
 OBLIQUE = np.array([[2.4, -1.92, 0, 11.5], [1.8, 2.56, 0, -7], [0, 0, -3, 3], [0, 0, 0, 1]])
 
@@ -109,7 +109,7 @@ def test_a_multi_frame_file_is_an_image_whose_header_is_saved_and_whose_segments
     with GroundTruthStore(homes.folder / "computer") as store:
         assert store.series(wanted.study_id) == wanted.dicom
     panel.exporting.export_to(tmp_path / "labels.dcm")
-    wait(lambda: panel.ui.saveLabel.text == f"Written: {tmp_path / 'labels.dcm'}")
+    wait(lambda: said(panel.ui.saveLabel) == f"Written: {tmp_path / 'labels.dcm'}")
     made = highdicom.seg.segread(tmp_path / "labels.dcm").get_volume(combine_segments=True)
     places = np.argwhere(made.array) @ made.affine[:3, :3].T + made.affine[:3, 3]
     assert {tuple(p) for p in np.rint(wanted.geometry.to_ijk(places)).astype(int)} == {
@@ -191,6 +191,33 @@ def drained(generator):
             turns += 1
         except StopIteration as end:
             return end.value, turns
+
+
+def images_in(folder: Path) -> list[str]:
+    """The names of a folder's images, one after the other."""
+    current, seen = None, []
+    while (found := drained(after(folder, current))[0]) is not None:
+        current = found.files[0]
+        seen.append(found.name)
+    return seen
+
+
+def test_files_that_hold_labels_are_no_images_of_a_folder(tmp_path, module):
+    images = ["case 1.nii.gz", "img0002.nii.gz", "labelled.mha", "segment.nrrd", "volume-0.nii"]
+    labels = ["a.seg.nrrd", "case 1_seg.nii.gz", "label0002.nii.gz", "Labels.nrrd", "segmentation-0.nii", "x-label.mhd"]
+    for name in [*images, *labels]:
+        (tmp_path / name).write_bytes(b"voxels")
+    assert images_in(tmp_path) == sorted(images)
+
+
+def test_what_was_exported_into_the_folder_of_images_is_none_of_them(panel, case, tmp_path):
+    (tmp_path / "ct.nii.gz").write_bytes(b"voxels")
+    add_segment(case, "spleen", case.mask("spleen"))
+    for name in ("done.nii.gz", "labels.nrrd"):
+        panel.exporting.export_to(tmp_path / name)
+    assert images_in(tmp_path) == ["ct.nii.gz"]
+    panel.exporting.export_to(tmp_path / "ct.nrrd")  # with its legend, the image has the same
+    assert images_in(tmp_path) == ["ct.nii.gz", "ct.nrrd"]
 
 
 def test_folders_before_the_current_image_are_not_looked_into_again(tmp_path, module):

@@ -109,15 +109,15 @@ def test_a_version_is_used_only_if_it_is_better_and_taken_back(learn, module, mo
     combo = module.panel.ui.modelCombo
     combo.setCurrentIndex(combo.findText("tiny"))
     assert module.logic.assistant.model == "tiny"
-    assert not ui.publishButton.enabled and not ui.takeBackButton.enabled  # none is chosen
+    assert not ui.publishButton.enabled and not ui.learnTakeBackButton.enabled  # none is chosen
     ui.learnTable.selectRow(1)
-    assert ui.publishButton.enabled and not ui.takeBackButton.enabled
+    assert ui.publishButton.enabled and not ui.learnTakeBackButton.enabled
     ui.publishButton.click()
     wait(lambda: learn.learning.failed, LONG)
     assert "does not say what it learned from" in ui.learnLabel.text
     ui.learnTable.selectRow(0)
-    assert not ui.publishButton.enabled and ui.takeBackButton.enabled
-    ui.takeBackButton.click()
+    assert not ui.publishButton.enabled and ui.learnTakeBackButton.enabled
+    ui.learnTakeBackButton.click()
     wait(lambda: rows(learn)[0][5] == "")
     assert asked == ["Use what was used before version 2 of tiny was published? Everybody here will."]
     assert ui.learnLabel.text == "No version of tiny is offered any more."
@@ -175,13 +175,13 @@ def test_what_is_missing_is_said_with_what_to_do(learn, monkeypatch):
 
 def test_an_annotator_sees_what_was_learned_and_changes_nothing(learn):
     learn.ui.learnTable.setCurrentCell(0, 0)
-    assert learn.ui.learnButton.enabled and (learn.ui.publishButton.enabled or learn.ui.takeBackButton.enabled)
+    assert learn.ui.learnButton.enabled and (learn.ui.publishButton.enabled or learn.ui.learnTakeBackButton.enabled)
     learn.learning.known = {**learn.learning.known, "allowed": False}
     learn._changed()
     ui = learn.ui
     assert "You are an annotator on this server" in ui.learnLabelsLabel.text
     assert rows(learn) and not any(
-        button.enabled for button in (ui.learnButton, ui.learnStopButton, ui.publishButton, ui.takeBackButton)
+        button.enabled for button in (ui.learnButton, ui.learnStopButton, ui.publishButton, ui.learnTakeBackButton)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import qt
 import slicer
 
 from aiassist.errors import AIAssistError, ConnectionLostError
-from aiassist.imaging import MaskPatch, read_volume
+from aiassist.imaging import MaskPatch, describe_structure, read_volume
+from aiassist.segmenters.base import ModelCard
 from AIAssistLib.autosave import Autosave
 from AIAssistLib.geometry import study_of
 from AIAssistLib.segments import read_mask, write_plainly
@@ -20,15 +22,23 @@ from AIAssistLib.shortcuts import SHORTCUTS
 from AIAssistLib.structures import segment_named
 from AIAssistLib.tags import PROMPTS, stamps_of, tag_of
 from AIAssistLib.templates import read_templates
-from helpers import CASE, Case, add_segment, answered, click_ends, dice, mask_of, wait
+from AIAssistLib.texts import BREAK, breakable
+from helpers import CASE, Case, add_segment, answered, click_ends, dice, mask_of, said, wait
 from homes import NAMES
 from shell.qt_api import QtApi
+
+ROOT = CASE.parents[2]
 
 
 def segment_names(case) -> list[str]:
     """Names of the segments in order."""
     segments = case.segmentation.GetSegmentation()
     return [segments.GetNthSegment(n).GetName() for n in range(segments.GetNumberOfSegments())]
+
+
+def names_in(path) -> set[str]:
+    """The names of the widgets in a ``.ui`` file."""
+    return {widget.get("name") for widget in ElementTree.parse(path).iter("widget")}
 
 
 def test_our_effects_come_first_and_slicers_beside_them(panel):
@@ -58,6 +68,66 @@ def test_every_widget_that_does_something_has_a_tooltip(module):
     names = vars(module.panel.ui)
     silent = [n for n, w in names.items() if isinstance(w, kinds) and not n.startswith("qt_") and not w.toolTip]
     assert silent == []
+
+
+def test_no_widget_of_the_panel_has_the_name_of_one_of_an_effect():
+    """Slicer's editor builds the effects' widgets inside the panel, where the last one of a name is what is found."""
+    names = {path.stem: names_in(path) for path in (ROOT / "SlicerAIAssist" / "Resources" / "UI").glob("*.ui")}
+    ours = names.pop("AIAssist")
+    assert [sorted(ours & theirs) for theirs in names.values()] == [[], []]
+
+
+def test_the_panel_drives_its_own_widgets_and_none_of_the_effects(module):
+    panel, inside = module.panel, module.panel.editor
+    own = names_in(ROOT / "SlicerAIAssist" / "Resources" / "UI" / "AIAssist.ui") - {"AIAssist", "editorWidget"}
+    assert own - set(vars(panel.ui)) == set()
+    assert [name for name in own if inside.isAncestorOf(getattr(panel.ui, name))] == []
+
+
+MANY = [f"pulmonary_artery_branch_{number}" for number in range(104)]
+#: Paths that are long, in their folders and in their names.
+LONG_PATHS = [
+    "/" + "/".join(["the_studies_of_a_whole_year"] * 12) + "/labels.nii.gz",
+    "C:\\" + "\\".join(["Documents and Settings"] * 12) + "\\" + "x" * 200 + ".nii.gz",
+]
+
+
+@pytest.fixture
+def open_panel(module):
+    """The panel with all its sections open."""
+    for section in ("backendSection", "structuresSection", "autoSection", "saveSection", "learnSection"):
+        getattr(module.panel.ui, section).collapsed = False
+    return module.panel
+
+
+@pytest.mark.parametrize("path", LONG_PATHS)
+def test_long_paths_and_a_hundred_structures_do_not_make_the_panel_wide(open_panel, monkeypatch, path):
+    panel, ui = open_panel, open_panel.ui
+    labels = [describe_structure(name) for name in MANY]
+    monkeypatch.setattr(
+        panel.logic.assistant, "cards", [ModelCard("whole-body", "1", "automatic", "All.", labels=labels)]
+    )
+    panel.auto.models_seen()
+    panel.recovery._offer("study", [SimpleNamespace(name=name) for name in MANY])
+    panel.saving.tell(f"Written: {path}")
+    ui.structureCombo.addItems(["a structure with a name that takes many words to write and to read" * 4])
+    for section in ("autoSection", "saveSection", "structuresSection"):
+        getattr(ui, section).layout().activate()
+    assert panel.widget.minimumSizeHint.width() < 500
+    assert ui.autoCombo.currentText == f"whole-body: {', '.join(MANY[:3])} and 101 more"
+    assert ui.recoverButton.text == "Recover unsaved work: pulmonary_artery_branch…"
+    assert said(ui.saveLabel) == f"Written: {path}"
+    for tip in (ui.autoCombo.toolTip, ui.recoverButton.toolTip):
+        assert tip.replace("\n", " ").endswith(", ".join(MANY)) and max(map(len, tip.split("\n"))) <= 80
+    panel.recovery._offer("", [])
+
+
+def test_a_word_breaks_only_where_it_is_long_and_at_the_same_places_again(module):
+    short = "Saved: liver (version 1). See /tmp/labels.nii.gz"
+    assert breakable(short) == short
+    for path in LONG_PATHS:
+        text = breakable(path)
+        assert max(map(len, text.replace(BREAK, " ").split())) <= 41 and breakable(text) == text
 
 
 def test_next_structure_accepts_and_goes_through_the_list(panel, points, slice_views, case):
@@ -377,11 +447,12 @@ def test_export_says_which_segments_are_covered_by_others_and_leaves_nothing_beh
     nodes = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
     panel.exporting.export_to(tmp_path / f"labels{ending}")
     assert {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")} == nodes
-    text = panel.ui.saveLabel.text
+    text = said(panel.ui.saveLabel)
     if ending == ".seg.nrrd":
         assert text == f"Written: {tmp_path / 'labels.seg.nrrd'}"
         return
-    assert text.startswith(f"Written: {tmp_path / 'labels.nii.gz'} Segments overlap")
+    assert text.startswith(f"Written: {tmp_path / 'labels.nii.gz'}, and beside it labels.labels.csv, which says")
+    assert " what each value is. Segments overlap, and a labelmap keeps one for each voxel" in text
     assert "voxels are missing of: spleen. Export a Slicer segmentation" in text
     written = read_volume(tmp_path / "labels.nii.gz").voxels
     (last,) = np.unique(written[half])
@@ -478,6 +549,27 @@ def test_unsaved_work_survives_a_crash_and_is_offered_again(panel, module, point
     recovery.look()
     slicer.app.processEvents()
     assert panel.ui.recoverButton.isHidden()  # what is ground truth needs no recovery
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_unsaved_work_is_deleted_only_after_a_question(panel, case, monkeypatch, answer):
+    asked, recovery = [], panel.recovery
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) or answer)
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    study = study_of(case.node).study_id
+    earlier = Autosave(recovery.autosave._folder)
+    assert earlier.keep_one(study, case.segmentation, case.node) == "spleen"
+    earlier.begin_run()
+    case.segmentation.GetSegmentation().RemoveSegment(segment)
+    recovery.look()
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    panel.ui.discardButton.click()
+    assert asked == ["Delete the unsaved work (spleen)? It cannot be recovered then."]
+    assert [found.name for found in recovery.autosave.found(study)] == ([] if answer else ["spleen"])
+    assert panel.ui.recoverButton.isHidden() is answer
+    if not answer:
+        panel.ui.recoverButton.click()  # what came back is deleted from the disk without a question
+        assert len(asked) == 1 and panel.ui.recoverButton.isHidden()
 
 
 def test_unsaved_work_is_offered_for_an_image_that_is_loaded_while_the_module_is_shown(module, case):
@@ -592,5 +684,5 @@ def test_a_damaged_list_hides_no_other_and_is_said(panel, tmp_path, monkeypatch)
     monkeypatch.setattr(section, "_templates", [])
     section._read_templates()
     assert {"Knee", "Abdomen CT"} <= {template.name for template in section._templates}
-    assert panel.ui.lesionLabel.text.startswith(f"{folder / 'bad.json'} is no list of structures (line 1, column 2: ")
+    assert said(panel.ui.lesionLabel).startswith(f"{folder / 'bad.json'} is no list of structures (line 1, column 2: ")
     assert not panel.ui.lesionLabel.isHidden()

@@ -21,6 +21,8 @@ from AIAssistLib.structures import new_segment, segment_named
 from helpers import dice
 
 SHAPE = (12, 20, 30)
+SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+VOXELS = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 
 
 def oblique(degrees: float = 25.0) -> np.ndarray:
@@ -289,12 +291,11 @@ def ball_of_surface(volume, radius: float = 9.0) -> tuple[object, np.ndarray]:
     ball.SetPhiResolution(40)
     ball.SetThetaResolution(40)
     ball.Update()
-    name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "imported")
-    node.GetSegmentation().SetSourceRepresentationName(name)
+    node.GetSegmentation().SetSourceRepresentationName(SURFACE)
     segment = slicer.vtkSegment()
     segment.SetName("ball")
-    segment.AddRepresentation(name, ball.GetOutput())
+    segment.AddRepresentation(SURFACE, ball.GetOutput())
     node.GetSegmentation().AddSegment(segment, "ball")
     return node, centre[:3]
 
@@ -306,11 +307,44 @@ def test_a_segment_that_is_a_surface_only_is_seen_as_voxels(volume):
     ball = np.linalg.norm(places[..., :3] - centre, axis=-1) <= 9
     seen = read_mask(node, "ball", volume).to_mask(SHAPE)
     assert dice(seen, ball) > 0.95
-    surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-    assert node.GetSegmentation().GetSourceRepresentationName() == surface
+    assert node.GetSegmentation().GetSourceRepresentationName() == SURFACE
 
 
-def test_segments_that_slicer_cannot_turn_to_voxels_are_not_empty_ones(volume):
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_segmentation_of_surfaces_is_exported_as_voxels_on_the_volumes_grid(volume, tmp_path, moved):
+    node, _centre = ball_of_surface(volume)
+    seen = read_mask(node, "ball", volume)
+    segmentation, nodes = node.GetSegmentation(), slicer.mrmlScene.GetNumberOfNodes()
+    if moved:
+        node.SetAndObserveTransformNodeID(linear("moved", 0, (8, 0, 3)).GetID())
+        volume.SetAndObserveTransformNodeID(node.GetTransformNodeID())
+        nodes += 1
+    segmentation.RemoveRepresentation(VOXELS)
+    converter = slicer.vtkSegmentationConverter
+    coarse = converter.SerializeImageGeometry(vtk.vtkMatrix4x4(), coarse_image())
+    segmentation.SetConversionParameter(converter.GetReferenceImageGeometryParameterName(), coarse)
+    assert segmentation.CreateRepresentation(VOXELS)  # by another grid, for 3D views
+    export(node, volume, tmp_path / "labels.seg.nrrd")
+    assert (tmp_path / "labels.seg.nrrd").read_bytes()[:4] == b"NRRD"
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes and segmentation.GetSourceRepresentationName() == SURFACE
+    loaded = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
+    storage.SetFileName(str(tmp_path / "labels.seg.nrrd"))
+    assert storage.ReadData(loaded)
+    assert loaded.GetSegmentation().GetSourceRepresentationName() == VOXELS
+    assert loaded.GetSegmentation().GetNthSegment(0).GetName() == "ball"
+    volume.SetAndObserveTransformNodeID(None)
+    assert read_mask(loaded, loaded.GetSegmentation().GetNthSegmentID(0), volume).version == seen.version
+
+
+def coarse_image() -> vtk.vtkImageData:
+    """The extent of a grid of 5 x 5 x 5 voxels."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(5, 5, 5)
+    return image
+
+
+def test_segments_that_slicer_cannot_turn_to_voxels_are_not_empty_ones(volume, tmp_path):
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "imported")
     node.GetSegmentation().SetSourceRepresentationName("Unheard of")
     segment = slicer.vtkSegment()
@@ -318,3 +352,5 @@ def test_segments_that_slicer_cannot_turn_to_voxels_are_not_empty_ones(volume):
     node.GetSegmentation().AddSegment(segment, "odd")
     with pytest.raises(StudyError, match="cannot turn the segments of 'imported' to voxels; create their binary"):
         read_mask(node, "odd", volume)
+    with pytest.raises(StudyError, match="cannot turn the segments of 'imported' to voxels; create their binary"):
+        export(node, volume, tmp_path / "labels.seg.nrrd")

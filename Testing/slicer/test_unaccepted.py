@@ -9,7 +9,7 @@ import slicer
 from aiassist.imaging import MaskPatch
 from AIAssistLib.drafts import draft_of
 from AIAssistLib.segments import read_mask, write_plainly
-from helpers import add_segment, answered, click_ends, dice, mask_of
+from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 
 
 @pytest.fixture
@@ -245,3 +245,13 @@ def test_clicks_that_were_not_accepted_correct_what_was_drawn_meanwhile(points, 
     answered(points)
     shown = points.session.preview.mask.to_mask(case.labels.shape)
     assert dice(shown, case.mask("liver")) > 0.9
+
+
+def test_a_save_names_the_segments_whose_marks_are_not_accepted(points, panel, slice_views, case):
+    add_segment(case, "bone", case.mask("kidney_right"))
+    slice_views["Green"].click(slice_views["Green"].xy(case.ends("liver")[0]))
+    panel.editor.setCurrentSegmentID(add_segment(case, "empty"))
+    panel.ui.saveLabel.setText("")
+    panel.ui.saveButton.click()
+    wait(lambda: panel.ui.saveButton.enabled)
+    assert panel.ui.saveLabel.text.endswith("Not saved, since their marks are not accepted: liver.")

@@ -38,6 +38,14 @@ def store(homes, study, panel):
         yield store
 
 
+@pytest.fixture
+def author(panel):
+    """The field with the name of who saves, in which a test may type and press a button at once, without Return."""
+    yield panel.ui.authorEdit
+    panel.logic.settings.author = ""
+    panel.saving.show_author()
+
+
 def save(panel) -> str:
     """Press Save and wait; what the panel says."""
     panel.ui.saveLabel.setText("")
@@ -76,7 +84,7 @@ def names(case) -> list[str]:
     return [segments.GetNthSegment(n).GetName() for n in range(segments.GetNumberOfSegments())]
 
 
-def test_only_what_changed_becomes_a_new_version(panel, case, store, study):
+def test_only_what_changed_becomes_a_new_version(panel, case, store, study, author):
     spleen, kidney = case.mask("spleen"), case.mask("kidney_right")
     add_segment(case, "spleen", spleen)
     right = add_segment(case, "kidney_right", kidney)
@@ -87,11 +95,8 @@ def test_only_what_changed_becomes_a_new_version(panel, case, store, study):
     assert panel.ui.commentEdit.text == "second"  # nothing has it yet
     smaller = kidney & (np.arange(kidney.shape[2]) % 2 == 0)
     change(case, right, smaller)
-    panel.logic.settings.author = "Cat"
-    try:
-        assert save(panel) == "Saved: kidney_right (version 2) (1 unchanged)"
-    finally:
-        panel.logic.settings.author = ""
+    author.setText("Cat")
+    assert save(panel) == "Saved: kidney_right (version 2) (1 unchanged)"
     made = numbers(store, study)
     assert [number for number, *_ in made["spleen"]] == [1]
     assert made["kidney_right"][1] == (2, "Cat", int(smaller.sum()))
@@ -166,7 +171,7 @@ def test_what_a_reviewer_rejected_is_submitted_again_only_when_it_was_changed(pa
     assert store.version(study, "spleen").state == State.SUBMITTED
 
 
-def test_a_label_is_rejected_and_approved_in_the_history(panel, case, store, study):
+def test_a_label_is_rejected_and_approved_in_the_history(panel, case, store, study, author):
     add_segment(case, "spleen", case.mask("spleen"))
     save(panel)
     ui = panel.ui
@@ -183,8 +188,10 @@ def test_a_label_is_rejected_and_approved_in_the_history(panel, case, store, stu
     ui.historyTable.selectRow(1)
     assert press(panel, ui.approveButton).startswith("Version 1 is not the newest one, which is 'spleen' version 2")
     ui.historyTable.selectRow(0)
+    author.setText("Carla")
     assert press(panel, ui.approveButton) == "spleen is approved (version 3)."
-    assert store.version(study, "spleen").state == State.APPROVED
+    version = store.version(study, "spleen")
+    assert (version.state, version.author) == (State.APPROVED, "Carla")
 
 
 def test_a_version_has_the_prompts_and_model_of_its_own_mask(panel, case, store, study):
@@ -381,3 +388,43 @@ def test_versions_of_another_home_are_neither_shown_nor_brought_back_nor_known_a
     panel.ui.historyTable.selectRow(0)
     assert press(panel, panel.ui.restoreButton).startswith("Version 1 of 'spleen' is another one here")
     assert np.array_equal(mask_of(case, segment), case.mask("spleen"))
+
+
+@pytest.fixture
+def follow_up(panel, case, study):
+    """Another image than the one that was drawn on, chosen as the source volume."""
+    add_segment(case, "spleen", case.mask("spleen"))
+    panel.editor.setSegmentationNode(case.segmentation)
+    voxels = case.volume.voxels.copy()
+    voxels[0, 0, 0] = -3000 + time.time_ns() % 2000
+    node = slicer.util.addVolumeFromArray(voxels, ijkToRAS=case.to_world, name="follow-up")
+    panel.editor.setSourceVolumeNode(node)
+    return node
+
+
+def test_segments_of_another_image_become_labels_only_of_who_says_so(panel, case, follow_up, store, monkeypatch):
+    asked, answers = [], iter([False, True])
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) or next(answers))
+    panel.ui.saveButton.click()
+    assert "Nothing was saved; choose 'torso', on which" in panel.ui.saveLabel.text
+    assert not store.has(study_of(follow_up).study_id)
+    assert "Saved: spleen (version 1)" in save(panel)
+    assert [v.voxels for v in store.history(study_of(follow_up).study_id)] == [case.mask("spleen").sum()]
+    save(panel)
+    assert asked == ["The segments in the panel were drawn on torso. Save them as labels of follow-up?"] * 2
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_a_structure_of_another_image_begins_a_segmentation_of_its_own_if_wanted(
+    wants, panel, case, follow_up, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) or wants)
+    before = names(case)
+    for name in ("bone", "kidney"):
+        panel.ui.structureCombo.setCurrentText(name)
+        panel.ui.addStructureButton.click()
+    assert asked == ["The segments in the panel were drawn on torso. Begin a new segmentation for follow-up?"]
+    assert (panel.editor.segmentationNode() is not case.segmentation) == wants
+    assert panel.editor.sourceVolumeNode() is follow_up
+    assert names(case) == (before if wants else [*before, "bone", "kidney"])

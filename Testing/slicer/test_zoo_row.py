@@ -77,7 +77,7 @@ def test_a_model_is_fetched_runs_and_is_taken_back(learn, module, case, monkeypa
 
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: True)
     table.selectRow(0)
-    ui.takeBackButton.click()
+    ui.learnTakeBackButton.click()
     wait(lambda: f"{MODEL}: fat, muscle" not in offered(module))
 
 

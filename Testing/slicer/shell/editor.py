@@ -145,6 +145,7 @@ class qMRMLSegmentEditorWidget(slicer.qMRMLWidget):
         self._effects, self._order, self._observations = {}, [], []
         self._keys_installed = False
         self._build()
+        self.updateEffectList()  # as Slicer: the effects' widgets are there before those of the panel are looked up
 
     def _limit_history(self, states):
         self._history.SetMaximumNumberOfStates(states)

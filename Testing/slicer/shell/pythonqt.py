@@ -231,11 +231,11 @@ def _set_value_attribute(self, name: str, value: object) -> None:
 def without_child_attributes() -> Iterator[None]:
     """Keep PySide6's `.ui` loader from making each child widget an attribute of the loaded one; Slicer's does not."""
     global _loading
-    _loading = True
+    before, _loading = _loading, True  # a widget of one file may load another, as Slicer's editor does
     try:
         yield
     finally:
-        _loading = False
+        _loading = before
 
 
 def is_child_attribute(name: str, value: object) -> bool:
