@@ -120,6 +120,7 @@ class Bench:
             self.backend.close_study(self.study)
 
     def _draw(self, rng: np.random.Generator) -> None:
+        (of_starts,) = rng.spawn(1)  # models make for more or fewer sloppy clicks, and are to begin alike
         points = extreme_points(self.truth, rng)
         if self.plan.jitter:
             points = jitter(points, self.volume.geometry, rng)
@@ -130,7 +131,7 @@ class Bench:
         if not self.plan.other_starts:
             return
         self.result.sloppy.append(self._course(prompts, first, oracle=False, rng=rng))
-        for name, start in starting_prompts(self.truth, self.volume.geometry, rng).items():
+        for name, start in starting_prompts(self.truth, self.volume.geometry, of_starts).items():
             self.result.starts.setdefault(name, []).append(self._dice(self._ask(self.result.model, start)))
 
     def _course(self, prompts: Prompts, mask: MaskPatch, oracle: bool, rng: np.random.Generator) -> Trail:

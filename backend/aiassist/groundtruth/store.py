@@ -185,15 +185,18 @@ class GroundTruthStore(Studies):
         """The labels of each study that somebody stands for, oldest study first.
 
         Of each structure it is the newest version that is no draft, if that was not rejected; a draft that was begun on
-        top of it changes nothing. With `drafts` it is the newest version of all, if that was not rejected.
+        top of it changes nothing, even when it is rejected. With `drafts` it is the newest version of all, if that was
+        not rejected.
         """
-        query = select(LabelRow).order_by(LabelRow.key, LabelRow.number)
-        if not drafts:
-            query = query.where(LabelRow.state != State.DRAFT)
         newest: dict[str, dict[str, LabelVersion]] = {study.id: {} for study in self.studies()}
+        begun = set()  # drafts, and those that were rejected
         with self._session() as session:
-            for row in session.scalars(query):
-                newest.setdefault(row.study, {})[row.key] = label_version(row, self.folder)
+            for row in session.scalars(select(LabelRow).order_by(LabelRow.key, LabelRow.number)):
+                is_rejected_draft = row.state is State.REJECTED and (row.study, row.key, row.parent) in begun
+                if row.state is State.DRAFT or is_rejected_draft:
+                    begun.add((row.study, row.key, row.number))
+                if drafts or (row.study, row.key, row.number) not in begun:
+                    newest.setdefault(row.study, {})[row.key] = label_version(row, self.folder)
         good = {s: [v for v in of.values() if v.state is not State.REJECTED] for s, of in newest.items()}
         return {study: versions for study, versions in good.items() if versions}
 

@@ -43,7 +43,7 @@ class Studies(StudiesFolder):
         if not self._has_image(volume, check):
             self._write_image(study, volume)
         if row.dicom is None and volume.dicom is not None:
-            row = self._enter_series(row, volume.dicom)
+            row = self._enter_series(study, volume.dicom)
         return study_record(row)
 
     def _has_image(self, volume: Volume, whole: bool) -> bool:
@@ -63,22 +63,16 @@ class Studies(StudiesFolder):
 
     def _write_study(self, study: str, volume: Volume, name: str) -> StudyRow:
         home = self._write_image(study, volume)
-        dicom = self._write_series(home, volume.dicom) if volume.dicom is not None else None
         for folder in (home.parent, self.folder):
             sync(folder)
         with self._session() as session:
-            row = session.get(StudyRow, study)
-            if row is not None:  # another process added it meanwhile, perhaps without headers
-                row.dicom = row.dicom or dicom
-            else:
-                row = StudyRow(
-                    id=study,
-                    name=name,
-                    image=self._relative(home / "image.nrrd"),
-                    dicom=dicom,
-                    added=datetime.now(UTC),
-                )
+            row = session.get(StudyRow, study, with_for_update=True)
+            if row is None:  # else another process added it meanwhile, perhaps without headers
+                image = self._relative(home / "image.nrrd")
+                row = StudyRow(id=study, name=name, image=image, dicom=None, added=datetime.now(UTC))
                 session.add(row)
+            if row.dicom is None and volume.dicom is not None:
+                row.dicom = self._write_series(home, volume.dicom)
         return row
 
     def _write_series(self, home: Path, series: DicomSeries) -> str:
@@ -104,15 +98,17 @@ class Studies(StudiesFolder):
         """Keep DICOM headers of a study that has none; `SeriesError` when it has those of another series."""
         known = self.series(study)
         if known is None:
-            self._enter_series(self._study_row(study), series)
-        elif known.identity != series.identity:
+            self._enter_series(study, series)
+            known = self.series(study)
+        if known is not None and known.identity != series.identity:
             raise SeriesError(OTHER_SERIES)
 
-    def _enter_series(self, row: StudyRow, series: DicomSeries) -> StudyRow:
-        dicom = self._write_series((self.folder / row.image).parent, series)
+    def _enter_series(self, study: str, series: DicomSeries) -> StudyRow:
+        """Keep the headers unless another process has kept some meanwhile: the transaction holds the write lock."""
         with self._session() as session:
-            row = session.get(StudyRow, row.id)
-            row.dicom = dicom
+            row = session.get(StudyRow, study, with_for_update=True)
+            if row.dicom is None:
+                row.dicom = self._write_series((self.folder / row.image).parent, series)
         return row
 
     def drop_series(self, study: str) -> None:
@@ -122,7 +118,9 @@ class Studies(StudiesFolder):
             return
         with self._session() as session:
             session.get(StudyRow, study).dicom = None
-        (self.folder / row.dicom).unlink(missing_ok=True)
+        with self._session() as session:  # not while another process writes new ones there
+            if session.get(StudyRow, study, with_for_update=True).dicom is None:
+                (self.folder / row.dicom).unlink(missing_ok=True)
 
     def studies(self) -> list[StudyRecord]:
         """All studies, oldest first."""

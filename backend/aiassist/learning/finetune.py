@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from aiassist.errors import StoreError
+from aiassist.files import whole_file
 from aiassist.learning.crops import write_crop
 from aiassist.learning.examples import SYNTHETIC, CorrectionExamples, LabelExamples
 from aiassist.learning.judge import load
@@ -87,7 +88,8 @@ class FineTuning(LearningRun):
         if not (folder / "card.json").exists():
             folder.mkdir(exist_ok=True)
             super().export(folder)
-            shutil.copyfile(self.base / "card.json", folder / "card.json")
+            with whole_file(folder / "card.json") as temporary:  # it says that the folder is whole
+                shutil.copyfile(self.base / "card.json", temporary)
         return folder
 
     def description(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,13 +24,18 @@ CLICKS = 3
 POINTS, MOVED, AFTER, ALONE = "six points", "points moved", f"after {CLICKS} clicks", "on its own"
 #: A model is better when its score is higher by more than this.
 CLEARLY = 0.002
+_TOO_SMALL = "The labels that judge hold no structure of 30 voxels or more; label some larger ones."
 
 
 @dataclass
 class Scores:
-    """Dice of one model by course and structure, each a list over the labels that judge."""
+    """Dice of one model by course and structure, each a list over the labels that judge.
+
+    ``known`` are the keys of the structures that it can find; None for any.
+    """
 
     dice: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    known: frozenset[str] | None = field(default=None, compare=False)
 
     def note(self, course: str, structure: str, found: float) -> None:
         """Add what was measured on a label."""
@@ -50,8 +55,23 @@ class Scores:
         return float(np.mean([self.mean(course) for course in self.dice] or [0.0]))
 
     def is_better(self, other: Scores) -> bool:
-        """Whether these are clearly better than others by the same labels."""
-        return self.score > other.score + CLEARLY
+        """Whether these are clearly better than others by the same labels, and not at the cost of what those find."""
+        return self.score > other.score + CLEARLY and not self.fallen(other)
+
+    def fallen(self, other: Scores) -> list[str]:
+        """What became clearly worse, in words, when the mean over all structures that the other model finds did."""
+        known = set().union(*other.dice.values()) if other.known is None else other.known
+        if not self._falls(other, known):
+            return []
+        worse = sorted(structure for structure in known if self._falls(other, {structure}))
+        return [f"{one} ({self._only({one}).score:.3f} against {other._only({one}).score:.3f})" for one in worse]
+
+    def _falls(self, other: Scores, structures: Set[str]) -> bool:
+        return self._only(structures).score < other._only(structures).score - CLEARLY
+
+    def _only(self, structures: Set[str]) -> Scores:
+        parts = {course: {s: d for s, d in found.items() if s in structures} for course, found in self.dice.items()}
+        return Scores({course: part for course, part in parts.items() if part})
 
     def metrics(self) -> dict[str, float]:
         """The numbers for a model card."""
@@ -81,7 +101,7 @@ def judge(
     StoreError
         When the labels hold nothing that a model can be judged by.
     """
-    all_scores = [Scores() for _ in models]
+    all_scores = [Scores(known=_known(model)) for model in models]
     exams = [_exam(model) for model in models]
     for volume, sample, label in load(store, samples):
         for exam, scores in zip(exams, all_scores, strict=True):
@@ -89,8 +109,14 @@ def judge(
                 scores.note(course, sample.structure, found)
         progress()
     if not all(scores.dice for scores in all_scores):
-        raise StoreError("The labels that judge hold no structure of 30 voxels or more; label some larger ones.")
+        raise StoreError(_TOO_SMALL)
     return all_scores
+
+
+def check_can_judge(store: GroundTruthStore, samples: Iterable[Sample]) -> None:
+    """Raise `StoreError` unless one of the labels can judge a model that needs prompts."""
+    if not any(True for _volume, _sample, label in load(store, samples) for _target in targets(label)):
+        raise StoreError(_TOO_SMALL)
 
 
 def load(store: GroundTruthStore, samples: Iterable[Sample]) -> Iterator[tuple[Volume, Sample, np.ndarray]]:
@@ -101,6 +127,12 @@ def load(store: GroundTruthStore, samples: Iterable[Sample]) -> Iterator[tuple[V
             volume, held = store.image(sample.study), sample.study
         version = store.version(sample.study, sample.structure, sample.number)
         yield volume, sample, store.mask(version).to_mask(volume.shape)
+
+
+def _known(model: Segmenter | None) -> frozenset[str] | None:
+    if model is None:
+        return frozenset()
+    return frozenset(key_of(label.name) for label in model.card.labels) if model.card.kind == "automatic" else None
 
 
 #: Given an image, a sample and its label, the courses that it is judged by and the Dice of each.

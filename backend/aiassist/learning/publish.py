@@ -28,7 +28,8 @@ def publish_if_better(
 ) -> tuple[Scores, Scores]:
     """Judge a version and the one that is published by today's labels, and publish it if it is better.
 
-    Where none is published, it has to be better than the network that ships, and an automatic one than none.
+    Where none is published, it has to be better than the network that ships, and an automatic one than none. What it
+    gains by new structures does not make up for a loss at those that an automatic one finds already.
 
     Parameters
     ----------
@@ -72,11 +73,16 @@ def _publish(store, models, name, version, by, progress) -> tuple[Scores, Scores
     if not now.is_better(before):
         other = "no model" if rival is None else f"{rival.card.name!r} version {rival.card.version}"
         raise ModelError(
-            f"Version {version} of {name!r} is not better than {other} (mean Dice {now.score:.3f} against "
+            f"Version {version} of {name!r} is {_verdict(now, before)} {other} (mean Dice {now.score:.3f} against "
             f"{before.score:.3f} by {len(samples)} labels), so it is not published."
         )
     models.publish(name, version, by)
     return now, before
+
+
+def _verdict(now: Scores, before: Scores) -> str:
+    fallen = now.fallen(before) if now.score > before.score else []
+    return f"worse at {', '.join(fallen)} than" if fallen else "not better than"
 
 
 def _check_nothing_lost(card: ModelCard, rival: Segmenter | None) -> None:
@@ -91,15 +97,18 @@ def _check_nothing_lost(card: ModelCard, rival: Segmenter | None) -> None:
 
 
 def _judging(store: GroundTruthStore, models: ModelStore, folder: Path, rival: Path | None) -> list[Sample]:
-    """Today's labels of a version's structures, of patients that taught neither it nor its rival."""
+    """Today's labels of a version's structures, of patients that taught neither it nor its rival.
+
+    Whoever owns a study that taught one of them is left out with all of their studies, as patients are told today.
+    """
     plan = _learned_from(folder)
     if plan is None:
         raise ModelError(f"{folder} does not say what it learned from, so it cannot be judged; train it anew.")
     plans = [plan, (rival and _learned_from(rival)) or {"teaching": []}]
     config, taught = plan["config"], {sample["study"] for plan in plans for sample in plan["teaching"]}
     samples = find_samples(store, config["structures"], config["drafts"], absent=config["kind"] == "automatic")
-    judges = Splits(models.folder).judging(store, dict.fromkeys(sample.study for sample in samples))
-    found = [sample for sample in samples if sample.study in judges - taught]
+    judges = Splits(models.folder).judging(store, dict.fromkeys(sample.study for sample in samples), taught)
+    found = [sample for sample in samples if sample.study in judges]
     if not found:
         raise StoreError(f"All labels in {store.folder} taught one of the versions, so none can judge; label more.")
     return found

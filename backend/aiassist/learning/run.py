@@ -14,7 +14,7 @@ from aiassist.errors import AIAssistError
 from aiassist.files import whole_file
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import Label
-from aiassist.learning.judge import Scores
+from aiassist.learning.judge import Scores, check_can_judge
 from aiassist.learning.samples import Sample, find_samples
 from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.segmenters.base import ModelCard
@@ -116,6 +116,8 @@ class LearningRun(ABC):
         studies = list(dict.fromkeys(sample.study for sample in samples))
         judges = Splits(self.models.folder).judging(self.store, studies)
         teaching, judging = ([x for x in samples if (x.study in judges) == side] for side in (False, True))
+        if self.kind == "promptable":  # an automatic one is judged by whatever they hold
+            check_can_judge(self.store, judging)
         shutil.rmtree(self.folder, ignore_errors=True)  # what a preparation left that was broken off
         self.data.mkdir(parents=True)
         plan = {"config": {"kind": self.kind, **asdict(self.config)}}

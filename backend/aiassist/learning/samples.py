@@ -40,7 +40,7 @@ def find_samples(
     """The labels of a store that a model may learn from, oldest study first.
 
     Of each structure of a study it is the newest version that is no draft, if that was not rejected; a draft that
-    somebody began on top of it changes nothing.
+    somebody began on top of it changes nothing, even when it is rejected.
 
     Parameters
     ----------

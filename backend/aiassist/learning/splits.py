@@ -33,11 +33,19 @@ class Splits:
     def __init__(self, folder: Path):
         self.path = Path(folder) / FILE
 
-    def judging(self, store: GroundTruthStore, studies: Iterable[str]) -> set[str]:
+    def judging(self, store: GroundTruthStore, studies: Iterable[str], taught: Iterable[str] = ()) -> set[str]:
         """Those of some studies, by id, that judge; new patients are given a side, in the order of the studies.
 
         The first one judges, then each time as soon as fewer than `SHARE` of all would. With DICOM headers a patient is
-        told by the Patient ID; an image without is a patient of its own until its headers come.
+        told by the Patient ID, or the Study Instance UID where that is blank; an image without is a patient of its own.
+        All studies follow their headers when those come or change; a patient joined by one who taught never judges.
+
+        Parameters
+        ----------
+        store : GroundTruthStore
+        studies : iterable of str
+        taught : iterable of str
+            Studies whose patients judge nothing now, whatever their side.
 
         Raises
         ------
@@ -49,21 +57,20 @@ class Splits:
         busy = BusyError("Another training or publishing decides now which patients judge; try again in a moment.")
         with locked(self.path.with_name(f".{FILE}.lock"), busy):
             sides, patients = self._read()
+            _follow_headers(store, sides, patients)
             chosen = {study: self._give_side(store, study, sides, patients) for study in studies}
             self._check_both(store, {patient: sides[patient] for patient in chosen.values()})
             with whole_file(self.path) as temporary:
                 said = {"judges": sides, "patients": patients}
                 temporary.write_text(json.dumps(said, indent=1) + "\n", encoding="utf8")
-        return {study for study, patient in chosen.items() if sides[patient]}
+        known = {patients.get(study) or _patient(store, study, _hash(study)) for study in taught}
+        return {study for study, patient in chosen.items() if sides[patient] and patient not in known}
 
     def _give_side(self, store: GroundTruthStore, study: str, sides: dict[str, bool], patients: dict[str, str]) -> str:
         """The patient of a study, who has a side now."""
-        before = patients.get(study)
-        if before is None or before == _hash(study):  # of a study without headers, some may have come
+        if study not in patients:
             patients[study] = _patient(store, study)
         patient = patients[study]
-        if before not in (None, patient):  # who taught once never judges
-            sides[patient] = sides[before] and sides.get(patient, True)
         if patient not in sides:
             sides[patient] = sum(sides.values()) < SHARE * (len(sides) + 1)
         return patient
@@ -95,10 +102,27 @@ class Splits:
         return sides, patients
 
 
-def _patient(store: GroundTruthStore, study: str) -> str:
-    """A short name for a study's patient: a hash of the Patient ID, or of the study where none is known."""
-    series = store.series(study)
-    return _hash(series.patient_id if series is not None and series.patient_id else study)
+def _follow_headers(store: GroundTruthStore, sides: dict[str, bool], patients: dict[str, str]) -> None:
+    """Tell the patient of each study anew, in place; who taught once never judges."""
+    for study, before in patients.items():
+        patients[study] = patient = _patient(store, study, before)
+        if patient != before:
+            sides[patient] = sides[before] and sides.get(patient, True)
+
+
+def _patient(store: GroundTruthStore, study: str, before: str | None = None) -> str:
+    """A short name for a study's patient: a hash of the Patient ID, else of the Study Instance UID, else of the study.
+
+    It is the one `before`, if any, when the study is gone or its headers are damaged.
+    """
+    try:
+        series = store.series(study)
+    except StoreError:
+        if before is None:
+            raise
+        return before
+    told = (series.patient_id.strip(), series.study_uid.strip()) if series is not None else ()
+    return _hash(next(filter(None, told), study))
 
 
 def _hash(text: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from aiassist.errors import AIAssistError, Cancelled, DeviceMemoryError, MissingExtraError, ModelError
-from aiassist.imaging import MaskPatch, Region, Volume
+from aiassist.imaging import MaskPatch, Region, Volume, finite
 from aiassist.segmenters.base import ModelCard, Step, Work
 from aiassist.segmenters.bundle_metadata import METADATA, channels_of, first_value
 from aiassist.segmenters.pieces import in_pieces
@@ -149,7 +149,7 @@ class _Pipeline:
         from monai.data import MetaTensor
 
         geometry = volume.geometry
-        voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels.transpose(2, 1, 0)).astype(np.float32))
+        voxels = torch.from_numpy(np.ascontiguousarray(finite(volume.voxels).transpose(2, 1, 0)))
         affine = torch.from_numpy(np.asarray(geometry.affine_ras, dtype=np.float64))
         meta = {"original_channel_dim": float("nan"), "original_affine": affine, "filename_or_obj": "image"}
         meta |= {"spatial_shape": np.array(voxels.shape), "space": "RAS"}
@@ -194,8 +194,9 @@ class _Pipeline:
                 raise ValueError("its transforms do not say where its masks end")
             return done.argmax(axis=0)
         labels = np.zeros(done.shape[1:], np.uint16)
-        for channel, mask in enumerate(done):  # each mask its own value, the later over the earlier
-            labels[mask == 1] = first + channel
+        # The larger first, so that what lies in another, and is smaller, is whole; the background is what is left.
+        for channel in sorted(range(1 - first, len(done)), key=lambda n: -np.count_nonzero(done[n])):
+            labels[done[channel] == 1] = first + channel
         return labels
 
     def _check_channels(self, count: int) -> None:

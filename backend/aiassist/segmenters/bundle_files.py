@@ -84,7 +84,7 @@ def copy_bundle(bundle: Path, target: Path, names: tuple[str, ...]) -> None:
         source = bundle / name
         _check_links(source, bundle.resolve())
         if source.is_dir():
-            shutil.copytree(source, target / name)
+            shutil.copytree(source, target / name, copy_function=shutil.copyfile)  # which stay writable
         elif source.is_file():
             target.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)

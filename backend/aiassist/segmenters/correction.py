@@ -6,7 +6,8 @@ may only add and a negative only remove, within a reach in mm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Set
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -83,6 +84,35 @@ def by_grey_levels(volume: Volume) -> Look:
         return propose
 
     return look
+
+
+def without_older_clicks(prompts: Prompts) -> Prompts:
+    """The prompts without the older one of a positive and a negative click on the same voxel of a prior mask.
+
+    The prior obeys all clicks but the newest. So of such a pair it is the one that the prior obeys which is older, if
+    the other is the last of its kind, and if no click elsewhere is newer, which the prior disobeys.
+    """
+    kinds = {True: prompts.positive, False: prompts.negative}
+    voxels = {kind: list(map(tuple, clicked_voxels(points).tolist())) for kind, points in kinds.items()}
+    both = set(voxels[True]) & set(voxels[False])
+    if prompts.prior is None or not both:
+        return prompts
+    is_elsewhere = bool(_contradicted(_without(prompts, both, both)))
+    older: dict[bool, set] = {True: set(), False: set()}
+    for voxel in both:
+        obeyed = bool(_at(prompts.prior, np.array([voxel]))[0])
+        is_newest = voxels[not obeyed][-1] == voxel and not is_elsewhere
+        older[obeyed if is_newest else not obeyed].add(voxel)
+    return _without(prompts, older[True], older[False])
+
+
+def _without(prompts: Prompts, positive: Set[tuple], negative: Set[tuple]) -> Prompts:
+    """The prompts without the clicks in these voxels ``(k, j, i)``."""
+    kept = {}
+    for name, gone in (("positive", positive), ("negative", negative)):
+        points = getattr(prompts, name)
+        kept[name] = points[[tuple(voxel) not in gone for voxel in clicked_voxels(points).tolist()]]
+    return replace(prompts, **kept)
 
 
 def _contradicted(prompts: Prompts) -> list[tuple[np.ndarray, bool]]:

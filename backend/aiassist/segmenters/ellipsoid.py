@@ -7,6 +7,7 @@ import numpy as np
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
+from aiassist.segmenters.correction import without_older_clicks
 from aiassist.segmenters.strokes import force_clicks
 
 #: A corrective click moves a ball with this share of the box's mean half side, at least a voxel.
@@ -30,6 +31,7 @@ class Ellipsoid:
     def annotate(self, volume: Volume, prompts: Prompts) -> Work:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
         yield Step("pass", 0.0)
+        prompts = without_older_clicks(prompts)
         low, high = prompts.box_ijk(volume.geometry)
         ball = CLICK_SHARE * float(np.mean((high - low) * volume.geometry.spacing)) / 2
         region = self._region(volume.geometry, prompts, low, high, ball)

@@ -13,7 +13,7 @@ from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
 from aiassist.segmenters.blurring import blurred, steepness
-from aiassist.segmenters.correction import by_grey_levels, correct
+from aiassist.segmenters.correction import by_grey_levels, correct, without_older_clicks
 from aiassist.segmenters.grey_model import (
     agree_with_neighbours,
     binned,
@@ -66,7 +66,7 @@ class Geodesic:
 
     def annotate(self, volume: Volume, prompts: Prompts) -> Work:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
-        prompts = prompts.without_empty_prior()
+        prompts = without_older_clicks(prompts.without_empty_prior())
         if prompts.prior is not None and prompts.has_clicks:
             return (yield from correct(volume, prompts, by_grey_levels(volume)))
         grid, field = yield from solve(volume, prompts)

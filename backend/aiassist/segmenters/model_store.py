@@ -104,6 +104,8 @@ class ModelStore:
         unfinished.mkdir()
         try:
             yield unfinished, number
+            for path in (*unfinished.rglob("*"), unfinished):  # a loss of power must not leave empty weights
+                sync(path)
             unfinished.rename(home / str(number))
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -11,7 +11,7 @@ import numpy as np
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step, Work
-from aiassist.segmenters.correction import Look, correct, part
+from aiassist.segmenters.correction import Look, correct, part, without_older_clicks
 from aiassist.segmenters.cube import together
 from aiassist.segmenters.network_input import show_click, show_prior
 from aiassist.segmenters.second_thoughts import better_points, unreached
@@ -73,7 +73,7 @@ class PromptableNetwork:
 
     def annotate(self, volume: Volume, prompts: Prompts) -> Work:
         """See `aiassist.segmenters.base.Promptable.annotate`."""
-        prompts = prompts.without_empty_prior()
+        prompts = without_older_clicks(prompts.without_empty_prior())
         if _is_correction(prompts):
             return (yield from self._correction(volume, prompts))
         found = yield from self._first_look(volume, prompts)
