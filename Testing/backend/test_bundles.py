@@ -164,6 +164,46 @@ def test_what_its_channels_stand_for_is_what_is_found(tmp_path):
         assert wanted.items() - {(0, "")} <= {(label.value, label.name) for label in model.card.labels}, what
 
 
+def test_of_masks_that_overlap_the_smaller_lies_on_the_larger_in_any_order(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["postprocessing"]["transforms"][0] = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+    config["postprocessing"]["transforms"][2] = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}
+    config["network_def"]["out_channels"] = 2
+    voxels = block(100).voxels.copy()
+    voxels[8:12, 8:12, 8:12] = 300
+    image = Volume(voxels, block(100).geometry)
+    whole, core = ("whole", 40.0, -16.0), ("core", 80.0, -64.0)  # from 0 HU, from 200 HU
+    for order in ((whole, core), (core, whole)):
+        names = {str(number): name for number, (name, _, _) in enumerate(order)}
+        metadata = {**METADATA, "network_data_format": {"outputs": {"pred": {"channel_def": names}}}}
+        weights = linear([scale for _, scale, _ in order], [offset for _, _, offset in order])
+        folder = tmp_path / order[0][0]
+        model = load(folder, make_bundle(folder / "bundle", config, metadata, weights))
+        found = run(model.segment(image)).to_labelmap(image.shape)
+        values = {label.name: label.value for label in model.card.labels}
+        assert found[10, 10, 10] == values["core"] and found[10, 2, 2] == values["whole"] and not found[0, 0, 0]
+
+
+def test_a_voxel_that_is_no_number_takes_nothing_from_the_others(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["preprocessing"]["transforms"][4] = {"_target_": "ScaleIntensityd", "keys": "@image_key"}
+    model = load(tmp_path, make_bundle(tmp_path / "bundle", config))
+    image = block(100)
+    voxels = image.voxels.astype(np.float32)
+    voxels[0, 0, 0] = np.nan
+    found, whole = (run(model.segment(Volume(v, image.geometry))).to_labelmap(v.shape) for v in (voxels, image.voxels))
+    assert (whole == 2).mean() == 0.5 and np.array_equal(found.ravel()[1:], whole.ravel()[1:])
+
+
+def test_files_of_a_bundle_that_may_not_be_written_are_copied_so_that_they_may(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    (bundle / "models" / "model.pt").chmod(0o444)
+    models = ModelStore(tmp_path / "models")
+    name, number, _ = import_bundle(bundle, models)
+    copied = models.folder_of(name, number) / "bundle" / "models" / "model.pt"
+    assert copied.stat().st_mode & 0o200 and copied.read_bytes() == (bundle / "models" / "model.pt").read_bytes()
+
+
 def test_a_network_that_finds_more_than_is_named_is_refused(tmp_path):
     fewer = {"outputs": {"pred": {"label_def": {"0": "background", "1": "fat"}}}}
     bundle = make_bundle(tmp_path / "bundle", metadata={**METADATA, "network_data_format": fewer})

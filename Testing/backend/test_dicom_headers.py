@@ -7,7 +7,9 @@ import io
 import json
 import os
 import struct
+import threading
 import zlib
+from pathlib import Path
 from unittest.mock import Mock
 
 import highdicom
@@ -20,7 +22,7 @@ from server_helpers import Server, Watched
 
 from aiassist.client import RemoteBackend
 from aiassist.client.conversations import Conversations, carry_out
-from aiassist.errors import ImageError, UploadError
+from aiassist.errors import ImageError, SeriesError, UploadError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume, read_volume
 from aiassist.imaging.dicom_header import cleaned, read_header
@@ -467,18 +469,62 @@ def test_damaged_headers_of_the_ground_truth_are_said_and_its_image_opens_withou
 # The store
 
 
+def meanwhile(monkeypatch, method: str, work) -> None:
+    """Let another process work on the same store before the next call of one of its methods."""
+    original = getattr(GroundTruthStore, method)
+
+    def after_others(self, *arguments):
+        monkeypatch.setattr(GroundTruthStore, method, original)
+        with GroundTruthStore(self.folder) as other:
+            work(other)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(GroundTruthStore, method, after_others)
+
+
 def test_headers_are_kept_when_another_process_adds_the_same_image_without_at_the_same_time(tmp_path, monkeypatch):
     volume = series_of(tmp_path / "series", 18)
     with GroundTruthStore(tmp_path / "studies") as store:
-
-        def meanwhile(self, home, series, write=GroundTruthStore._write_series):
-            with GroundTruthStore(tmp_path / "studies") as other:
-                other.add_study(without(volume), "ct")
-            return write(self, home, series)
-
-        monkeypatch.setattr(GroundTruthStore, "_write_series", meanwhile)
+        meanwhile(monkeypatch, "_write_image", lambda other: other.add_study(without(volume), "ct"))
         assert store.add_study(volume, "ct").from_dicom
         assert store.series(volume.study_id) == volume.dicom
+
+
+def test_of_headers_that_two_processes_add_at_the_same_time_the_first_stay(tmp_path, monkeypatch):
+    volume, copy = series_of(tmp_path / "series", 18), series_of(tmp_path / "copy", 18)
+    with GroundTruthStore(tmp_path / "new") as store:
+        meanwhile(monkeypatch, "_write_image", lambda other: other.add_study(volume, "ct"))
+        assert store.add_study(copy, "ct").from_dicom
+        assert store.series(volume.study_id) == volume.dicom
+    with GroundTruthStore(tmp_path / "bare") as store:
+        study = store.add_study(without(volume), "ct").id
+        meanwhile(monkeypatch, "_enter_series", lambda other: other.add_series(study, volume.dicom))
+        with pytest.raises(SeriesError, match="is kept with the DICOM headers of another series"):
+            store.add_series(study, copy.dicom)
+        assert store.series(study) == volume.dicom
+        store.drop_series(study)
+        meanwhile(monkeypatch, "_enter_series", lambda other: other.add_series(study, volume.dicom))
+        assert store.add_study(copy, "ct").from_dicom
+        assert store.series(study) == volume.dicom
+
+
+def test_headers_that_come_while_others_are_removed_stay(tmp_path, monkeypatch):
+    volume, copy = series_of(tmp_path / "series", 18), series_of(tmp_path / "copy", 18)
+    unlink, threads = Path.unlink, []
+    with GroundTruthStore(tmp_path / "studies") as store, GroundTruthStore(tmp_path / "studies") as other:
+        study = store.add_study(volume, "ct").id
+
+        def while_another_adds(path, **options):
+            monkeypatch.setattr(Path, "unlink", unlink)
+            threads.append(threading.Thread(target=other.add_series, args=(study, copy.dicom)))
+            threads[0].start()
+            threads[0].join(0.5)  # it waits for the index
+            unlink(path, **options)
+
+        monkeypatch.setattr(Path, "unlink", while_another_adds)
+        store.drop_series(study)
+        threads[0].join()
+        assert store.series(study) == copy.dicom
 
 
 def test_a_study_added_without_headers_gets_those_of_the_next_time_and_keeps_them(tmp_path):

@@ -516,7 +516,7 @@ def test_a_mask_that_is_put_is_known_by_its_hash(backend, study):
 
 
 def test_masks_beyond_the_limit_must_be_sent_again(backend, study, steps, monkeypatch):
-    monkeypatch.setattr("aiassist.engine.studies.MASKS", 5)  # bytes; each mask here has one voxel
+    monkeypatch.setattr(backend.studies, "mask_budget", 5)  # bytes; each mask here has one voxel
     steps.go.set()
     patches = []
     for n in range(6):
@@ -529,6 +529,27 @@ def test_masks_beyond_the_limit_must_be_sent_again(backend, study, steps, monkey
     assert backend.annotate(request(study, base=patches[1].version)).base == patches[1].version
     backend.put_mask(study, patches[0])
     assert backend.annotate(request(study, base=patches[0].version)).base == patches[0].version
+
+
+def test_the_masks_of_who_remembers_much_do_not_push_out_those_of_others():
+    studies, masks = Studies(), [np.zeros(SHAPE, bool) for _ in range(4)]
+    for n, mask in enumerate(masks):
+        mask[0, 0, n] = mask[-1, -1, -1] = True
+    patches = [MaskPatch.of_mask(mask) for mask in masks]
+    one = len(np.packbits(patches[0].mask))
+    studies.mask_budget = 3 * one
+    others = studies.remember("other", patches[0])
+    versions = [studies.remember("much", patch) for patch in patches]
+    assert studies.mask("other", others).version == others  # the oldest, but the only one of its study
+    assert [studies.mask("much", version).version for version in versions[2:]] == versions[2:]
+    for version in versions[:2]:
+        with pytest.raises(StudyError, match="send it again"):
+            studies.mask("much", version)
+
+
+def test_a_server_of_more_memory_remembers_more_masks():
+    assert Studies().mask_budget == Studies(2**20).mask_budget == 48 * 2**20
+    assert Studies(4 * 2**30).mask_budget == 256 * 2**20
 
 
 def test_volumes_beyond_the_budget_go_and_come_back_by_themselves():

@@ -20,8 +20,10 @@ from aiassist.evaluation.measure import Plan, Result, Trail, measure
 from aiassist.evaluation.report import groups
 from aiassist.evaluation.run import evaluate
 from aiassist.evaluation.summary import by_stratum, macro, summarise
-from aiassist.imaging import Geometry, Volume, write_volume
+from aiassist.imaging import Geometry, MaskPatch, Volume, write_volume
 from aiassist.prompts import extreme_points
+from aiassist.segmenters.base import ModelCard, Step
+from aiassist.segmenters.registry import bundled
 
 SAMPLE = Path(__file__).parents[2] / "Resources" / "SampleData"
 
@@ -204,6 +206,31 @@ def test_measuring_an_organ_tells_the_whole_story(organs):
     assert result.oracle[0].nsd[1] is not None and result.oracle[0].nsd[2] is None
     assert set(result.starts) == {"one click", "box", "line", "scribble", "spoiled prior"}
     assert all(p <= t for p, t in zip(result.pass_milliseconds, result.milliseconds, strict=True))
+
+
+def test_models_begin_from_the_same_other_starts_however_many_clicks_they_need(organs):
+    class Exact:
+        """A model that needs no click."""
+
+        card = ModelCard("exact", "1", "promptable", "For tests.")
+
+        def annotate(self, volume, prompts):
+            yield Step("pass", 0.0)
+            return MaskPatch.of_mask(organs[1].load()[1])
+
+    class Watched(LocalBackend):
+        def annotate(self, request, progress=None):
+            if request.prompts.prior is not None:
+                starts.append(request.prompts)
+            return super().annotate(request, progress)
+
+    starts, registry = [], bundled()
+    registry.add("exact", Exact)
+    with Watched(registry, threaded=False) as backend:
+        measure(organs[1], Plan(("ellipsoid", "exact"), clicks=3, draws=1), backend)
+    one, other = starts
+    assert np.array_equal(one.extreme_points, other.extreme_points)
+    assert one.prior.version == other.prior.version
 
 
 def test_same_seed_measures_the_same_in_one_process_and_in_several(organs):

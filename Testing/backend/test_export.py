@@ -300,6 +300,19 @@ def test_dicom_seg_keeps_overlapping_segments_whole(series, tmp_path):
     assert (masks[..., 1] == LESION).all()
 
 
+def test_overlapping_segments_that_would_take_too_much_memory_are_refused_in_a_sentence(series, tmp_path, monkeypatch):
+    volume = read_volume(tmp_path / "series")
+    masks = {name: MaskPatch.of_mask(mask) for name, mask in (("kidney", KIDNEY), ("lesion", LESION))}
+    segments = [Segment(describe_structure(name), mask, name) for name, mask in masks.items()]
+    monkeypatch.setattr("aiassist.imaging.dicom_seg.OVERLAPS", 2 * KIDNEY.size)
+    write_dicom_seg(tmp_path / "out.dcm", volume, segments)
+    monkeypatch.setattr("aiassist.imaging.dicom_seg.OVERLAPS", 2 * KIDNEY.size - 1)
+    with pytest.raises(StoreError, match=r"Some of the 2 structures overlap, .*; export fewer at a time"):
+        write_dicom_seg(tmp_path / "more.dcm", volume, segments)
+    write_dicom_seg(tmp_path / "less.dcm", volume, segments[:1])
+    assert not (tmp_path / "more.dcm").exists() and (tmp_path / "less.dcm").exists()
+
+
 def _changed(tmp_path, **change) -> None:
     """Change all headers of the written series."""
     for path in (tmp_path / "series").iterdir():

@@ -156,6 +156,20 @@ def test_a_review_is_a_version_of_the_same_voxels_by_who_reviews(store, study):
         store.review(study, "liver", State.APPROVED, "dan")
 
 
+def test_a_draft_that_is_rejected_leaves_the_label_below_it_accepted(store, study):
+    store.add(study, "spleen", random_patch(1), author="ann", state=State.APPROVED)
+    store.add(study, "spleen", random_patch(2), author="bob")
+    store.review(study, "spleen", State.REJECTED, "cat")
+    store.add(study, "liver", random_patch(1), author="ann")
+    store.review(study, "liver", State.REJECTED, "cat")
+    assert [(v.structure, v.number) for v in store.accepted()[study]] == [("spleen", 1)]
+    assert store.accepted(drafts=True) == {}
+    store.review(study, "spleen", State.APPROVED, "cat")
+    assert [v.number for v in store.accepted()[study]] == [4]
+    store.review(study, "spleen", State.REJECTED, "cat")  # what was approved meanwhile
+    assert store.accepted() == {}
+
+
 def test_a_version_that_does_not_exist_is_refused_by_its_number(store, study):
     store.add(study, "spleen", random_patch(1), author="ann")
     with pytest.raises(StoreError, match=r"no version 9 of 'spleen'.*its versions are 1"):

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from aiassist.server.app import make_app
 from aiassist.server.guard import Guard, Limits
+from aiassist.server.service import Service, Settings
 from aiassist.server.tokens import Person, Tokens
 
 
@@ -41,6 +43,22 @@ def guarded(limits: Limits, messages: list[dict] | None = None, path: str = "/ap
 def test_a_client_that_stops_in_the_middle_is_given_up():
     guard, ask = guarded(Limits(wait=0.05), [{"type": "http.request", "body": b"ab", "more_body": True}])
     assert asyncio.run(ask(guard)) == 408
+
+
+@pytest.mark.parametrize(("pieces", "status"), [(2, 200), (10**6, 408)])
+def test_a_client_that_trickles_is_given_up(pieces, status):
+    guard, ask = guarded(Limits(wait=20, whole=0.3))
+    came: list[int] = []
+
+    async def trickled(scope, _receive, send):
+        async def receive():
+            await asyncio.sleep(0.01)
+            came.append(1)
+            return {"type": "http.request", "body": b"", "more_body": len(came) < pieces}
+
+        await guard(scope, receive, send)
+
+    assert asyncio.run(ask(trickled)) == status
 
 
 @pytest.mark.parametrize("size", [5, 2**20])
@@ -81,6 +99,24 @@ def test_a_body_without_a_length_is_counted_as_it_comes():
     pieces = [{"type": "http.request", "body": bytes(600), "more_body": True}] * 3
     guard, ask = guarded(Limits(small=1000), pieces, path="/api/annotate", length=b"0")
     assert asyncio.run(ask(guard)) == 413
+
+
+@pytest.mark.parametrize("path", ["/api/truth/next", "/infer/network"])
+def test_a_route_that_reads_json_says_too_large_as_well(tmp_path, path):
+    service, replies = Service(Settings(tmp_path)), []
+    app = make_app(service, Tokens(own=(Person("me", "admin"), "secret")), Limits(small=1000, body=1000))
+
+    async def receive():
+        return {"type": "http.request", "body": b" " * 600, "more_body": True}
+
+    async def send(message):
+        replies.append(message)
+
+    headers = [(b"authorization", b"Bearer secret"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    service.close()
+    assert replies[0]["status"] == 413 and b"A request may have 1,000 bytes here." in replies[1]["body"]
 
 
 @pytest.mark.parametrize(

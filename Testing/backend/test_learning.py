@@ -17,14 +17,17 @@ from aiassist import cli
 from aiassist.engine import LocalBackend, SegmentRequest
 from aiassist.errors import ModelError, StoreError
 from aiassist.groundtruth import GroundTruthStore, State
-from aiassist.imaging import MaskPatch, Region, Volume, describe_structure, read_volume, write_volume
+from aiassist.imaging import DicomSeries, MaskPatch, Region, Volume, describe_structure, read_volume, write_volume
 from aiassist.learning import finder, finetune
 from aiassist.learning.finder import MapTrainer, write_map
-from aiassist.learning.judge import MOVED, POINTS, Scores, judge
+from aiassist.learning.finetune import FineTuning
+from aiassist.learning.judge import ALONE, MOVED, POINTS, Scores, judge
 from aiassist.learning.publish import publish_if_better
+from aiassist.learning.run import TrainingConfig
 from aiassist.learning.samples import find_samples
 from aiassist.learning.splits import LEARNED_FROM
 from aiassist.resources import resource
+from aiassist.segmenters.automatic import AutomaticNetwork
 from aiassist.segmenters.base import ModelCard, Step
 from aiassist.segmenters.model_store import MODELS, RUN, ModelStore
 from aiassist.segmenters.registry import load_network_folder
@@ -313,6 +316,85 @@ def test_a_verdict_is_the_same_twice_and_counts_structures_alike(studies):
     assert uneven.is_better(Scores())
 
 
+def test_a_structure_that_is_new_does_not_make_up_for_one_that_became_worse():
+    known = frozenset({"cyst", "aorta", "node"})
+    before = Scores({ALONE: {"cyst": [0.9, 0.7], "aorta": [0.6], "liver": [0.0], "node": [0.5]}}, known)
+    now = Scores({ALONE: {"cyst": [0.5, 0.3], "aorta": [0.65], "liver": [0.95], "node": [0.501]}})
+    assert now.score > before.score + 0.1
+    assert not now.is_better(before)
+    assert now.fallen(before) == ["cyst (0.400 against 0.800)"]
+    made_up = Scores({ALONE: {"cyst": [0.79], "aorta": [0.65], "liver": [0.95], "node": [0.5]}})
+    assert made_up.is_better(before) and made_up.fallen(before) == []  # the mean of the three rose
+    assert now.is_better(Scores(before.dice, frozenset())) and now.is_better(Scores(before.dice))
+
+
+def test_an_automatic_model_that_lost_much_of_what_the_published_one_finds_is_kept_back(studies, monkeypatch):
+    def segment(self, volume):  # the second version finds the aorta, too, and hardly half of the cyst
+        yield Step("pass", 0.0)
+        bright, i = volume.voxels > 30, np.arange(volume.shape[2])
+        parts = [i < 15, i >= 15] if self.card.version == "1" else [i < 12, i >= 15]
+        labels = sum(label.value * (bright & part) for label, part in zip(self.card.labels, parts, strict=False))
+        return MaskPatch(Region.of_mask(bright | True), labels.astype(np.uint8), "labels")
+
+    monkeypatch.setattr(AutomaticNetwork, "segment", segment)
+    models = ModelStore(studies / MODELS)
+    with GroundTruthStore(studies) as store:
+        for study in store.studies():
+            whole = store.mask(store.version(study.id, "cyst")).to_mask((18, 30, 30))
+            for name, part in (("cyst", np.s_[:, :, 15:]), ("aorta", np.s_[:, :, :15])):
+                mask = whole.copy()
+                mask[part] = False
+                store.add(study.id, name, MaskPatch.of_mask(mask), author="Ada", state=State.APPROVED)
+        for known in (["cyst"], ["cyst", "aorta"]):
+            with models.new_version("auto") as (folder, number):
+                labels = tuple(describe_structure(name, value) for value, name in enumerate(known, 1))
+                card = ModelCard("auto", str(number), "automatic", "For tests.", labels=labels)
+                plan = {"config": {"kind": "automatic", "structures": [], "drafts": False}, "teaching": []}
+                (folder / "card.json").write_text(json.dumps(card.to_json()))
+                (folder / LEARNED_FROM).write_text(json.dumps(plan))
+        models.publish("auto", 1, "Ada")
+        sentence = (
+            r"^Version 2 of 'auto' is worse at cyst \(0\.3\d+ against 0\.9\d+\) than 'auto' version 1 "
+            r"\(mean Dice 0\.6\d+ against 0\.4\d+ by 4 labels\), so it is not published\.$"
+        )
+        with pytest.raises(ModelError, match=sentence):
+            publish_if_better(store, models, "auto", 2, "Ada")
+        assert models.published("auto") == 1
+
+
+def test_a_training_that_nothing_could_judge_is_refused_before_it_begins(tmp_path):
+    with store_of_ellipsoids(tmp_path, 3) as store:
+        first, *_ = (study.id for study in store.studies())  # judges
+        crumb = np.zeros((18, 30, 30), bool)
+        crumb[0, 0, :20] = True
+        store.add(first, "cyst", MaskPatch.of_mask(crumb), author="Ada", state=State.APPROVED)
+        models = ModelStore(tmp_path / MODELS)
+        base = resource("Models", "network")
+        learning = FineTuning(store, models, "mine", TrainingConfig("network", "1", epochs=1), base)
+        with pytest.raises(StoreError, match="labels that judge hold no structure of 30 voxels or more; label some l"):
+            learning.prepare()
+        assert not learning.is_begun and models.names() == []
+
+
+def test_the_model_whose_mistakes_are_corrected_is_whole_or_made_again(studies, monkeypatch):
+    base = ModelStore(studies / MODELS).folder_of("tiny", 1)
+    with GroundTruthStore(studies) as store:
+        learning = FineTuning(store, ModelStore(studies / MODELS), "mine", TrainingConfig("tiny", "1", 1), base)
+        learning.prepare()
+        trainers = learning.trainers(workers=0)
+        next(trainers).run(until=1)
+
+        def broken_off(source, target):
+            target.write_text(source.read_text()[:10])
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(shutil, "copyfile", broken_off)
+            next(trainers)
+        _, second = learning.trainers(workers=0)
+        assert load_network_folder(second.corrects).card.name == "tiny"
+
+
 def test_a_worse_version_is_not_published(studies):
     models = ModelStore(studies / MODELS)
     with GroundTruthStore(studies) as store:
@@ -332,6 +414,24 @@ def test_a_worse_version_is_not_published(studies):
         assert models.published("cysts") is None
         with pytest.raises(ModelError, match="does not say what it learned from"):
             publish_if_better(store, models, "tiny2", add_tiny_version(models, "tiny2"), "Ada")
+
+
+def test_another_image_of_a_patient_who_taught_a_version_does_not_judge_it(tmp_path):
+    models = ModelStore(tmp_path / MODELS)
+    with store_of_ellipsoids(tmp_path, 0) as store:
+        studies = []
+        for seed, patient in enumerate(("P-1", "P-2", "P-1")):
+            (image, mask), header = ellipsoid_scan(seed), {"00100020": {"vr": "LO", "Value": [patient]}}
+            dicom = DicomSeries((header,) * image.shape[0])
+            studies.append(store.add_study(image.with_dicom(dicom), f"scan {seed}").id)
+            if seed < 2:  # what taught it is not labelled any more
+                store.add(studies[-1], "cyst", MaskPatch.of_mask(mask), author="Ada", state=State.APPROVED)
+        add_tiny_version(models, "tiny")
+        plan = {"config": {"kind": "promptable", "structures": [], "drafts": False}}
+        plan["teaching"] = [{"study": studies[2]}]
+        (models.folder_of("tiny", 1) / LEARNED_FROM).write_text(json.dumps(plan))
+        with pytest.raises(StoreError, match="taught one of the versions, so none can judge; label more"):
+            publish_if_better(store, models, "tiny", 1, "Ada")
 
 
 def test_training_needs_its_packages(studies, capsys, monkeypatch):

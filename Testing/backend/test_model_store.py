@@ -13,6 +13,7 @@ from learning_helpers import add_tiny_version, ellipsoid_scan
 
 from aiassist.engine import AnnotateRequest, LocalBackend
 from aiassist.errors import AIAssistError, BusyError, ModelError, UnknownModelError
+from aiassist.files import sync
 from aiassist.prompts import Prompts, extreme_points
 from aiassist.segmenters.model_store import ModelStore
 
@@ -49,6 +50,22 @@ def test_a_version_that_fails_leaves_nothing(models):
         raise OSError("the disk is full")
     assert models.versions("liver") == [1]
     assert sorted(path.name for path in (models.folder / "liver").iterdir()) == ["1"]
+
+
+def test_a_version_counts_only_when_all_of_its_files_are_on_the_disk(models, monkeypatch):
+    flushed = []
+
+    def note(path):
+        flushed.append((path.name, models.versions("liver")))
+        sync(path)
+
+    monkeypatch.setattr("aiassist.segmenters.model_store.sync", note)
+    with models.new_version("liver") as (folder, _):
+        (folder / "bundle" / "models").mkdir(parents=True)
+        (folder / "bundle" / "models" / "model.pt").write_bytes(b"weights")
+        (folder / "card.json").write_text("{}")
+    assert {"model.pt", "models", "bundle", "card.json", folder.name} == {name for name, seen in flushed if seen == []}
+    assert flushed[-1] == ("liver", [1])
 
 
 def test_publishing_and_taking_back_in_any_order(models):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from learning_helpers import ellipsoid_scan, patch, store_of_ellipsoids
 
 from aiassist.errors import ModelError, StoreError
 from aiassist.groundtruth import GroundTruthStore, State
-from aiassist.imaging import Geometry, Volume, read_volume
+from aiassist.imaging import DicomSeries, Geometry, Volume, read_volume
 from aiassist.learning import examples as learning_examples
 from aiassist.learning.crops import read_crop, write_crop
 from aiassist.learning.examples import LabelExamples, vary
@@ -111,6 +113,69 @@ def test_who_taught_once_never_judges_when_headers_come_later(tmp_path, late_jud
         judging = splits.judging(store, [first, late, other, *rest])
         assert (late in judging) == (other in judging) == late_judges
         assert splits.judging(store, [other, late, *rest, first]) == judging
+
+
+def series(patient: str, exam: str, name: str = "1") -> DicomSeries:
+    """Headers of an image of `random_volume`'s grid."""
+    header = {"00100020": {"vr": "LO", "Value": [patient]}, "0020000D": {"vr": "UI", "Value": [exam]}}
+    return DicomSeries((header | {"0020000E": {"vr": "UI", "Value": [name]}},) * random_volume().shape[0])
+
+
+def add_scan(store: GroundTruthStore, seed: int, headers: DicomSeries | None = None) -> str:
+    plain = random_volume(seed)
+    return store.add_study(Volume(plain.voxels, plain.geometry, headers), f"scan {seed}").id
+
+
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_series_of_one_exam_without_a_patient_id_are_of_one_patient(tmp_path, blank):
+    with GroundTruthStore(tmp_path) as store:
+        one, other = (add_scan(store, n, series(blank, "1.2", f"1.2.{n}")) for n in (0, 1))
+        another = add_scan(store, 2, series(blank, "1.3"))
+        padded = [add_scan(store, n, series(said, f"1.{n}")) for n, said in ((4, "P-1"), (5, " P-1 "))]
+        judging = Splits(tmp_path / MODELS).judging(store, [one, other, another, *padded])
+        assert judging == {one, other}
+        held = json.loads((tmp_path / MODELS / "splits.json").read_text())["patients"]
+        assert held[padded[0]] == held[padded[1]] != held[another] != held[one] == held[other]
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_study_follows_its_headers_when_they_are_mended_and_who_taught_once_never_judges(tmp_path, is_asked):
+    with GroundTruthStore(tmp_path) as store:
+        splits = Splits(tmp_path / MODELS)
+        right = add_scan(store, 0, series("right", "1"))
+        mixed_up = add_scan(store, 1, series("wrong", "2"))
+        rest = [add_scan(store, n, series(f"rest {n}", f"1.{n}")) for n in range(2, 5)]
+        assert splits.judging(store, [right, mixed_up, *rest]) == {right}
+        store.drop_series(mixed_up)
+        store.add_series(mixed_up, series("right", "2"))
+        added = add_scan(store, 5, series("new", "9"))
+        asked = [right, *rest, added, *([mixed_up] if is_asked else [])]
+        assert splits.judging(store, asked) == {added}  # right taught as wrong
+        assert splits.judging(store, [mixed_up, added]) == {added}
+
+
+def test_a_study_that_is_gone_or_whose_headers_are_damaged_keeps_its_patient(tmp_path):
+    with GroundTruthStore(tmp_path) as store:
+        splits = Splits(tmp_path / MODELS)
+        studies = [add_scan(store, n, series(f"patient {n}", f"1.{n}")) for n in range(6)]
+        before = splits.judging(store, studies)
+        held = json.loads(splits.path.read_text())
+        store.series_file(studies[0]).write_bytes(b"damaged")
+        held["patients"]["gone"] = held["patients"][studies[5]]
+        splits.path.write_text(json.dumps(held))
+        assert splits.judging(store, studies) == before
+        assert json.loads(splits.path.read_text()) == held
+
+
+def test_patients_of_whom_a_study_taught_judge_nothing_more(tmp_path):
+    with GroundTruthStore(tmp_path) as store:
+        one, other = (add_scan(store, n, series("P-1", "1", f"1.{n}")) for n in (0, 1))
+        rest = [add_scan(store, n) for n in range(2, 8)]
+        splits = Splits(tmp_path / MODELS)
+        judging = splits.judging(store, [one, *rest])
+        assert one in judging and len(judging) == 2
+        assert splits.judging(store, [one, *rest], taught=[other]) == judging - {one}  # of which no side is known
+        assert splits.judging(store, [one, other, *rest], taught=[other, "gone"]) == judging - {one}
 
 
 def test_a_damaged_list_of_sides_is_named_and_stays(tmp_path):

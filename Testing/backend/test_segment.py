@@ -17,12 +17,14 @@ from server_helpers import Server, Watched
 from test_server import ball
 from thorax import LEFT, RIGHT, Thorax, grid
 
+from aiassist import cli
 from aiassist.client import RemoteBackend
 from aiassist.engine import AnnotateRequest, JobState, LocalBackend, SegmentRequest
 from aiassist.errors import BusyError, Cancelled, DeviceMemoryError, ModelError, UnknownStudyError
 from aiassist.imaging import Label, MaskPatch, Region, Volume, read_labelmap, write_volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step
+from aiassist.segmenters.lungs import LungsCT
 from aiassist.segmenters.registry import Registry, bundled
 
 WAIT = 20
@@ -235,6 +237,22 @@ def test_a_dicom_series_becomes_a_dicom_seg_that_says_a_model_made_it(run_cli, c
         assert (kind.CodeValue, kind.CodeMeaning) == ("39607008", "Lung")
         assert kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning == side
         assert (segment.SegmentAlgorithmType, segment.SegmentAlgorithmName) == ("AUTOMATIC", MODEL)
+
+
+def test_a_model_that_finds_nothing_leaves_no_dicom_seg(chest, tmp_path, capsys, monkeypatch):
+    def nothing(_self, volume):
+        yield Step("pass", 0.0)
+        return MaskPatch(volume.geometry.whole, np.zeros(volume.shape, np.uint8), "labels")
+
+    monkeypatch.setattr(LungsCT, "segment", nothing)
+    write_series(tmp_path / "ct", chest.voxels, chest.geometry.affine)
+    assert cli.main(["segment", str(tmp_path / "ct"), "-o", str(tmp_path / "lungs.dcm"), "--model", MODEL]) == 2
+    assert capsys.readouterr().err == (
+        "aiassist: lungs.dcm: nothing was found, and a DICOM SEG holds at least one structure; use .seg.nrrd.\n"
+    )
+    assert not list(tmp_path.glob("lungs*"))
+    assert cli.main(["segment", str(tmp_path / "ct"), "-o", str(tmp_path / "lungs.seg.nrrd"), "--model", MODEL]) == 0
+    assert not read_labelmap(tmp_path / "lungs.seg.nrrd", like=chest).voxels.any()
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,26 @@ def test_a_click_on_the_volumes_last_face_is_obeyed(corner):
     assert segment(Prompts(points("gallbladder"), positive=[corner]))[voxel(corner)]
 
 
+@pytest.mark.parametrize("model", ["network", "geodesic", "ellipsoid"])
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_click_on_the_voxel_of_an_older_one_of_the_other_kind_counts_and_stays(model, positive):
+    place = below("spleen") if positive else deepest(first_mask("spleen"), (3, 3, 3))
+    sides = ("negative", "positive") if positive else ("positive", "negative")
+    prior = first_mask("spleen")
+    assert prior[voxel(place)] != positive
+    alone = Prompts(extreme_points=points("spleen"), prior=MaskPatch.of_mask(prior), **{sides[1]: [place]})
+    both = replace(alone, **{sides[0]: [place + 0.2]})
+    after = segment(both, model)
+    assert after[voxel(place)] == positive
+    assert (after == segment(alone, model)).all()
+    elsewhere = points("spleen")[1] + [4, 0, 0]
+    assert not after[voxel(elsewhere)]
+    clicks = {"positive": [*both.positive, elsewhere], "negative": both.negative}
+    later = segment(replace(both, **clicks, prior=MaskPatch.of_mask(after)), model)
+    assert later[voxel(elsewhere)] and later[voxel(place)] == positive
+    assert later[after].all()  # nothing of the older click comes back
+
+
 def test_repeating_a_correction_changes_nothing_more():
     click = below("spleen")
     once = segment(Prompts(positive=[click], prior=MaskPatch.of_mask(first_mask("spleen"))))

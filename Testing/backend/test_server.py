@@ -342,6 +342,7 @@ def test_it_stops_when_its_standard_input_closes(tmp_path):
         (("--token-file", "missing.txt"), "holds no token; make one"),
         (("--port", "99999"), "--port is 99999"),
         (("--memory", "nan"), "--memory is nan"),
+        (("--memory", "1e308"), "--memory is 1e+308; give gigabytes, more than 0 and at most 1,000,000,000."),
         (("--disk", "inf"), "--disk is inf"),
         (("--queue", "0"), "--queue is 0"),
         (("--tls-cert", "cert.pem", "--tls-key", "key.pem"), "There is no file cert.pem"),

@@ -106,6 +106,40 @@ def test_a_client_without_headers_puts_its_token_in_the_path_or_the_password(gua
     assert requests.get(guarded.url + "/api/models", auth=("anybody", token), timeout=9).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/models"),
+        ("GET", "/v1/v1/models"),
+        ("GET", "/info"),
+        ("GET", "/datastore"),
+        ("POST", "/activelearning/first"),
+        ("GET", "/train"),
+        ("GET", "/auth"),
+        ("GET", "/auth/token/valid"),
+        ("GET", "/api/health"),
+        ("GET", "/session/none"),
+    ],
+)
+def test_a_slash_at_the_end_changes_no_answer_and_no_redirect_loses_the_token(guarded, method, path):
+    for before in ("", f"/t/{guarded.tokens['ann']}"):
+        token = None if before else guarded.tokens["ann"]
+        plain, slashed = (
+            guarded.ask(method, f"{before}{path}{end}", token, allow_redirects=False) for end in ("", "/")
+        )
+        assert plain.status_code in (200, 404) and "location" not in plain.headers
+        assert (slashed.status_code, slashed.content) == (plain.status_code, plain.content)
+
+
+def test_a_form_may_be_called_one_in_capitals(guarded):
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.nii"\r\n\r\nabc\r\n--x--\r\n'
+    for kind in ("multipart/form-data", "Multipart/Form-Data"):
+        answer = guarded.ask(
+            "PUT", "/datastore/", guarded.tokens["ann"], data=body, headers={"content-type": f"{kind}; boundary=x"}
+        )
+        assert answer.status_code == 422 and "The image is not a readable NIfTI file" in answer.json()["message"]
+
+
 def test_the_log_names_routes_and_people_but_no_path(guarded):
     guarded.ask("GET", "/api/truth/" + "ab" * 16 + "?patient=Mustermann", guarded.tokens["ann"])
     log = guarded.ask("GET", "/logs/", guarded.tokens["boss"]).text
@@ -245,8 +279,9 @@ def test_certificates_that_are_not_there_and_a_server_without_tls_are_said(serve
 
 
 def test_an_address_that_is_none_or_does_not_answer_is_said():
-    with pytest.raises(ConnectionLostError, match="write it as https"):
-        RequestsTransport("ftp://server")
+    for address in ("ftp://server", "http://[::1", "http://server:99999", "http://server:port", "http://"):
+        with pytest.raises(ConnectionLostError, match="is no address of a server; write it as https"):
+            RequestsTransport(address)
     backend = RemoteBackend(RequestsTransport("http://127.0.0.1:1", sleep=lambda _: None))
     with pytest.raises(ConnectionLostError, match="does not answer"):
         backend.models()

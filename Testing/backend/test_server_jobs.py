@@ -24,7 +24,9 @@ from aiassist.prompts import Prompts
 from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import Registry
+from aiassist.server.forms import image_bytes
 from aiassist.server.jobs import Jobs
+from aiassist.server.service import SHARE
 from aiassist.server.tokens import Person, add_token, revoke_token
 
 CLICK = Prompts(positive=[[5, 5, 5]])
@@ -338,6 +340,36 @@ def test_who_pulls_outlines_without_end_holds_nobody_up(tmp_path):
     refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503")]
     assert len(done) >= 4 and refused and len(done) + len(refused) == 24
     assert all(b"requests of yours wait for the outlines already" in answer for answer in refused)
+
+
+@pytest.mark.parametrize("path", ["/datastore/image?image={}", "/datastore/label?label={}", "/api/truth/{}/export"])
+def test_who_downloads_without_end_holds_nobody_up(here, steps, volume, monkeypatch, path):
+    """Files for downloads are written one after the other: all other threads are free, for clicks as well."""
+    go = threading.Event()
+
+    def write_slowly(*arguments):
+        assert go.wait(WAIT)
+        return image_bytes(*arguments)
+
+    def export_slowly(*_):
+        assert go.wait(WAIT)
+        return b"labels"
+
+    monkeypatch.setattr("aiassist.server.monailabel.image_bytes", write_slowly)
+    monkeypatch.setattr("aiassist.server.monailabel.labelmap_file", export_slowly)
+    monkeypatch.setattr(here.service, "exported", export_slowly)
+    steps.go.set()
+    with here.backend() as backend, ThreadPoolExecutor(24) as pool:
+        study = backend.open_study(volume)
+        downloads = [pool.submit(here.ask, "GET", path.format(study)) for _ in range(24)]
+        wait_until(lambda: sum(download.done() for download in downloads) == 24 - here.service.settings.queue // SHARE)
+        assert backend.annotate(AnnotateRequest(study, CLICK)).patch.mask.any()
+        assert not go.is_set()
+        go.set()
+        answers = [download.result() for download in downloads]
+    refused = [answer.json()["message"] for answer in answers if answer.status_code == 503]
+    assert all("requests of yours wait for the exports already; try again" in message for message in refused)
+    assert [answer.status_code for answer in answers].count(200) == 16 and len(refused) == 8
 
 
 def posted(server: Server, path: str, body: dict, token: str) -> socket.socket:

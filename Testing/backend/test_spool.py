@@ -10,6 +10,7 @@ from server_helpers import noise
 
 from aiassist.errors import RoomError, UnknownStudyError
 from aiassist.protocol.messages import study_to_json, voxels_as_bytes
+from aiassist.server import spool as spools
 from aiassist.server.arriving import Upload
 from aiassist.server.spool import ABANDONED, HESITATES, Spool
 
@@ -66,10 +67,28 @@ def test_what_arrives_is_not_evicted_and_the_limit_holds(tmp_path):
     for volume in volumes[:2]:
         spool.begin(volume.study_id, study_to_json(volume)).append(0, [bytes(voxels_as_bytes(volume))])
         assert spool.finish(volume.study_id) is not None
-    spool.begin(volumes[2].study_id, study_to_json(volumes[2]))  # the oldest goes
+    third = spool.begin(volumes[2].study_id, study_to_json(volumes[2]))
+    fourth = spool.begin(volumes[3].study_id, study_to_json(volumes[3]))
+    assert volumes[0].study_id in spool and volumes[1].study_id in spool  # nothing has come yet
+    third.append(0, [bytes(1000)])  # the oldest goes
     assert volumes[0].study_id not in spool and volumes[1].study_id in spool
-    spool.begin(volumes[3].study_id, study_to_json(volumes[3]))
-    assert spool.received(volumes[2].study_id) == 0 and volumes[1].study_id not in spool
+    fourth.append(0, [bytes(1000)])
+    assert spool.received(volumes[2].study_id) == 1000 and volumes[1].study_id not in spool
+
+
+def test_room_is_made_as_bytes_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(spools, "AHEAD", 1000)
+    kept, small, large = noise(50), noise(51), noise(52, (48, 30, 36))
+    size = kept.voxels.nbytes
+    spool = Spool(tmp_path, 4 * size)
+    for volume in (kept, small):
+        spool.put(volume)
+    upload = spool.begin(large.study_id, study_to_json(large))
+    spool.limit -= size  # the headers take some, too
+    upload.append(0, [bytes(size // 2)])
+    assert kept.study_id in spool and small.study_id in spool
+    upload.append(size // 2, [bytes(size)])
+    assert kept.study_id not in spool and small.study_id in spool
 
 
 def test_an_upload_for_which_there_is_no_room_beside_others_is_refused_and_nothing_goes_for_it(tmp_path):
@@ -103,8 +122,10 @@ def test_an_upload_that_nobody_goes_on_with_makes_room_after_an_hour(tmp_path, m
         spool.begin(volumes[1].study_id, study_to_json(volumes[1]))
     assert spool.received(volumes[0].study_id) == 1000
     monkeypatch.setattr(Upload, "silence", 2 * ABANDONED)
-    spool.begin(volumes[2].study_id, study_to_json(volumes[2]))
-    assert spool.received(volumes[0].study_id) is None and left.over
+    third = spool.begin(volumes[2].study_id, study_to_json(volumes[2]))
+    assert spool.received(volumes[0].study_id) == 1000 and left.over
+    third.append(0, [bytes(1000)])
+    assert spool.received(volumes[0].study_id) is None
     with pytest.raises(UnknownStudyError, match="announce it first"):
         left.append(1000, [bytes(1000)])
 
@@ -123,8 +144,9 @@ def test_what_is_being_taken_up_again_is_not_evicted_meanwhile(tmp_path, monkeyp
 
     monkeypatch.setattr(Upload, "__init__", hashed)
     upload = spool.begin(volume.study_id, study_to_json(volume))
-    assert third.study_id not in spool  # both were counted
+    spool.upload(other.study_id).append(0, [bytes(voxels_as_bytes(other))])
     assert upload.append(5000, [data[5000:]]) == len(data)
+    assert third.study_id not in spool  # both were counted
     assert np.array_equal(spool.finish(volume.study_id).voxels, volume.voxels)
 
 

@@ -378,9 +378,15 @@ class Conversations:
         reply = yield Request("POST", path, repeatable=False, seconds=300)
         return check(reply).json()
 
-    def review(self, study: str, structure: str, number: int, state: str, comment: str = "") -> Conversation[dict]:
-        """Approve or reject the newest version of a label, for an admin; ``state`` is "approved" or "rejected"."""
-        path, body = f"/api/truth/{study}/{in_path(structure)}/{number}/review", {"state": state, "comment": comment}
+    def review(
+        self, study: str, structure: str, number: int, state: str, comment: str = "", author: str | None = None
+    ) -> Conversation[dict]:
+        """Approve or reject the newest version of a label, for an admin; ``state`` is "approved" or "rejected".
+
+        `author` is who reviews, only where nobody but the caller may use the server.
+        """
+        path = f"/api/truth/{study}/{in_path(structure)}/{number}/review"
+        body = {"state": state, "comment": comment} | ({"author": author} if author is not None else {})
         return check((yield Request.of_json("POST", path, body, repeatable=False))).json()
 
 

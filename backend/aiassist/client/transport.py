@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -51,6 +51,8 @@ class RequestsTransport:
 
     Raises
     ------
+    ConnectionLostError
+        For what is no address of a server.
     AccessError
         For a token over plain HTTP to another computer or of odd characters, and certificates that are not there.
     """
@@ -68,9 +70,7 @@ class RequestsTransport:
             raise AccessError("The token holds characters that no token has; copy it once more.")
         if isinstance(verify, str | Path) and not Path(verify).exists():
             raise AccessError(f"There is no file of certificates {verify}; check the spelling.")
-        parts = urlsplit(url if "//" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConnectionLostError(f"{url!r} is no address of a server; write it as https://server:8000.")
+        parts = _parts_of(url)
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
         self.local = is_loopback(parts.hostname)
         if token and parts.scheme == "http" and not self.local and not plain:
@@ -127,6 +127,18 @@ class RequestsTransport:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+def _parts_of(url: str) -> SplitResult:
+    """The parts of a server's address; `ConnectionLostError` when it is none."""
+    try:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port beyond 65535
+        is_address = False
+    if not is_address:
+        raise ConnectionLostError(f"{url!r} is no address of a server; write it as https://server:8000.")
+    return parts
 
 
 class _Bearer(requests.auth.AuthBase):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from aiassist.errors import AIAssistError, MissingExtraError
+
+#: Gigabytes that no computer has.
+MOST = 10**9
 
 
 def add_to(commands) -> None:
@@ -47,8 +49,10 @@ def run(options) -> None:
     from aiassist.server.service import Settings
 
     for name in ("memory", "disk"):
-        if not (math.isfinite(getattr(options, name)) and getattr(options, name) > 0):
-            raise AIAssistError(f"--{name} is {getattr(options, name)}; give gigabytes, more than 0.")
+        if not 0 < getattr(options, name) <= MOST:
+            raise AIAssistError(
+                f"--{name} is {getattr(options, name)}; give gigabytes, more than 0 and at most {MOST:,}."
+            )
     if options.queue < 1:
         raise AIAssistError(f"--queue is {options.queue}; give the requests that may wait, 1 or more.")
     if not 0 <= options.port <= 65535:

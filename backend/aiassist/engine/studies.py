@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from aiassist.errors import UnknownMaskError, UnknownStudyError
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 
-#: Bytes of masks remembered, all studies together, a bit a voxel; older ones must be sent again.
-MASKS = 48 * 2**20
+#: Bytes of masks remembered, all studies together, a bit a voxel, and the part of a budget of voxels that they may take
+#: beside it where that is more; older ones must be sent again.
+MASKS, MASKS_OF_BUDGET = 48 * 2**20, 1 / 16
 
 
 class Studies:
@@ -28,6 +29,7 @@ class Studies:
 
     def __init__(self, budget: int | None = None, load: Callable[[str], Volume] | None = None):
         self._budget, self._load = budget, load
+        self.mask_budget = max(MASKS, int((budget or 0) * MASKS_OF_BUDGET))
         self._volumes: OrderedDict[str, Volume] = OrderedDict()
         self._geometries: dict[str, Geometry] = {}
         self._sizes: dict[str, int] = {}
@@ -112,10 +114,17 @@ class Studies:
         with self._lock:
             self._masks[study, version] = whole.region, np.packbits(whole.mask)
             self._masks.move_to_end((study, version))
-            held = sum(bits.nbytes for _, bits in self._masks.values())
-            while held > MASKS and len(self._masks) > 1:
-                held -= self._masks.popitem(last=False)[1][1].nbytes
+            self._forget_masks((study, version))
         return version
+
+    def _forget_masks(self, latest: tuple[str, str]) -> None:
+        """Let the oldest masks of the study that holds most go, until the rest fits; the latest of all stays."""
+        held: Counter[str] = Counter()
+        for (study, _), (_, bits) in self._masks.items():
+            held[study] += bits.nbytes
+        while held.total() > self.mask_budget and len(self._masks) > 1:
+            oldest = max((key for key in self._masks if key != latest), key=lambda key: held[key[0]])
+            held[oldest[0]] -= self._masks.pop(oldest)[1].nbytes
 
     def mask(self, study: str, version: str) -> MaskPatch:
         """The mask of a version; `UnknownMaskError` when it was never known or is forgotten."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from aiassist.imaging.patch import MaskPatch
 from aiassist.imaging.volume import Volume
 
 log = logging.getLogger(__name__)
+
+#: Most bytes of masks that overlap, a byte a voxel; writing them takes three and a half times as much.
+OVERLAPS = 2**30
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,16 @@ def write_dicom_seg(path: Path, volume: Volume, segments: Sequence[Segment]) -> 
     Raises
     ------
     StoreError
-        When the volume did not come from DICOM, or its headers lack what the file must say.
+        Without segments, when they overlap and are many, when the volume did not come from DICOM, or when its headers
+        lack what the file must say.
     MissingExtraError
         When highdicom is not installed.
     """
     check_came_from_dicom(path, volume)
+    if not segments:
+        raise StoreError(
+            f"{path.name}: nothing was found, and a DICOM SEG holds at least one structure; use .seg.nrrd."
+        )
     file = io.BytesIO()  # pydicom would wrap the error of a full disk in one that does not say so
     try:
         with unheard():
@@ -106,10 +115,21 @@ def _pixels(shape: tuple[int, int, int], masks: Sequence[MaskPatch]) -> np.ndarr
     for number, mask in enumerate(masks, start=1):
         part = labelmap[mask.region.slices]
         if part[mask.mask].any():
+            _check_overlaps(shape, len(masks))
             stacked = np.stack([mask.to_mask(shape) for mask in masks]).view(np.uint8)
             return np.moveaxis(stacked, 0, -1)  # one mask after the other in memory: half the time
         part[mask.mask] = number
     return labelmap
+
+
+def _check_overlaps(shape: tuple[int, int, int], masks: int) -> None:
+    """Raise `StoreError` when masks that overlap would take too much memory: highdicom takes all of them at once."""
+    size = masks * math.prod(shape)
+    if size > OVERLAPS:
+        raise StoreError(
+            f"Some of the {masks} structures overlap, and all as masks ({size / 1e9:,.1f} GB) are too large for one "
+            "DICOM SEG; export fewer at a time."
+        )
 
 
 def check_came_from_dicom(path: Path, volume: Volume) -> None:

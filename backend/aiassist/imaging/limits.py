@@ -14,6 +14,8 @@ from aiassist.errors import ImageError
 MAX_COMPRESSION = 1032
 #: and bzip2 by no more than this: a block holds at most 45.9 MB, a run of one byte, and takes 32 bytes or more.
 MAX_BZIP2 = 1_500_000
+#: Most bytes before the voxels of a file whose size is limited; unpacking more would take long and give nothing.
+MAX_BEFORE = 2**20
 #: More voxels than any scanner makes; guards against files that are honest but absurd.
 MAX_VOXELS = 4_000_000_000
 
@@ -31,10 +33,21 @@ def at_most(size: int) -> Iterator[None]:
         _most.reset(before)
 
 
+def check_start(path: Path, offset: int) -> None:
+    """Raise `ImageError` when an image that is limited by `at_most` has its voxels far behind its header."""
+    if offset > MAX_BEFORE and _most.get() < math.inf:
+        raise ImageError(f"{path} has {offset:,} bytes before its voxels; save it without header extensions.")
+
+
 def check_promise(
-    path: Path, shape, itemsize: int, stored: Path | None = None, compression: int = MAX_COMPRESSION
+    path: Path,
+    shape,
+    itemsize: int,
+    stored: Path | None = None,
+    compression: int = MAX_COMPRESSION,
+    made: int | None = None,
 ) -> None:
-    """Raise `ImageError` when the file at `stored` cannot hold an array of `shape`.
+    """Raise `ImageError` when the file at `stored` cannot hold an array of `shape`, or memory may not.
 
     Parameters
     ----------
@@ -48,12 +61,14 @@ def check_promise(
         Where the voxels lie when not in `path`.
     compression : int
         The most by which the file's encoding can shrink data.
+    made : int, optional
+        Bytes of what becomes of a voxel, where that is more than `itemsize`.
     """
     voxels = math.prod(int(n) for n in shape)
     promised, held = voxels * itemsize, (stored or path).stat().st_size
-    size = "x".join(str(n) for n in shape)
-    if voxels > MAX_VOXELS or promised > min(held * compression, _most.get()):
+    size, unpacked = "x".join(str(n) for n in shape), voxels * max(itemsize, made or 0)
+    if voxels > MAX_VOXELS or promised > held * compression or unpacked > _most.get():
         raise ImageError(
-            f"{path} promises {size} voxels ({promised / 1e9:,.1f} GB) in a file of {held / 1e6:,.1f} MB; "
+            f"{path} promises {size} voxels ({unpacked / 1e9:,.1f} GB) in a file of {held / 1e6:,.1f} MB; "
             "it is damaged or too large to open."
         )

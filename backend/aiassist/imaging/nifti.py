@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import logging
 import zlib
+from math import prod
 from pathlib import Path
 
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 
 from aiassist.errors import ImageError
 from aiassist.imaging.geometry import LPS_RAS, Geometry
-from aiassist.imaging.limits import check_promise
-from aiassist.imaging.streams import read_array
+from aiassist.imaging.limits import check_promise, check_start
+from aiassist.imaging.streams import read_array, read_pieces
 from aiassist.imaging.volume import Volume, luminance
 
 _COLOURS = (128, 2304)
+#: What reading a damaged file may raise, beside nibabel's own errors.
+_DAMAGE = (EOFError, OSError, zlib.error, ValueError, OverflowError)
+#: What scaled voxels become.
+FLOAT = np.dtype(np.float32)
 #: Millimetres in the unit of length that a header names by number (metre, micrometre).
 _UNITS = {1: 1000.0, 3: 0.001}
 #: Longer vector parts of a quaternion are no rounded ones.
@@ -45,12 +51,14 @@ def read_nifti(path: Path) -> Volume:
                 f"{path} has the axes {image.shape}: aiassist reads one 3D volume; split a series into volumes."
             )
         stored = Path(image.file_map["image"].filename or path)
-        check_promise(path, shape, image.get_data_dtype().itemsize, stored)
+        check_start(path, image.dataobj.offset)
+        made = None if _is_plain(image) or _is_colour(image) else FLOAT.itemsize
+        check_promise(path, shape, image.get_data_dtype().itemsize, stored, made=made)
         geometry = Geometry((*shape, 1)[:3][::-1], _affine(image))
         return Volume(_voxels(image).reshape(shape, order="F").T.reshape(geometry.shape), geometry)
     except ImageError as error:
         raise error if str(path) in str(error) else ImageError(f"{path}: {error}") from error
-    except (EOFError, OSError, zlib.error, HeaderDataError, ImageFileError, WrapStructError, ValueError) as error:
+    except (*_DAMAGE, HeaderDataError, ImageFileError, WrapStructError) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         raise ImageError(
@@ -99,12 +107,20 @@ class _Rounded:
         return np.array([0, b, c, d]) / length if 1 < length < ROUNDED else super().get_qform_quaternion()
 
 
+class _NoExtensions(nibabel.nifti1.Nifti1Extensions):
+    """Header extensions that are not read: nobody asks for them, and they may unpack to anything."""
+
+    @classmethod
+    def from_fileobj(cls, fileobj, size, byteswap):
+        return cls()
+
+
 class _Header1(_Rounded, nibabel.Nifti1Header):
-    pass
+    exts_klass = _NoExtensions
 
 
 class _Header2(_Rounded, nibabel.Nifti2Header):
-    pass
+    exts_klass = _NoExtensions
 
 
 class _Image1(nibabel.Nifti1Image):
@@ -115,19 +131,33 @@ class _Image2(nibabel.Nifti2Image):
     header_class = _Header2
 
 
+def _is_colour(image) -> bool:
+    return int(image.header.get("datatype", 0)) in _COLOURS
+
+
+def _is_plain(image) -> bool:
+    """Whether the voxels are grey values as they are stored."""
+    unscaled = (image.dataobj.slope, image.dataobj.inter) in ((1, 0), (None, None))
+    return unscaled and image.get_data_dtype().kind in "iuf"
+
+
 def _voxels(image) -> np.ndarray:
     """Voxels in file order; integers stay integers unless a scale says otherwise."""
-    if int(image.header.get("datatype", 0)) in _COLOURS:
-        colour = np.asanyarray(image.dataobj)
-        return luminance(np.stack([colour[name] for name in "RGB"], axis=-1))
-    if image.get_data_dtype().kind == "c":
+    dtype = image.get_data_dtype()
+    if dtype.kind == "c":
         raise ImageError("it holds complex numbers, which are not grey values; save the magnitude.")
-    slope, inter = image.dataobj.slope, image.dataobj.inter
-    if (slope, inter) in ((1, 0), (None, None)) and image.get_data_dtype().kind in "iuf":
-        with image.file_map["image"].get_prepare_fileobj(mode="rb") as stream:
-            stream.seek(image.dataobj.offset)
-            return read_array(stream, image.shape[::-1], image.get_data_dtype()).T
-    return image.get_fdata(dtype=np.float32, caching="unchanged")
+    with image.file_map["image"].get_prepare_fileobj(mode="rb") as stream:
+        stream.seek(image.dataobj.offset)
+        if _is_plain(image):
+            return read_array(stream, image.shape[::-1], dtype).T
+        if _is_colour(image):
+            colour = read_array(stream, image.shape[::-1], dtype)
+            return luminance(np.moveaxis(colour.view(np.uint8).reshape(*colour.shape, -1).T, 0, -1))
+        made, done = np.empty(prod(image.shape), FLOAT), 0
+        for piece in read_pieces(stream, len(made), dtype):  # all at once would take several times the memory
+            made[done : done + len(piece)] = apply_read_scaling(piece, image.dataobj.slope, image.dataobj.inter)
+            done += len(piece)
+        return made.reshape(image.shape[::-1]).T
 
 
 def write_nifti(path: Path, volume: Volume) -> None:

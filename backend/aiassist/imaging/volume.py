@@ -20,6 +20,8 @@ HUGE = 1e30
 WIDER = {"bool": np.uint8, "float16": np.float32}
 #: Bytes hashed at once.
 HASHED = 2**23
+#: Bytes of a colour image that become grey at once, and the weights of red, green and blue.
+ROWS, BT601 = 2**20, np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +141,14 @@ def luminance(colour: np.ndarray) -> np.ndarray:
     """
     if colour.shape[-1] < 3:
         return np.ascontiguousarray(colour[..., 0])
-    grey = colour[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return np.rint(grey).astype(colour.dtype) if colour.dtype.kind in "ui" else grey
+    is_whole = colour.dtype.kind in "ui"
+    made = np.empty(colour.shape[:-1], colour.dtype if is_whole else np.float32)
+    rows = colour.reshape(-1, *colour.shape[-2:])
+    count = max(1, ROWS // rows[0].nbytes)
+    for start in range(0, len(rows), count):  # all at once would take several times the memory
+        part = rows[start : start + count, :, :3].astype(np.float32) @ BT601
+        made.reshape(rows.shape[:2])[start : start + count] = np.rint(part) if is_whole else part
+    return made
 
 
 def finite(voxels: np.ndarray) -> np.ndarray:

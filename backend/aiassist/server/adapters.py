@@ -16,12 +16,12 @@ from starlette.datastructures import UploadFile
 
 from aiassist.engine import AnnotateRequest, SegmentRequest
 from aiassist.engine.backend import Request as Asked
-from aiassist.engine.job import Result
+from aiassist.engine.job import Result, Turn
 from aiassist.errors import PromptError, UnknownStudyError, UploadError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step
-from aiassist.server.exchange import fails, finished, in_turn, person_of
+from aiassist.server.exchange import at_once, fails, finished, in_turn, person_of
 from aiassist.server.forms import Form, form_of, form_with, image_bytes, read_image
 from aiassist.server.service import Service
 from aiassist.server.sessions import Session, SessionExpired, Sessions
@@ -77,12 +77,18 @@ class LegacyApi:
 
     async def of_image(self, request: Request, file: UploadFile, use: Callable[[Volume], Result]) -> Result:
         """What `use` makes of an image that a client sent, of which one at a time is in memory."""
+        return await at_once(self.service.reader, lambda: use(self.read(file)), request)
+
+    async def in_steps(
+        self, request: Request, file: UploadFile, use: Callable[[Volume], Generator[Step, None, Result]]
+    ) -> Result:
+        """As `of_image`, by a long `use` of many steps, before which and between which others' images are read."""
 
         def work() -> Generator[Step, None, Result]:
             yield Step("read", 0.0)
-            return use(self.read(file))
+            return (yield from use(self.read(file)))
 
-        return await in_turn(self.service.reader, work(), request)
+        return await in_turn(self.service.reader, work(), request, Turn.LONG)
 
     async def study(self, request: Request, form: Form, session: str = "", image: str = "") -> str:
         """The study that a request speaks of: of its session, an image it sends, or one that is here by name or id."""
@@ -129,10 +135,12 @@ class LegacyApi:
             patch = await thread(patch.over, prior)
         return await thread(patch.to_labelmap, geometry.shape)
 
-    async def file(self, study: str, voxels: np.ndarray, params: dict, default: str) -> tuple[bytes, str]:
+    async def file(
+        self, request: Request, study: str, voxels: np.ndarray, params: dict, default: str
+    ) -> tuple[bytes, str]:
         """A mask of a study as the file that the client asked for."""
         geometry = await asyncio.to_thread(self.service.studies.geometry, study)
-        return await asyncio.to_thread(image_bytes, voxels, geometry, params, default)
+        return await at_once(self.service.files, lambda: image_bytes(voxels, geometry, params, default), request)
 
 
 def points_of(params: dict, *names: str) -> list:

@@ -84,7 +84,7 @@ def _annotation(api: LegacyApi) -> APIRouter:
             return Response(status_code=499)
         told = told or {"points": await asyncio.to_thread(_ends, mask)}
         params = {**form.params, **dict(request.query_params)}
-        file = await api.file(study, mask, params, ".nii.gz")
+        file = await api.file(request, study, mask, params, ".nii.gz")
         if output == "image":
             return Response(file[0], media_type="application/octet-stream")
         return form_reply(told, file)

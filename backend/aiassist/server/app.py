@@ -68,7 +68,13 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
-        title="AIAssist", version=__version__, description=ABOUT, lifespan=life, docs_url=None, redoc_url=None
+        title="AIAssist",
+        version=__version__,
+        description=ABOUT,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # the guard finds the route; a redirect would lose the token in the path, and https
     )
     app.add_middleware(Guard, tokens=tokens, limits=limits or Limits())
     for routes in (native_routes, upload_routes, download_routes, dicom_routes, annotation_routes, truth_routes):

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -44,11 +44,21 @@ class Upload:
         The hash before the first voxel.
     lock : lock
         Held while the study's files change.
+    make_room : callable
+        Given how many of its bytes there will be, before they are written.
     """
 
-    def __init__(self, study: str, part: Path, due: int, digest: hashlib.blake2b, lock: threading.RLock):
+    def __init__(
+        self,
+        study: str,
+        part: Path,
+        due: int,
+        digest: hashlib.blake2b,
+        lock: threading.RLock,
+        make_room: Callable[[int], None],
+    ):
         self.study, self.due = study, due
-        self._part, self._lock = part, lock
+        self._part, self._lock, self._make_room = part, lock, make_room
         #: Set when the study is whole, removed or begun anew; then nothing more can be added.
         self.over = False
         if size := part.stat().st_size:
@@ -97,6 +107,7 @@ class Upload:
             end = received + sum(map(len, pieces))
             if end > self.due:
                 raise UploadError(f"The study has {self.due} bytes; this piece would make it {end}.")
+            self._make_room(end)
             digest = digest.copy()
             hashing = _HASHING.submit(_update, digest, pieces)
             try:

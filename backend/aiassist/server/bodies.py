@@ -129,6 +129,7 @@ class ReviewBody(Strict):
 
     state: Literal["approved", "rejected"]
     comment: str = Field("", max_length=10_000)
+    author: str | None = Field(None, min_length=1, max_length=200, description="Who reviews; as of a save")
 
 
 class NextBody(Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 
 from fastapi import HTTPException, Request, Response
 from starlette.requests import ClientDisconnect
@@ -30,7 +30,7 @@ def fails(*statuses: int) -> dict:
         401: "No token, or an unknown one",
         403: "Needs the role admin, or another token",
         404: "The study, mask, job or model is not known here",
-        408: "The request stopped in its middle",
+        408: "The request stopped in its middle, or took too long",
         409: "Cancelled or overtaken; of uploads: the piece does not begin where the last one ended; of DICOM headers: "
         "those of another series are kept",
         413: "Too large",
@@ -110,6 +110,16 @@ async def in_turn(
     finally:
         worker.cancel(job)
     return job.result(0)
+
+
+async def at_once(worker: Worker, do: Callable[[], Result], request: Request) -> Result:
+    """As `in_turn`, of work that has no steps."""
+
+    def work() -> Generator[Step, None, Result]:
+        yield Step("work", 0.0)
+        return do()
+
+    return await in_turn(worker, work(), request)
 
 
 async def _disconnected(request: Request) -> None:

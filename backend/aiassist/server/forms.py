@@ -54,7 +54,7 @@ def form_with(*files: str) -> dict:
 @asynccontextmanager
 async def form_of(request: Request) -> AsyncIterator[Form]:
     """A form, whose files are there until the block ends; `UploadError` when its parameters are no JSON object."""
-    if "multipart/form-data" not in request.headers.get("content-type", ""):
+    if "multipart/form-data" not in request.headers.get("content-type", "").lower():
         yield Form(await asyncio.to_thread(_params, await body_of(request, TEXT)))
         return
     found = Form()

@@ -12,14 +12,16 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from starlette.exceptions import HTTPException
+
 from aiassist.server.outgoing import CrowdedError, Outgoing, UnreadError
 from aiassist.server.tokens import Person, Tokens
 
 log = logging.getLogger("aiassist.server")
 
 #: Open to all: they say nothing of studies or people.
-PUBLIC = {"/", "/api/health", "/docs", "/openapi.json", "/auth", "/auth/", "/auth/token", "/auth/token/"}
-#: Routes of the elder protocols that end in a slash, which some clients leave out.
+PUBLIC = {"/", "/api/health", "/docs", "/openapi.json", "/auth/", "/auth/token"}
+#: Routes that end in a slash; no other does.
 FOLDERS = {"/info", "/session", "/datastore", "/logs", "/auth", "/train"}
 #: Clients that cannot send headers put their token here: /t/TOKEN/v1/models.
 TOKEN_PATH = "/t/"
@@ -38,8 +40,8 @@ class Limits:
     """What one person may ask for.
 
     ``body`` bytes of a request that may hold an image, ``small`` of all others, ``rate`` requests a second with
-    ``burst`` at once, ``wait`` seconds between two pieces of a request's body or of an answer, ``unread`` bytes of
-    large answers on their way.
+    ``burst`` at once, ``wait`` seconds between two pieces of a request's body or of an answer, ``whole`` seconds for
+    all of a body, ``unread`` bytes of large answers on their way.
     """
 
     body: int = 2 * 2**30
@@ -47,11 +49,12 @@ class Limits:
     rate: float = 200.0
     burst: float = 400.0
     wait: float = 60.0
+    whole: float = 3600.0
     unread: int = 256 * 2**20
 
 
-class _TooLarge(Exception):
-    """A body without a length went on for too long."""
+class _TooLarge(HTTPException):
+    """A body without a length went on for too long; routes let pass what has a status, and hide all else."""
 
 
 class _RevokedError(Exception):
@@ -107,12 +110,12 @@ class Guard:
             sender = self._outgoing.sender(person.name if person else "-", self._while_known(token, watched))
             async with asyncio.timeout(None) as clock:
                 await self.app(scope, self._patient(receive, clock, self._most(scope)), sender)
-        except _TooLarge:
+        except _TooLarge as error:
             if status == 0:
-                await _answer(watched, 413, "UploadError", f"A request may have {self._most(scope):,} bytes here.")
+                await _answer(watched, error.status_code, "UploadError", error.detail)
         except TimeoutError:
             if status == 0:
-                await _answer(watched, 408, "UploadError", "The request stopped in its middle; send it again.")
+                await _answer(watched, 408, "UploadError", _STOPPED)
         except _RevokedError:
             await _answer(watched, *_UNKNOWN)
         except CrowdedError as error:
@@ -140,7 +143,7 @@ class Guard:
         length = dict(scope["headers"]).get(b"content-length", b"0")
         most = self._most(scope)
         if not length.isdigit() or int(length) > most:
-            return 413, "UploadError", f"A request may have {most:,} bytes here.", ()
+            return 413, "UploadError", _too_large(most), ()
         if not self._within_rate(person.name if person else address):
             return 429, "BusyError", "Too many requests; try again in a second.", _LATER
         return None
@@ -186,25 +189,30 @@ class Guard:
         return True
 
     def _patient(self, receive, clock: asyncio.Timeout, most: int):
-        """`receive` that sets the clock on a client that stops in the middle of its body, and counts its bytes."""
+        """`receive` that sets the clock on a client that stops in its body or trickles it, and counts its bytes."""
         now = asyncio.get_running_loop().time
 
         async def next_piece():
             nonlocal waiting, left
             if waiting:
-                clock.reschedule(now() + self.limits.wait)
+                clock.reschedule(min(now() + self.limits.wait, end))
             message = await receive()
             waiting = waiting and message.get("more_body", False)
             clock.reschedule(None)
             left -= len(message.get("body", b""))
             if left < 0:
-                raise _TooLarge
+                raise _TooLarge(413, _too_large(most))
             return message
 
-        waiting, left = True, most
+        waiting, left, end = True, most, now() + self.limits.whole
         return next_piece
 
 
+def _too_large(most: int) -> str:
+    return f"A request may have {most:,} bytes here."
+
+
+_STOPPED = "The request stopped in its middle, or took too long; send it again."
 _LATER = ((b"retry-after", b"1"),)
 _ASK = ((b"www-authenticate", b'Bearer realm="aiassist"'),)
 _UNKNOWN = 401, "AccessError", "This token is not known here; ask the server's administrator for one.", _ASK
@@ -214,14 +222,19 @@ def _at(scope, path: str) -> dict:
     return dict(scope, path=path, raw_path=path.encode("utf8", "surrogateescape"))
 
 
+def _routed(path: str) -> str:
+    """A path with the slash at its end that its route has, whatever the client wrote: a redirect loses the token."""
+    bare = path.rstrip("/")
+    return f"{bare}/" if bare in FOLDERS or not bare else bare
+
+
 def _split_token(scope) -> tuple[dict, str | None]:
     """The scope without a token in its path, and the token, from the path or the header."""
     path = scope["path"]
-    if path in FOLDERS or (path.startswith(TOKEN_PATH) and f"/{path.rpartition('/')[2]}" in FOLDERS):
-        return _split_token(_at(scope, f"{path}/"))
     if path.startswith(TOKEN_PATH):
         token, _, rest = path[len(TOKEN_PATH) :].partition("/")
-        return _at(scope, f"/{rest}"), unquote(token)
+        return _at(scope, _routed(f"/{rest}")), unquote(token)
+    scope = _at(scope, _routed(path)) if _routed(path) != path else scope
     header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
     kind, _, value = header.partition(" ")
     if kind.lower() == "bearer":

@@ -6,6 +6,7 @@ Routes and messages follow MONAI Label 0.8 (https://github.com/Project-MONAI/MON
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -14,15 +15,13 @@ from fastapi.responses import JSONResponse, Response
 
 from aiassist import __version__
 from aiassist.errors import AccessError, ModelError, PromptError, UploadError
-from aiassist.groundtruth.index import State
-from aiassist.groundtruth.names import key_of
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.adapters import LegacyApi, points_of
-from aiassist.server.asked import NewVersion
-from aiassist.server.exchange import fails, person_of
-from aiassist.server.forms import form_of, form_reply, form_with
+from aiassist.server.exchange import at_once, fails, person_of
+from aiassist.server.forms import form_of, form_reply, form_with, image_bytes
+from aiassist.server.monailabel_labels import check_grid, label_info, labelmap_file, saving
 from aiassist.server.monailabel_training import train_stats, trainers, training_routes
 from aiassist.server.tokens import Tokens
 
@@ -134,13 +133,17 @@ def _datastore_routes(routes: APIRouter, api: LegacyApi) -> None:
                 raise UploadError("There is no image in the request; send it as the part file.")
             return {"image": await api.of_image(request, form.image, lambda sent: api.keep(person, sent, image))}
 
-    @routes.get("/datastore/image", summary="An image as NRRD", response_class=Response, responses=fails(404))
+    @routes.get("/datastore/image", summary="An image as NRRD", response_class=Response, responses=fails(404, 503))
     async def get_image(request: Request, image: Annotated[str, Query(max_length=200)]) -> Response:
         study = await thread(api.find, person_of(request), image)
-        volume = await thread(service.studies.volume, study)
-        data, ending = await api.file(study, volume.voxels, {}, ".nrrd")
+
+        def written() -> bytes:
+            volume = service.studies.volume(study)
+            return image_bytes(volume.voxels, volume.geometry, {}, ".nrrd")[0]
+
+        data = await at_once(service.exports, written, request)
         await thread(service.fetched, person_of(request), study)
-        return _attached(data, f"{study}{ending}")
+        return _attached(data, f"{study}.nrrd")
 
     @routes.put(
         "/datastore/label",
@@ -156,59 +159,24 @@ def _datastore_routes(routes: APIRouter, api: LegacyApi) -> None:
             if "label" not in form.files:
                 raise UploadError("There is no labelmap in the request; send it as the part label.")
             study = await thread(api.find, person, image)
-            saved = await api.of_image(
-                request, form.files["label"], lambda label: _save(service, person, study, label, form.params, comment)
+            saved = await api.in_steps(
+                request, form.files["label"], lambda label: saving(service, person, study, label, form.params, comment)
             )
         return {"image": study, "label": study, "tag": tag or "final", "saved": saved}
 
-    @routes.get("/datastore/label", summary="The newest labels as NRRD", response_class=Response, responses=fails(404))
+    @routes.get(
+        "/datastore/label", summary="The newest labels as NRRD", response_class=Response, responses=fails(404, 503)
+    )
     async def get_label(request: Request, label: Annotated[str, Query(max_length=200)], tag: str = "final") -> Response:
-        study = await thread(api.find, person_of(request), label)
-        return _attached(await thread(service.exported, person_of(request), study, ".nrrd", []), f"{study}.nrrd")
+        person = person_of(request)
+        study = await thread(api.find, person, label)
+        data = await at_once(service.exports, lambda: labelmap_file(service, person, study), request)
+        return _attached(data, f"{study}.nrrd")
 
 
 def _label_info(labels: dict) -> dict:
     made = max(version.made for version in labels.values())
-    names = [{"name": name, "idx": n} for n, name in enumerate(labels, 1)]
-    return {"ts": int(made.timestamp()), "params": {"label_info": names}}
-
-
-def _save(service, person, study: str, label, params: dict, comment: str) -> list[str]:
-    """Save each named value of a labelmap that holds something, when it differs from what is there.
-
-    An empty one says nothing: clients name all structures that they know, drawn or not. What is the newest version
-    already makes none, but a draft is submitted.
-    """
-    _check_grid(label, service.studies.geometry(study))
-    named = params.get("label_info")
-    if not isinstance(named, list) or not all(isinstance(one, dict) and one.get("name") for one in named):
-        raise UploadError('params must say what the labelmap holds: {"label_info": [{"name": "spleen", "idx": 1}]}.')
-    values = [one.get("idx", number) for number, one in enumerate(named, 1)]
-    keys = [key_of(str(one["name"])) for one in named]  # all before any is saved
-    for value, one in zip(values, named, strict=True):
-        if type(value) is not int or value < 1:
-            raise UploadError(f"The idx {value!r} of {str(one['name'])[:80]!r} is no structure; 1 is the first.")
-    drawn: dict[str, tuple[str, MaskPatch]] = {}
-    for value, key, one in zip(values, keys, named, strict=True):
-        mask, name = label.voxels == value, str(one["name"])
-        if mask.any() and key in drawn:
-            raise UploadError(f"Two segments are called {name[:80]!r}; give each structure a name of its own.")
-        if mask.any():
-            drawn[key] = name, MaskPatch.of_mask(mask)
-    saved, latest = [], service.store.latest(study) if service.store.has(study) else {}
-    latest = {key_of(name): version for name, version in latest.items()}
-    for key, (name, patch) in drawn.items():
-        before = latest.get(key)
-        if before is not None and before.mask == patch.version and before.state is not State.DRAFT:
-            continue
-        service.save(person, study, name, NewVersion(patch, comment=comment, state=State.SUBMITTED))
-        saved.append(name)
-    return saved
-
-
-def _check_grid(label: Volume, geometry: Geometry) -> None:
-    if not label.geometry.same_grid(geometry):
-        raise UploadError(f"The labelmap lies on another grid than its image: {label.geometry.difference(geometry)}.")
+    return {"ts": int(made.timestamp()), "params": {"label_info": label_info(labels)}}
 
 
 def _infer_routes(routes: APIRouter, api: LegacyApi) -> None:
@@ -241,7 +209,8 @@ def _infer_routes(routes: APIRouter, api: LegacyApi) -> None:
             mask = await api.labelmap(request, study, model)
         else:
             names = {_name_of(form.params): 1}
-            mask = await api.mask(request, study, prompts_of(form.params, prior), model)
+            geometry = await asyncio.to_thread(api.service.studies.geometry, study)
+            mask = await api.mask(request, study, within(prompts_of(form.params, prior), geometry), model)
         if mask is None:
             return Response(status_code=499)
         if card is not None and len(names) < len(card.labels):
@@ -249,7 +218,7 @@ def _infer_routes(routes: APIRouter, api: LegacyApi) -> None:
         told = {"label_names": names, "latencies": {}}
         if output == "json":
             return JSONResponse({**told, "centroids": []})
-        file = await api.file(study, mask, form.params, ".nrrd")
+        file = await api.file(request, study, mask, form.params, ".nrrd")
         if output == "image":
             return _attached(file[0], f"result{file[1]}")
         return form_reply(told, file)
@@ -275,7 +244,7 @@ def chosen(card: ModelCard, params: dict) -> dict[str, int]:
 
 def _prior(service, study: str, label: Volume) -> MaskPatch:
     """The mask that comes with clicks, which correct it."""
-    _check_grid(label, service.studies.geometry(study))
+    check_grid(label, service.studies.geometry(study))
     return MaskPatch.of_mask(label.voxels != 0)
 
 
@@ -299,6 +268,19 @@ def prompts_of(params: dict, prior: MaskPatch | None = None) -> Prompts:
     if not (extreme or inside or box or (prior is not None and outside)):
         raise PromptError("There is no click inside the structure; send foreground points as [[i, j, k], ...].")
     return Prompts(extreme_points=extreme, positive=inside, negative=outside, box=box, prior=prior)
+
+
+def within(prompts: Prompts, geometry: Geometry) -> Prompts:
+    """Prompts whose box is cut to the image, beyond which that of MONAI Label's plugin may reach."""
+    if prompts.box is None:
+        return prompts
+    low, high, last = prompts.box.min(axis=0), prompts.box.max(axis=0), np.array(geometry.size) - 1
+    if (high < 0).any() or (low > last).any():
+        raise PromptError(
+            f"The roi from {low.tolist()} to {high.tolist()} lies outside the image, whose indices (i, j, k) run from "
+            f"0 to {last.tolist()}."
+        )
+    return replace(prompts, box=np.clip(prompts.box, 0, last))
 
 
 def _name_of(params: dict) -> str:

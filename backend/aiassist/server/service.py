@@ -81,6 +81,10 @@ class Service:
         self.outlines = Worker("outlines", limit=settings.queue, share=share)
         #: Images that clients send as files are read by another.
         self.reader = Worker("reader", limit=settings.queue, share=share)
+        #: Masks become the files that clients of AIAA and MONAI Label asked for,
+        self.files = Worker("files", limit=settings.queue, share=share)
+        #: and images and labels those that are downloaded, which may take seconds each.
+        self.exports = Worker("exports", limit=settings.queue, share=share)
         self.backend = backend or LocalBackend(
             device=settings.device,
             studies=self.studies,
@@ -100,8 +104,8 @@ class Service:
     def close(self) -> None:
         """Stop the work and let go of the files."""
         self.training.close()
-        self.outlines.stop()
-        self.reader.stop()
+        for worker in (self.outlines, self.reader, self.files, self.exports):
+            worker.stop()
         self.backend.close()
         self.store.close()
 
@@ -395,11 +399,12 @@ class Service:
         return version
 
     def review(
-        self, person: Person, study: str, structure: str, number: int, state: State, comment: str
+        self, person: Person, study: str, structure: str, number: int, state: State, comment: str, author: str | None
     ) -> LabelVersion:
-        """Approve or reject the newest version of a label, which must be this one."""
-        version = self.store.review(study, structure, state, person.name, comment, number)
-        self.note(person, state.value, study=study, structure=version.structure, version=number, made=version.number)
+        """Approve or reject the newest version of a label, which must be this one; for `author` see `save`."""
+        reviewer = replace(person, name=person.author(author))
+        version = self.store.review(study, structure, state, reviewer.name, comment, number)
+        self.note(reviewer, state.value, study=study, structure=version.structure, version=number, made=version.number)
         return version
 
     def exported(self, person: Person, study: str, ending: str, structures: list[str]) -> bytes:

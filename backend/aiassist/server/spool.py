@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ STALE = 24 * 3600
 ABANDONED = 3600
 #: The same of uploads of which nothing has come.
 HESITATES = 60
+#: Bytes beyond those that have come for which room is made at once; each time the folder is looked through.
+AHEAD = 2**26
 
 
 class Spool:
@@ -50,7 +53,8 @@ class Spool:
         self.folder, self.limit = Path(folder), limit
         self.folder.mkdir(parents=True, exist_ok=True)
         self._uploads: dict[str, Upload] = {}
-        self._due: dict[str, int] = {}  # bytes that are kept free for what arrives
+        self._due: dict[str, int] = {}  # bytes of what arrives, of which there is never more than the limit
+        self._free: dict[str, int] = {}  # bytes of it for which room was made
         self._trusted: set[str] = set()
         self._locks: dict[str, threading.RLock] = {}
         self._lock = threading.Lock()
@@ -75,13 +79,15 @@ class Spool:
         if study in self._uploads:
             self._uploads[study].hear()
         try:
-            self._make_room(study, due)  # from here on no other study's need evicts it
+            self._reserve(study, due)  # from here on no other study's need evicts it
             if not part.exists() or not self._begun_as(study, data):
                 self._stop(study)
                 self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
                 part.write_bytes(b"")
             if study not in self._uploads:
-                self._uploads[study] = Upload(study, part, due, digest, self.lock(study))
+                self._uploads[study] = Upload(
+                    study, part, due, digest, self.lock(study), partial(self._make_room, study)
+                )
         except BaseException:
             self._end(study)
             raise
@@ -111,6 +117,7 @@ class Spool:
         """Stop an upload and give back the room that is kept for it."""
         self._stop(study)
         self._due.pop(study, None)
+        self._free.pop(study, None)
 
     def finish(self, study: str) -> Volume | None:
         """The volume, when all of it has arrived; None before. Call with the lock held.
@@ -134,6 +141,7 @@ class Spool:
         study, data = volume.study_id, study_to_json(volume)
         self._remove_voxels(study)
         try:
+            self._reserve(study, study_bytes(data))
             self._make_room(study, study_bytes(data))
             self._path(study, "json").write_text(json.dumps(data), encoding="utf8")
             part = self._path(study, "part")
@@ -201,18 +209,30 @@ class Spool:
             with suppress(FileNotFoundError, PermissionError):  # Windows keeps a file that is still mapped
                 self._path(study, kind).unlink()
 
-    def _make_room(self, study: str, due: int) -> None:
-        """Keep `due` bytes for a study that arrives: what was used longest ago goes, but nothing that is arriving."""
+    def _reserve(self, study: str, due: int) -> None:
+        """See that `due` bytes of a study that is announced could be kept beside all that is arriving."""
         with self._lock:
             for other, upload in list(self._uploads.items()):
                 if upload.silence > (ABANDONED if upload.received else HESITATES):
                     self._end(other)
-            self._due[study] = due
-            if sum(self._due.values()) > self.limit:  # before anything goes for it
-                del self._due[study]
+            if due + sum(size for other, size in self._due.items() if other != study) > self.limit:
                 raise RoomError("The server's room for images is taken by others on their way; try again later.")
+            self._due[study] = due
+            self._free.setdefault(study, self.received(study) or 0)
+
+    def _make_room(self, study: str, size: int) -> None:
+        """Make room for so many bytes of a study that arrives, and some more: what was used longest ago goes.
+
+        Nothing goes that is arriving itself; nor does anything for a study that was only announced.
+        """
+        if size <= self._free.get(study, 0):
+            return
+        with self._lock:
+            if study not in self._due:  # given up meanwhile
+                return
+            self._free[study] = min(self._due[study], size + AHEAD)
             files = [(entry.stat(), Path(entry.path)) for entry in self._entries()]
-            held = sum(self._due.values())
+            held = sum(self._free.values())
             held += sum(stat.st_size for stat, path in files if path.stem not in self._due)
             for stat, path in sorted(files, key=lambda one: one[0].st_mtime):
                 if held <= self.limit:

@@ -12,7 +12,7 @@ from aiassist.prompts import Prompts
 from aiassist.protocol.messages import PATCH_TYPE
 from aiassist.server.asked import NewVersion
 from aiassist.server.bodies import NextBody, Number, ReviewBody, SaveBody, Structure, Study
-from aiassist.server.exchange import A_PATCH, admin_of, fails, person_of
+from aiassist.server.exchange import A_PATCH, admin_of, at_once, fails, person_of
 from aiassist.server.service import Service
 
 
@@ -53,7 +53,7 @@ def _add_studies(routes: APIRouter, service: Service) -> None:
     @routes.get(
         "/truth/{study}/export",
         summary="The newest labels as a file",
-        responses={200: {"content": {"application/octet-stream": {}}, "description": "The file"}, **fails(404)},
+        responses={200: {"content": {"application/octet-stream": {}}, "description": "The file"}, **fails(404, 503)},
         response_class=Response,
     )
     async def exported(
@@ -62,7 +62,8 @@ def _add_studies(routes: APIRouter, service: Service) -> None:
         format: Literal["seg.nrrd", "nii.gz", "nrrd", "dcm"] = "seg.nrrd",
         structure: Annotated[list[str] | None, Query(max_length=1000)] = None,
     ) -> Response:
-        data = await thread(service.exported, person_of(request), study, f".{format}", structure or [])
+        person, names = person_of(request), structure or []
+        data = await at_once(service.exports, lambda: service.exported(person, study, f".{format}", names), request)
         name = f'attachment; filename="{study[:8]}-labels.{format}"'
         return Response(data, media_type="application/octet-stream", headers={"content-disposition": name})
 
@@ -107,5 +108,5 @@ def _add_versions(routes: APIRouter, service: Service) -> None:
         responses=fails(403, 404, 507),
     )
     async def review(study: Study, structure: Structure, number: Number, body: ReviewBody, request: Request) -> dict:
-        asked = (study, structure, number, State(body.state), body.comment)
+        asked = (study, structure, number, State(body.state), body.comment, body.author)
         return (await thread(service.review, admin_of(request), *asked)).to_json()

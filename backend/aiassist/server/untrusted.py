@@ -10,11 +10,15 @@ import re
 from pathlib import Path
 
 import nrrd
+from pydicom.filereader import read_file_meta_info
 
-from aiassist.errors import UploadError
+from aiassist.errors import ImageError, UploadError
+from aiassist.imaging.dicom_header import damage_said, unheard
 
 #: Bytes within which a header must end.
 HEADER = 2**16
+#: The DICOM transfer syntax of files that are unpacked as a whole, to any size, before anything of them is known.
+DEFLATED = "1.2.840.10008.1.2.1.99"
 _MAGIC = {
     ".png": (b"\x89PNG\r\n\x1a\n",),
     ".jpg": (b"\xff\xd8\xff",),
@@ -60,10 +64,22 @@ def check_untrusted(path: Path) -> None:
     elif ending == ".mha":
         _check_meta(head)
     elif ending == ".dcm":
-        if head[128:132] != b"DICM":
-            raise UploadError("The image is no DICOM file.")
+        _check_dicom(path, head)
     elif ending in _MAGIC and not head.startswith(_MAGIC[ending]):
         raise UploadError(f"The image is no {ending[1:].upper()} file.")
+
+
+def _check_dicom(path: Path, head: bytes) -> None:
+    """The syntax is also looked for as text: of a file that names two, each library believes another."""
+    if head[128:132] != b"DICM":
+        raise UploadError("The image is no DICOM file.")
+    try:
+        with unheard(), damage_said(path):
+            syntax = str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+    except ImageError as error:
+        raise UploadError("The image is a damaged DICOM file; copy it again.") from error
+    if DEFLATED in syntax or DEFLATED.encode() in head:
+        raise UploadError("The image is a DICOM file that is deflated as a whole; save it uncompressed, then send it.")
 
 
 def _check_nrrd(path: Path, head: bytes) -> None:
