@@ -84,15 +84,15 @@ def _patch(mask: torch.Tensor) -> MaskPatch:
 
 
 def extreme_points(draw: Draw, inside: np.ndarray, shape) -> np.ndarray:
-    """Six voxels (6, 3) of the truth, ``(k, j, i)``, where it ends along each axis; two in three jittered."""
+    """Six voxels (6, 3) of the truth, ``(k, j, i)``, where it ends along each axis; three in four jittered."""
     points = []
     for axis in range(3):
         for end in (inside[:, axis].min(), inside[:, axis].max()):
             candidates = inside[inside[:, axis] == end]
             points.append(candidates[draw.integer(0, len(candidates) - 1)])
     points = np.array(points, dtype=float)
-    if draw.chance(0.66):
-        amount = draw.uniform(0.2, 1.2) * np.maximum(1.0, 0.03 * np.ptp(inside, axis=0))
+    if draw.chance(0.75):
+        amount = draw.uniform(0.2, 1.4) * np.maximum(1.0, 0.03 * np.ptp(inside, axis=0))
         points = points + torch.randn(6, 3, generator=draw.generator).numpy() * amount
     return np.clip(points, 0, np.array(shape) - 1)
 

@@ -74,6 +74,15 @@ def smooth_noise(draw: Draw, points: torch.Tensor, knots: int, count: int = 1) -
     return 1.5 * F.grid_sample(grid, where, mode="bilinear", padding_mode="border", align_corners=True)[0]
 
 
+def largest(fields: torch.Tensor) -> torch.Tensor:
+    """Which of the fields (n, k, j, i) is the largest at each point; `argmax` takes ten times as long over these."""
+    best, which = fields[0], torch.zeros(fields.shape[1:], dtype=torch.long, device=fields.device)
+    for number, field in enumerate(fields[1:], 1):
+        which = torch.where(field > best, number, which)
+        best = torch.maximum(field, best)
+    return which
+
+
 def warp(draw: Draw, points: torch.Tensor, size: float, knots: int) -> torch.Tensor:
     """Points displaced smoothly by about `size`."""
     return points + size * smooth_noise(draw, points, knots, 3)

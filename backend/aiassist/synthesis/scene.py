@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from aiassist.synthesis.fields import Draw, smooth_noise, warp
+from aiassist.synthesis.fields import Draw, largest, smooth_noise, warp
 from aiassist.synthesis.shapes import Shape, random_shape, random_target
 
 #: Labels of the background partition begin at 0; objects follow.
@@ -73,7 +73,7 @@ class Scene:
         """Label of each point, shape (k, j, i)."""
         draw = Draw(self._seed, self.device)
         fields = smooth_noise(draw, points, self._knots, self.tissues)
-        labels = fields.argmax(0)
+        labels = largest(fields)
         moved = warp(draw, points, *self._warp)
         order = [
             (placed, offset, size)

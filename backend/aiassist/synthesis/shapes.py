@@ -17,6 +17,7 @@ from aiassist.synthesis.fields import (
     curve,
     distance_to_curve,
     grid_points,
+    largest,
     local,
     loops,
     smooth_noise,
@@ -283,7 +284,7 @@ def mottled(draw: Draw, shape: Shape) -> Shape:
 
     def parts(points):
         inner = shape.parts(points)
-        kind = smooth_noise(Draw(frozen, draw.device), points, knots, more + 1).argmax(0)
+        kind = largest(smooth_noise(Draw(frozen, draw.device), points, knots, more + 1))
         return torch.where((inner == where) & (kind > 0), shape.count + kind, inner)
 
     added = tuple(range(shape.count + 1, shape.count + more + 1))
@@ -319,7 +320,7 @@ FAMILIES = {
     lobed: 2.0,
     bent: 3.0,
     tube: 6.0,
-    coil: 1.5,
+    coil: 3.0,
     sheet: 3.0,
     shelled: 3.0,
     repeated: 2.0,

@@ -138,9 +138,17 @@ def loss_of(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> 
 def weights_of(channels: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Weight of each cell: 0 beyond the volume, three times near the border, five times around clicks."""
     inside = (truth > 0.5).float()
-    border = F.max_pool3d(inside, 5, 1, 2) + F.max_pool3d(1 - inside, 5, 1, 2) - 1
+    border = _widened(inside) + _widened(1 - inside) - 1
     clicks = channels[:, CLICKS].amax(1, keepdim=True)
     return valid.float() * (1 + 2 * border + 4 * (clicks > 0.1).float())
+
+
+def _widened(inside: torch.Tensor) -> torch.Tensor:
+    """Largest value within two cells, axis by axis: a quarter of the time of all three at once."""
+    for axis in range(3):
+        size = [1 + 4 * (axis == n) for n in range(3)]
+        inside = F.max_pool3d(inside, size, 1, [n // 2 for n in size])
+    return inside
 
 
 def answer_loss(answer: tuple[torch.Tensor, torch.Tensor], truth, weight) -> tuple[torch.Tensor, float]:
@@ -370,7 +378,8 @@ class Trainer:
         if not torch.isfinite(loss + slope):
             raise AIAssistError(
                 f"The loss of step {self.step + 1} is {float(loss.detach()):g}, its gradient {float(slope):g}, so the "
-                f"run in {self.folder} stops, kept as it was saved last; begin another with a lower rate than "
+                f"run in {self.folder} stops, kept as it was saved last; going on would repeat the step, so begin "
+                f"another, from other weights or, where the command offers it, with a lower rate than "
                 f"{self.settings.rate:g}."
             )
 
