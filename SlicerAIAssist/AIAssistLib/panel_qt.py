@@ -184,6 +184,7 @@ class Panel:
         self._opened = ()
         self.auto.cancel()
         self.images.scene_closes()
+        self.structures.scene_closes()
         self.editor.setActiveEffectByName("")
         self.editor.setSegmentationNode(None)
 

@@ -170,6 +170,10 @@ class StructuresSection(Section):
         volume, segmentation = self.nodes()
         self._show_rows(measure(segmentation, volume), volume.GetName())
 
+    def scene_closes(self) -> None:
+        """Nothing is wanted any more: the next scene's nodes may have the same IDs."""
+        self._wanted.clear()
+
     def image_changed(self) -> None:
         """Another image or segmentation is in the panel: what was measured is not its own."""
         self._show_rows([], "")

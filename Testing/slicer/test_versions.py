@@ -421,6 +421,7 @@ def test_a_structure_of_another_image_begins_a_segmentation_of_its_own_if_wanted
     asked = []
     monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_: asked.append(text) or wants)
     before = names(case)
+    panel.ui.templateCombo.setCurrentIndex(0)
     for name in ("bone", "kidney"):
         panel.ui.structureCombo.setCurrentText(name)
         panel.ui.addStructureButton.click()
