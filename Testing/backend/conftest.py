@@ -71,6 +71,7 @@ def run_python():
         done = subprocess.run(
             [sys.executable, *map(str, arguments)],
             capture_output=True,
+            stdin=subprocess.DEVNULL,
             encoding="utf8",
             cwd=cwd,
             timeout=60,

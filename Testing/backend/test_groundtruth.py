@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from groundtruth_helpers import (
     SHAPE,
+    check_whole,
     random_mask,
     random_patch,
     random_volume,
@@ -17,7 +18,7 @@ from groundtruth_helpers import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiassist.errors import StoreError
+from aiassist.errors import NotStoredError, StoreError
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import DicomSeries, Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts, Scribble
@@ -387,3 +388,33 @@ def test_an_image_comes_back_bit_identical(store, dtype):
     back = store.volume(store.add_study(volume, "typed").id)
     assert back.voxels.dtype == dtype
     assert (back.voxels == volume.voxels).all()
+
+
+def test_a_removed_study_leaves_nothing_and_the_others_stay(store, study):
+    store.add(study, "spleen", random_patch(1), author="Ada")
+    kept = store.add_study(random_volume(1), "head").id
+    store.add(kept, "brain", random_patch(2), author="Ada")
+    store.remove_study(study)
+    assert [record.id for record in store.studies()] == [kept]
+    assert [path.name for path in (store.folder / "studies").iterdir()] == [kept]
+    assert check_whole(store) == 1 and not store.history(study)
+    with pytest.raises(NotStoredError, match="There is no study"):
+        store.remove_study(study)
+    again = store.add_study(random_volume(), "torso").id
+    assert again == study and store.add(study, "spleen", random_patch(3), author="Ada").number == 1
+
+
+def test_a_removal_that_is_broken_off_can_be_done_again(store, study, monkeypatch):
+    store.add(study, "spleen", random_patch(1), author="Ada")
+
+    def fail(folder):
+        (folder / "image.nrrd").unlink()
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", fail)
+        with pytest.raises(PermissionError):
+            store.remove_study(study)
+    assert [record.id for record in store.studies()] == [study] and len(store.history(study)) == 1
+    store.remove_study(study)
+    assert not store.studies() and not list((store.folder / "studies").iterdir())

@@ -437,4 +437,6 @@ def test_another_image_of_a_patient_who_taught_a_version_does_not_judge_it(tmp_p
 def test_training_needs_its_packages(studies, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert run("train", "mine", "--studies", studies) == 2
-    assert "Training needs the package torch: pip install 'aiassist[learning]'." in capsys.readouterr().err
+    assert (
+        "Training needs the package torch: pip install '/path/to/SlicerAIAssist[learning]'." in capsys.readouterr().err
+    )

@@ -356,6 +356,13 @@ def test_it_does_not_start_open_or_half_set_up(run_cli, tmp_path, options, said)
     assert outcome.returncode == 2 and said in outcome.stderr and len(outcome.stderr.splitlines()) == 1
 
 
+def test_a_server_for_others_says_when_it_does_not_encrypt(run_cli, tmp_path):
+    assert run_cli("tokens", "add", "ann", "--file", tmp_path / "tokens.txt").returncode == 0
+    where = ("--studies", tmp_path / "s", "--host", "0.0.0.0", "--port", "0", "--token-file", tmp_path / "tokens.txt")
+    outcome = run_cli("serve", *where, "--until-stdin-closes")
+    assert outcome.returncode == 0 and "travel unencrypted, which clients refuse: give --tls-cert" in outcome.stderr
+
+
 def test_tokens_are_made_listed_and_revoked_from_the_command_line(run_cli, tmp_path):
     file = tmp_path / "tokens.txt"
     made = run_cli("tokens", "add", "ann", "--file", file)

@@ -366,6 +366,25 @@ def test_an_export_into_a_missing_folder_names_it(add, truth, folder):
 # Models
 
 
+def test_a_study_is_removed_only_for_good_and_the_models_that_it_taught_are_named(add, truth, folder):
+    add("two", "--names", "1=liver", "2=spleen")
+    study = GroundTruthStore(folder / "studies").study("torso").id
+    uploads, models = folder / "studies" / "uploads", folder / "studies" / "models" / "mine"
+    for version, taught in (("1", study), ("2", "0" * 32)):
+        (models / version).mkdir(parents=True)
+        (models / version / "learned-from.json").write_text(json.dumps({"teaching": [{"study": taught}]}))
+    uploads.mkdir()
+    (uploads / f"{study}.raw").write_bytes(b"voxels")
+    status, out, _ = truth("remove", "torso")
+    assert status == 0 and out.startswith(f"This would remove torso ({study[:8]})") and "liver, spleen" in out
+    assert (uploads / f"{study}.raw").exists() and truth("list")[1].count("v1") == 2
+    status, out, _ = truth("remove", "torso", "--for-good")
+    assert status == 0 and out.startswith(f"Removed torso ({study[:8]})")
+    assert f"It taught {models / '1'}," in out and str(models / "2") not in out
+    assert truth("list")[1] == "" and not list(uploads.iterdir()) and not list((folder / "studies/studies").iterdir())
+    assert_one_sentence(truth("remove", "torso", "--for-good"), "torso")
+
+
 def run_models(capsys, *arguments):
     status = main(["models", *arguments])
     captured = capsys.readouterr()

@@ -85,7 +85,7 @@ class MissingExtraError(AIAssistError):
     """An optional package is needed for what was asked."""
 
     def __init__(self, package: str, extra: str, purpose: str):
-        super().__init__(f"{purpose} needs the package {package}: pip install 'aiassist[{extra}]'.")
+        super().__init__(f"{purpose} needs the package {package}: pip install '/path/to/SlicerAIAssist[{extra}]'.")
         self._said = package, extra, purpose
 
     def __reduce__(self):

@@ -81,6 +81,10 @@ def add_to(commands) -> None:
         "--version", type=int, metavar="N", help="this version, of a single structure (default: newest)"
     )
 
+    remove = _action(actions, "remove", "remove a study for good, as the law may ask for", remove_study)
+    remove.add_argument("study", help="name or id")
+    remove.add_argument("--for-good", action="store_true", help="do it; without, only what would go is printed")
+
 
 def _action(actions, name: str, text: str, run):
     parser = actions.add_parser(name, help=text)
@@ -310,3 +314,25 @@ def export_labels(options) -> None:
     if has_values:
         written = [f"{value}={one}" for value, one in zip(values, written, strict=True)]
     print(f"{options.output}: {', '.join(written)}")
+
+
+def remove_study(options) -> None:
+    """Remove a study: its image, DICOM headers, labels and cached upload; or say what would go."""
+    from aiassist.learning.splits import taught_by
+    from aiassist.segmenters.model_store import MODELS, ModelStore
+    from aiassist.server.spool import UPLOADS, Spool
+
+    with _open(options) as store:
+        study = store.study(options.study)
+        names = ", ".join(store.latest(study.id)) or "none"
+        what = f"{study.name} ({study.id[:8]}): image, DICOM headers, and all versions of its labels ({names})"
+        if not options.for_good:
+            print(f"This would remove {what}. It cannot be undone; to do it, add --for-good.")
+            return
+        taught = taught_by(ModelStore(options.studies / MODELS), study.id)
+        if (options.studies / UPLOADS).exists():
+            Spool(options.studies / UPLOADS, 0).remove(study.id)
+        store.remove_study(study.id)
+    print(f"Removed {what}. Backups still have it, and a server that runs, until it is started again.")
+    for folder in taught:
+        print(f"It taught {folder}, which still knows it; remove that folder, too, if it must not.")

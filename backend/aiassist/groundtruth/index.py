@@ -107,7 +107,8 @@ def open_index(url: str | URL) -> Engine:
 
 def _set_up_sqlite(connection, _record) -> None:
     connection.isolation_level = None  # leave BEGIN to the listener above
-    for pragma in (f"busy_timeout={1000 * PATIENCE}", "synchronous=FULL", "foreign_keys=ON"):
+    # with secure_delete nothing of what is removed stays in the file
+    for pragma in (f"busy_timeout={1000 * PATIENCE}", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
     _write_ahead(connection)
 

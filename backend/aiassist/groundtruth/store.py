@@ -131,7 +131,8 @@ class GroundTruthStore(Studies):
         try:
             with self._session() as session:
                 # SQLite's transaction holds the write lock already; other databases lock the study's row.
-                session.execute(select(StudyRow.id).where(StudyRow.id == row.study).with_for_update())
+                if session.scalar(select(StudyRow.id).where(StudyRow.id == row.study).with_for_update()) is None:
+                    raise NotStoredError(f"The study {row.study} was removed meanwhile; add its image again.")
                 last = self._last_number(session, row.study, row.key)
                 if newest not in (None, last):
                     raise StoreError(f"{row.structure!r} got version {last} meanwhile; look at that one.")

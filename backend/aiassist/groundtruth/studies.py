@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from aiassist.errors import ImageError, NotStoredError, SeriesError, StoreError
 from aiassist.files import sync, whole_file
 from aiassist.groundtruth.folder import StudiesFolder
-from aiassist.groundtruth.index import StudyRow
+from aiassist.groundtruth.index import LabelRow, StudyRow
 from aiassist.groundtruth.names import check_text
 from aiassist.groundtruth.records import StudyRecord, study_record
 from aiassist.imaging import DicomSeries, Geometry, Volume, read_volume, write_volume
@@ -121,6 +122,20 @@ class Studies(StudiesFolder):
         with self._session() as session:  # not while another process writes new ones there
             if session.get(StudyRow, study, with_for_update=True).dicom is None:
                 (self.folder / row.dicom).unlink(missing_ok=True)
+
+    def remove_study(self, study: str) -> None:
+        """Remove a study for good, by id: its image, its DICOM headers, and all versions of its labels.
+
+        Where that is broken off, the study stays in the index, and can be removed again. `NotStoredError` when there is
+        none, `OSError` when a file cannot be removed.
+        """
+        home = (self.folder / self._study_row(study).image).parent
+        with self._session() as session:  # it holds the write lock, so that nobody adds a version meanwhile
+            session.execute(delete(LabelRow).where(LabelRow.study == study))
+            session.execute(delete(StudyRow).where(StudyRow.id == study))
+            if home.exists():
+                shutil.rmtree(home)
+                sync(home.parent)
 
     def studies(self) -> list[StudyRecord]:
         """All studies, oldest first."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from aiassist.errors import BusyError, ModelError, StoreError
 from aiassist.files import locked, whole_file
 from aiassist.groundtruth import GroundTruthStore
+from aiassist.segmenters.model_store import PLAN, RUN, ModelStore
 
 #: Share of the patients whose labels judge, and are never learned from.
 SHARE = 0.2
@@ -100,6 +101,14 @@ class Splits:
         if not all(isinstance(side, bool) for side in sides.values()) or not set(patients.values()) <= set(sides):
             raise ModelError(f"{self.path} is damaged; restore it from a backup: it says which labels never teach.")
         return sides, patients
+
+
+def taught_by(models: ModelStore, study: str) -> list[Path]:
+    """Folders of the versions of models, and of the unfinished trainings, that a study taught."""
+    homes = [models.folder / name for name in models.names()]
+    plans = [path for home in homes for path in (*home.glob(f"*/{LEARNED_FROM}"), home / RUN / PLAN) if path.exists()]
+    read = {path.parent: json.loads(path.read_text(encoding="utf8")) for path in plans}
+    return [folder for folder, plan in read.items() if any(one["study"] == study for one in plan["teaching"])]
 
 
 def _follow_headers(store: GroundTruthStore, sides: dict[str, bool], patients: dict[str, str]) -> None:

@@ -99,7 +99,7 @@ def make_app(service: Service, tokens: Tokens, limits: Limits | None = None) -> 
     @app.get(
         "/logs/",
         tags=["server"],
-        summary="The latest lines of the server's log",
+        summary="The latest lines of the server's log, for an admin",
         response_class=PlainTextResponse,
         responses=fails(403),
     )

@@ -22,7 +22,9 @@ JobPart = Annotated[str, Path(pattern="^[0-9a-zA-Z_-]{1,64}$")]
 Structure = Annotated[
     str,
     Path(
-        min_length=1, max_length=200, description="Its name; a slash in it is written `%2F`, and a percent sign `%25`"
+        min_length=1,
+        max_length=200,
+        description="Its name; in an address a slash in it is written `%252F`, and a percent sign `%2525`",
     ),
     AfterValidator(from_path),
 ]

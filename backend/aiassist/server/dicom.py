@@ -48,7 +48,7 @@ def dicom_routes(service: Service) -> APIRouter:
         data = await thread(lambda: b"".join(map(line_of, series.headers)))
         return Response(data, media_type=LINES_TYPE, headers={SERIES: series.identity})
 
-    @routes.delete("", summary="Forget the DICOM headers of a study", responses=fails(403, 404))
+    @routes.delete("", summary="Forget the DICOM headers of a study, for an admin", responses=fails(403, 404))
     async def forget(study: Study, request: Request) -> dict:
         await thread(service.drop_series, admin_of(request), study)
         return {}

@@ -24,6 +24,8 @@ from aiassist.server.guard import Limits
 from aiassist.server.service import Service, Settings
 from aiassist.server.tokens import Person, Tokens, new_token
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Address:
@@ -104,6 +106,8 @@ def serve(
     )
     server = uvicorn.Server(config)
     _log_to_stderr()
+    if not is_loopback(address.host) and address.certificate is None:
+        log.warning("Images and tokens travel unencrypted, which clients refuse: give --tls-cert, or use a TLS proxy.")
     port = listener.getsockname()[1]
     host = f"[{address.host}]" if ":" in address.host else address.host
     ready = {"ready": True, "url": f"{address.scheme}://{host}:{port}"}

@@ -35,7 +35,7 @@ from aiassist.segmenters.registry import load_network_folder
 from aiassist.server.asked import NewVersion, Pull
 from aiassist.server.assignments import Assignments
 from aiassist.server.jobs import Jobs
-from aiassist.server.spool import STUDY_ID, Spool
+from aiassist.server.spool import STUDY_ID, UPLOADS, Spool
 from aiassist.server.tokens import Person
 from aiassist.server.training import Options, Task, Training
 
@@ -74,7 +74,7 @@ class Service:
     def __init__(self, settings: Settings, backend: LocalBackend | None = None):
         self.settings = settings = replace(settings, studies=settings.studies.absolute())
         self.store = GroundTruthStore(settings.studies)
-        self.spool = Spool(settings.studies / "uploads", settings.disk)
+        self.spool = Spool(settings.studies / UPLOADS, settings.disk)
         self.studies = Studies(settings.memory, self._load)
         share = max(2, settings.queue // SHARE)
         #: Outlines are pulled beside the device, by one thread, in which people take turns as they do there.

@@ -21,6 +21,8 @@ from aiassist.imaging.volume import study_digest
 from aiassist.protocol.messages import geometry_from, study_bytes, study_to_json, volume_from, voxels_as_bytes
 from aiassist.server.arriving import Upload
 
+#: Of a studies folder, where its spool lies.
+UPLOADS = "uploads"
 #: What an id may look like; nothing else ever becomes part of a path.
 STUDY_ID = re.compile(r"[0-9a-f]{32}")
 #: Seconds after which the DICOM headers of a study that is not here any more are removed.

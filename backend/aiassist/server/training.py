@@ -86,7 +86,8 @@ class Task:
     def to_json(self) -> dict:
         """All of it as JSON, flat."""
         said = asdict(self)
-        return {**said, **said.pop("now")}
+        now = said.pop("now")
+        return said | now
 
 
 class Training:
@@ -153,7 +154,7 @@ class Training:
         if missing:
             raise ModelError(
                 f"This server lacks {', '.join(missing)}, so it cannot {what}; its administrator can: pip install "
-                f"'aiassist[{extra}]'."
+                f"'/path/to/SlicerAIAssist[{extra}]'."
             )
 
     def stop(self) -> None:

@@ -73,7 +73,7 @@ def upload_routes(service: Service) -> APIRouter:
             return json_reply(409, error_to_json(error), {RECEIVED: str(error.received)})
         return json_reply(200, {"received": received, "whole": await thread(service.finish, study)})
 
-    @routes.delete("/studies/{study}", summary="Remove an uploaded study", responses=fails(403, 404))
+    @routes.delete("/studies/{study}", summary="Remove an uploaded study, for an admin", responses=fails(403, 404))
     async def forget(study: Study, request: Request) -> dict:
         await thread(service.forget_study, study, admin_of(request))
         return {}

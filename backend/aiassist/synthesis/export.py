@@ -28,7 +28,8 @@ def export_folder(
 ) -> None:
     """Write a model folder: ``weights.onnx``, and ``card.json`` that says where the weights come from.
 
-    With `corrections` also ``corrections.onnx``, by which clicks correct; without, one that is there is removed.
+    Weights are stored in eight bits. With `corrections` also ``corrections.onnx``, by which clicks correct; without,
+    one that is there is removed.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def export_folder(
     if results is not None:
         metrics |= _metrics(results)
     folder.mkdir(parents=True, exist_ok=True)
-    export_onnx(weights, folder / "weights.onnx", mean_with=mean_with)
+    export_onnx(weights, folder / "weights.onnx", eight_bits=True, mean_with=mean_with)
     if corrections is not None:
         export_onnx(corrections, folder / "corrections.onnx", eight_bits=True)
     else:
