@@ -87,7 +87,7 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
         elif event_id == events.LeftButtonReleaseEvent and self._dragging:
             self._dragging = False
             try:
-                self.contour.release()
+                self.contour.release(node)
             finally:  # where masking allows nothing, the outline is where it was
                 self._look(view_widget)
             return True
@@ -108,7 +108,12 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
 
     def _move(self, node, position, view_widget) -> bool:
         if self._dragging:
-            self.contour.drag(node, position)
+            try:
+                self.contour.drag(node, position)
+            except AIAssistError:
+                self._dragging = self.contour.held is not None  # it may have been dropped
+                self._look(view_widget)
+                raise
             self._draw(view_widget)
             return True
         self._look(view_widget, only_changes=True)
@@ -116,7 +121,7 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
 
     def _wheel(self, interactor, steps: int) -> bool:
         if not interactor.GetShiftKey():
-            return False
+            return self._dragging  # scrolling would leave the slice that is being changed
         self.ui.radiusSlider.setValue(self.contour.change_radius(steps))
         return True
 

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aiassist.errors import ContourError, StudyError
+from aiassist.errors import AIAssistError, ContourError, StudyError
+from aiassist.imaging import MaskPatch
 
 try:
     from aiassist.contour import ContourSession, Edit, Plane
+    from aiassist.contour.edit import nearest_place
 except ModuleNotFoundError as error:  # the outlines are drawn here, also when the models run on a server
     raise ContourError(
         f"Smart Contour needs packages that this Slicer lacks ({error.name}); open the module AI Assist and press "
@@ -21,6 +23,10 @@ from AIAssistLib.segments import SegmentWriter, Target
 
 #: A vertex is taken hold of within this many pixels of the view.
 REACH = 12.0
+#: A vertex is added within this many pixels of an outline: who clicks farther away means something else.
+NEAR = 4 * REACH
+#: Nothing moves until the mouse has left this many pixels: hands tremble when they click.
+STILL = 2.5
 #: Limits of the radius in mm, and how much a step of the wheel changes it.
 RADII, STEP = (2.0, 100.0), 1.25
 
@@ -47,6 +53,9 @@ class SmartContour:
         self.scale = 1.0
         #: Ring and vertex that are being pulled.
         self.held: tuple[int, int] | None = None
+        # Where the mouse was pressed, until it has left there, and by how much it missed the vertex, on the slice.
+        self._pressed: np.ndarray | None = None
+        self._missed = np.zeros(2)
         #: In mm along the outline, and from 0 (smooth) to 1 (settles on the border).
         self.radius, self.strength = 20.0, 1.0
 
@@ -57,7 +66,7 @@ class SmartContour:
 
     def end(self) -> None:
         """Let go of the segment."""
-        self.session = self.target = None
+        self.session = self.target = self.held = None
 
     # Where the mouse is
 
@@ -67,31 +76,45 @@ class SmartContour:
         `ContourError` for a view that cuts the volume obliquely.
         """
         session = self._current()
+        plane = self._plane(slice_node)
+        if plane == session.plane:
+            return False
+        session.open(plane.axis, plane.index)
+        return True
+
+    def _plane(self, slice_node) -> Plane:
+        """The slice that a view shows."""
         axis = slice_axis(slice_node, self.target.volume_node)
         if axis is None:
             raise ContourError(
                 "This view cuts the image obliquely; turn it to the volume's own plane with the button Rotate to "
                 "volume plane."
             )
-        plane = Plane(session.volume.geometry, axis, slice_index(slice_node, self.target.volume_node, axis))
-        if plane == session.plane:
-            return False
-        session.open(axis, plane.index)
-        return True
+        index = slice_index(slice_node, self.target.volume_node, axis)
+        return Plane(self.session.volume.geometry, axis, index)
 
     def _current(self) -> ContourSession:
         """The session of image and segment as they are now; a new one when somebody else changed or moved them."""
         if self.target is None:
             raise ContourError("No segment is chosen; choose one first.")
-        target = self.target
-        volume = self._studies.of(target.volume_node)
-        if self.session is None or not target.is_as(self._state) or self.session.volume is not volume:
-            mask = target.mask()
-            if mask.region.is_empty:
-                name = target.segment.GetName()
-                raise ContourError(f"{name!r} is empty; mark it with AI Points or paint it first.")
-            self.session, self._state = ContourSession(volume, mask), target.state()
+        if not self._is_current():
+            self._begin_session()
         return self.session
+
+    def _is_current(self) -> bool:
+        """Whether the session is of image and segment as they are now."""
+        volume = self._studies.of(self.target.volume_node)
+        return self.session is not None and self.target.is_as(self._state) and self.session.volume is volume
+
+    def _begin_session(self, earlier: Edit | None = None) -> None:
+        """Read image and segment anew; `earlier` is a move that can be carried on all the same."""
+        target, mask = self.target, self.target.mask()
+        self.session = None
+        if mask.region.is_empty:
+            name = target.segment.GetName()
+            raise ContourError(f"{name!r} is empty; mark it with AI Points or paint it first.")
+        volume = self._studies.of(target.volume_node)
+        self.session, self._state = ContourSession(volume, mask, earlier=earlier), target.state()
 
     def rings(self, slice_node) -> list[np.ndarray]:
         """The outlines in a view that shows the open slice: pixels ``(x, y)``, shape (n, 2) each."""
@@ -122,21 +145,59 @@ class SmartContour:
         if self.held is None:
             return False
         ring, vertex = self.held
-        self.session.press(self.session.rings[ring].points[vertex])
+        place = self.session.rings[ring].points[vertex]
+        self._pressed, self._missed = np.array(position, float), place - self._xy(slice_node, position)
+        self.session.press(place)
         return True
 
     def drag(self, slice_node, position) -> None:
-        """Move the held vertex; its neighbours follow and settle."""
-        self.session.drag(self._xy(slice_node, position), self.radius, self.strength)
+        """Move the held vertex as the mouse moved; its neighbours follow and settle.
 
-    def release(self) -> bool:
-        """Write what the drag showed into the segment; whether anything changed."""
+        `ContourError`, and the vertex is let go of, when the view shows another slice by now, or when somebody
+        changed the segment or the image.
+        """
+        self._check_held(slice_node)
+        if self._pressed is not None and np.linalg.norm(self._pressed - position) <= STILL * self.scale:
+            return
+        self._pressed = None
+        self.session.drag(self._xy(slice_node, position) + self._missed, self.radius, self.strength)
+
+    def release(self, slice_node) -> bool:
+        """Write what the drag showed into the segment; whether anything changed. Errors as those of `drag`."""
+        self._check_held(slice_node)
         self.held = None
         return self._write(self.session.release())
 
+    def _check_held(self, slice_node) -> None:
+        try:
+            if not self._is_current():
+                self.session = None
+                raise ContourError("The segment or the image changed during the pull, which was dropped; pull again.")
+            if self._plane(slice_node) != self.session.plane:
+                raise ContourError("The view left the slice during the pull, which was dropped; pull again.")
+        except AIAssistError:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """Let go of the held vertex; its outline is where it was."""
+        self.held = None
+        if self.session is not None:
+            self.session.drop()
+
     def insert(self, slice_node, position) -> None:
-        """Add a vertex where the outlines come nearest to a pixel of the view."""
+        """Add a vertex where the outlines come nearest to a pixel of the view.
+
+        `ContourError` when that is farther than `NEAR`, or when there is no outline.
+        """
         self.open(slice_node)
+        position = np.array(position, float)
+        places = [nearest_place(ring, position)[1] for ring in self.rings(slice_node)]
+        if not places:
+            raise ContourError("This slice has no outline to add a vertex to; scroll to one that has.")
+        away = min(float(np.linalg.norm(place - position)) for place in places)
+        if away > NEAR * self.scale:
+            raise ContourError(f"The click lies {away:.0f} pixels from the nearest outline; Ctrl+click at an outline.")
         self.session.insert(self._xy(slice_node, position))
 
     def delete(self, slice_node, position) -> bool:
@@ -150,8 +211,8 @@ class SmartContour:
         if self.session is None or not self.target.is_as(self._state):
             self.session = None  # undone, or changed or moved by somebody else
             raise ContourError("There is no move of a vertex to carry on; move one first.")
-        edit = self.session.propagate(slices, self.radius, self.strength)
-        return len(edit.slices) if self._write(edit) else 0
+        before, edit = self.target.mask(), self.session.propagate(slices, self.radius, self.strength)
+        return _slices_between(before, self.target.mask(), edit.changes[0].plane.axis) if self._write(edit) else 0
 
     def change_radius(self, steps: int) -> float:
         """Make the radius larger or smaller by steps of the wheel; the new one."""
@@ -172,12 +233,20 @@ class SmartContour:
             self.session = None
             raise
         self._state = target.state()
-        if not self._as_expected(added, taken):
-            plane, self.session = expected.plane, None  # masking had its say
-            self._current().open(plane.axis, plane.index)
+        if not self._as_expected(added, taken):  # masking had its say
+            plane = expected.plane
+            self._begin_session(earlier=expected.latest_move)
+            self.session.open(plane.axis, plane.index)
         return True
 
     def _as_expected(self, added, taken) -> bool:
         target = self.target
         now = target.mask().within(added.region)
         return bool(now[added.mask].all() and not now[taken.mask].any())
+
+
+def _slices_between(before: MaskPatch, after: MaskPatch, axis: int) -> int:
+    """On how many slices across an array axis two masks differ."""
+    region = before.region.union(after.region)
+    changed = np.moveaxis(before.within(region) != after.within(region), axis, 0)
+    return int(np.count_nonzero(changed.any(axis=(1, 2))))

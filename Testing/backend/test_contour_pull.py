@@ -19,7 +19,7 @@ from aiassist.contour import (
     trace,
 )
 from aiassist.contour.ring import crossings, segments, signed_area
-from aiassist.contour.snap import Pull, drag, follow
+from aiassist.contour.snap import Pull, drag, follow, snap
 from aiassist.imaging import Geometry, MaskPatch, Volume
 
 
@@ -205,6 +205,20 @@ def test_what_settles_stays_on_the_slice():
     grey = np.random.default_rng(0).normal(mask * 50.0, 5)
     (old,), (new,) = pulled(mask, grey, (1, 1), 0, [8.0, 34.0], 60.0)
     assert new.points.max() <= 39.5 and not np.array_equal(old.points, new.points)
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_a_slice_of_one_row_or_column_is_looked_at_where_it_lies(column):
+    grey = np.random.default_rng(5).normal(np.arange(40) < 34, 0.1)[np.newaxis] * 100
+    mask, spacing = np.zeros(grey.shape, bool), np.array([1.0, 8.0])
+    mask[0, 5:28] = True
+    if column:
+        grey, mask, spacing = grey.T, mask.T, spacing[::-1]
+    (ring,) = trace(mask, spacing)
+    points = ring.points * spacing
+    vertex = int(np.argmax(points[:, int(column)]))
+    pull = Pull(points, vertex, points[vertex] + ([0, 6] if column else [6, 0]), 15.0)
+    assert np.array_equal(drag(pull, grey, spacing), snap(pull, grey, (0, 0), spacing))
 
 
 def test_deleting_of_three_vertices_deletes_the_ring():

@@ -180,6 +180,23 @@ def test_an_outline_pulled_over_a_hole_leaves_nothing_of_it():
     assert not now(made)[0, 40, 55:].any()
 
 
+@pytest.mark.parametrize(("hole", "to"), [(False, 60), (True, 30)])
+def test_a_part_or_hole_that_an_outline_was_pulled_over_leaves_no_outline_and_undo_brings_it_back(hole, to):
+    mask, small = np.zeros((3, 80, 80), bool), np.s_[0, 38:43, 50:54] if not hole else np.s_[0, 38:43, 35:40]
+    mask[:, 15:65, 15:45] = True
+    mask[small] = not hole
+    made = on(mask)
+    before = made.open(0, 0)
+    assert len(before) == 2
+    move(made, [44.5, 40], [to, 40])
+    assert len(made.rings) == 1 and now(made)[small].all() != hole and now(made)[small].any() != hole
+    assert made.undo() is not None and made.rings is before
+    assert made.redo() is not None and len(made.rings) == 1
+    assert made.propagate(2).slices == (1, 2)
+    move(made, [to, 40], [44.5, 40])  # and back: it is gone for good
+    assert now(made)[small].all() == hole and len(made.rings) == 1
+
+
 def ball() -> ContourSession:
     k, j, i = np.indices((40, 60, 60))
     return on((k - 20) ** 2 + (j - 30) ** 2 + (i - 30) ** 2 < 15**2)
@@ -226,6 +243,59 @@ def test_what_was_put_on_a_neighbour_stays_when_a_move_is_carried_there():
     assert 21 in made.propagate(1).slices
     made.open(0, 21)
     assert holds(made, place)
+
+
+def test_the_vertex_that_moved_farthest_in_mm_is_carried():
+    mask = np.zeros((20, 3, 100), bool)
+    k, i = np.indices((20, 100))
+    mask[:] = (((k - 10) * 5 / 35.0) ** 2 + ((i - 50) / 30.0) ** 2 < 1)[:, np.newaxis]
+    geometry, rng = Geometry.from_spacing(mask.shape, (1.0, 5.0, 5.0)), np.random.default_rng(0)
+    apart = 0
+    for _ in range(20):
+        grey = ndimage.gaussian_filter(rng.normal(size=mask.shape) * 300, (0.5, 1, 2)) + mask * 20
+        made = ContourSession(Volume(grey, geometry), MaskPatch.of_mask(mask))
+        before = made.open(1, 1)[0].points
+        edit = move(made, held := before[np.argmin(before[:, 1])], held + rng.uniform([-1, -2.5], [1, 2.5]))
+        steps = made.rings[0].points - before
+        most = int(np.argmax(np.linalg.norm(steps * [1, 5], axis=1)))
+        assert np.array_equal(edit.farthest, (before[most], steps[most]))
+        apart += most != int(np.argmax(np.linalg.norm(steps, axis=1)))
+    assert apart  # it is not always the one that moved farthest in pixels
+
+
+def test_a_move_is_carried_on_after_vertices_were_added_to_its_slice_and_after_nothing_else():
+    def moved() -> ContourSession:
+        made = ball()
+        made.open(0, 20)
+        move(made, [45, 30], [49, 30])
+        return made
+
+    plain, added, elsewhere, deleted, carried = (moved() for _ in range(5))
+    for place in ([20, 18], [30, 15]):
+        added.insert(place)
+    assert added.propagate(2).slices == plain.propagate(2).slices != ()
+    assert np.array_equal(now(added), now(plain))
+    elsewhere.open(0, 21)
+    elsewhere.insert([20, 18])
+    deleted.delete(0, 3)
+    carried.propagate(2)
+    untouched = ball()
+    untouched.open(0, 20)
+    untouched.insert([20, 18])
+    for made in (elsewhere, deleted, carried, untouched):
+        with pytest.raises(ContourError, match="move one first"):
+            made.propagate(2)
+
+
+def test_a_session_that_goes_on_from_another_carries_its_move_on():
+    plain = ball()
+    plain.open(0, 20)
+    edit = move(plain, [45, 30], [49, 30])
+    made = ContourSession(plain.volume, MaskPatch.of_mask(now(plain)), earlier=plain.latest_move)
+    made.open(0, 20)
+    assert made.latest_move is edit and made.undo() is None
+    assert made.propagate(2).slices == plain.propagate(2).slices
+    assert np.array_equal(now(made), now(plain)) and made.latest_move is None
 
 
 def test_only_slices_of_which_pixels_changed_are_named():
@@ -335,6 +405,15 @@ def test_pressing_anew_drops_the_drag_before():
     start = made._drag[2]
     made.press([40, 30])
     assert made.rings is start and made.release() is None
+
+
+def test_a_drag_can_be_dropped():
+    made, _ = half_way()
+    start = made._drag[2]
+    made.drop()
+    assert made.rings is start and made.release() is None
+    made.drop()
+    assert made.rings is start
 
 
 def half_way() -> tuple[ContourSession, np.ndarray]:

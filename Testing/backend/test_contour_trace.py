@@ -16,6 +16,7 @@ from aiassist.contour import (
     rasterise,
     trace,
 )
+from aiassist.contour.rasterise import without_swallowed
 from aiassist.contour.ring import is_simple, segment_lengths, signed_area
 from aiassist.contour.trace import count_outlines, outline_length
 from aiassist.evaluation.metrics import dice
@@ -93,6 +94,49 @@ def test_traced_outlines_are_as_long_as_counted_and_painting_them_is_rasterising
     padded = np.pad(mask, 1).astype(float)
     assert outline_length(mask) == sum(len(outline) - 1 for outline in find_contours(padded, 0.5))
     assert np.array_equal(paint(rings, mask.shape), rasterise(rings, mask.shape))
+
+
+def square(low: float, high: float, hole: bool = False) -> Ring:
+    return Ring([[low, low], [high, low], [high, high], [low, high]], hole)
+
+
+@pytest.mark.parametrize(
+    ("rings", "kept"),
+    [
+        ([square(9.5, 12.5), square(4.5, 20.5)], [1]),  # a part inside a part
+        ([square(9.5, 12.5, True), square(14.5, 20.5)], [1]),  # a hole outside all parts
+        ([square(4.5, 20.5), square(9.5, 12.5, True), square(10.5, 11.5)], [0, 1, 2]),
+        ([square(4.5, 20.5), square(6.5, 15.5), square(9.5, 12.5, True)], [0, 2]),
+        ([square(4.5, 20.5), square(4.6, 20.4, True)], []),  # a hole that leaves nothing of its part
+        ([square(4.5, 20.5), square(4.6, 20.4)], [0]),
+        ([square(30.1, 30.9), square(4.5, 20.5)], [1]),  # no pixel's centre
+    ],
+)
+def test_outlines_that_painting_makes_nothing_of_are_left_out_and_the_others_stay(rings, kept):
+    left = without_swallowed(rings, (40, 40))
+    assert [rings.index(ring) for ring in left] == kept
+    assert np.array_equal(paint(left, (40, 40)), paint(rings, (40, 40)))
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_of_any_outlines_those_are_left_that_painting_needs(seed):
+    rng = np.random.default_rng(seed)
+    rings = [
+        Ring(rng.uniform(0, 20, 2) + rng.uniform(-6, 6, (3, 2)), bool(rng.integers(2)))
+        for _ in range(rng.integers(1, 8))
+    ]
+    left, whole = without_swallowed(rings, (20, 20)), paint(rings, (20, 20))
+    assert np.array_equal(paint(left, (20, 20)), whole)
+    for ring in left:
+        assert not np.array_equal(paint([other for other in left if other is not ring], (20, 20)), whole)
+
+
+def test_no_traced_outline_is_left_out():
+    for seed in range(20):
+        mask = blobs(seed)
+        rings = trace(mask)
+        assert without_swallowed(rings, mask.shape) == tuple(rings)
 
 
 def test_tracing_is_deterministic():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import threading
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -419,6 +422,66 @@ def test_a_segmenter_that_fails_fails_its_own_job_only(backend, study, steps):
     assert jobs[1].state is JobState.FAILED
     assert jobs[0].result(WAIT).model == "steps"
     assert jobs[2].result(WAIT).model == "ellipsoid"
+
+
+class Picky(Exception):
+    """Cannot be made anew from what it says."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("on fire"), Picky("hot", "cold"), ModelError("no weights"), Cancelled("stop")]
+)
+def test_a_failed_job_keeps_neither_the_image_nor_what_those_who_wait_hold(registry, monkeypatch, error):
+    class Failing(Broken):
+        def annotate(self, volume, prompts):
+            yield Step("pass", 0.0)
+            try:
+                raise KeyError("before")
+            except KeyError as before:
+                raise error from before
+
+    def hear(job, mine):
+        with pytest.raises(type(error), match=str(error)):
+            job.result(WAIT)
+        return weakref.ref(mine)
+
+    registry.add("broken", Failing)
+    monkeypatch.setattr(logging.getLogger("aiassist.engine.job"), "disabled", True)  # pytest keeps what is logged
+    with LocalBackend(registry, threaded=False) as backend:
+        volume = make_volume()
+        study = backend.open_study(volume)
+        job = backend.submit(request(study, model="broken"))
+        while backend.step():
+            pass
+        backend.close_study(study)
+        held = [weakref.ref(volume), *(hear(job, make_volume(number)) for number in range(3))]
+        del volume
+        gc.collect()
+        alive = [ref() is not None for ref in held]
+    assert alive == [False] * 3 + [type(error) is Picky]  # which is one error for all: it holds the last one's frames
+
+
+def test_what_nobody_foresaw_is_logged_with_where_it_went_wrong(manual, caplog):
+    job = manual.submit(request(manual.open_study(make_volume()), model="broken"))
+    while manual.step():
+        pass
+    assert job.state is JobState.FAILED
+    assert "in annotate" in caplog.text and "RuntimeError: the network is on fire" in caplog.text
+
+
+def test_each_who_waits_for_a_failed_job_gets_an_error_of_their_own(manual):
+    job = manual.submit(request(manual.open_study(make_volume()), model="broken"))
+    while manual.step():
+        pass
+    caught = []
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="on fire") as one:
+            job.result()
+        caught.append(one)
+    assert len({id(one.value) for one in caught}) == 3 and len({len(one.traceback) for one in caught}) == 1
 
 
 # Without a thread

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import logging
 import socket
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine_helpers import WAIT, Steps
+from engine_helpers import WAIT, Broken, Steps
 from server_helpers import Server, noise, wait_until
 from server_here import Here
 
@@ -77,6 +80,23 @@ def test_a_request_that_was_held_up_does_not_overtake_a_newer_one():
         assert newest.result(60).patch.mask.any() and other.result(60).patch.mask.any()
         assert jobs.ask(person, "b", asked, turn=3) is newest  # asked again for its answer
         assert jobs.ask(person, "d", asked).result(60).patch.mask.any()  # of an elder protocol, which has no turns
+
+
+def test_a_failed_job_that_is_remembered_keeps_no_image(monkeypatch):
+    registry = Registry()
+    registry.add("broken", Broken)
+    monkeypatch.setattr(logging.getLogger("aiassist.engine.job"), "disabled", True)  # pytest keeps what is logged
+    with LocalBackend(registry, default="broken") as backend:
+        jobs, person, volume = Jobs(backend), Person("ann", "annotator"), noise(3)
+        study, image = backend.open_study(volume), weakref.ref(volume)
+        job = jobs.ask(person, "a", AnnotateRequest(study, CLICK))
+        with pytest.raises(RuntimeError, match="on fire"):
+            job.result(WAIT)
+        jobs.leave(person, "a")
+        backend.close_study(study)
+        del volume
+        gc.collect()
+        assert jobs.get(person, "a") is job and image() is None
 
 
 class SlowDisk(ModelStore):

@@ -114,6 +114,142 @@ def test_vertices_are_added_and_removed_with_ctrl(contour, spoiled, slice_views,
     assert sum(len(ring) for ring in contour.contour.rings(view.node)) == count
 
 
+def test_a_click_far_from_all_outlines_adds_no_vertex_and_says_so(contour, spoiled, slice_views, case):
+    view = slice_views["Red"]
+    view.event("MouseMoveEvent", view.xy(case.world(spoiled[2])[0]))
+    before = contour.contour.session.rings
+    away = min(np.linalg.norm(ring - (5, 390), axis=1).min() for ring in contour.contour.rings(view.node))
+    assert away > 100
+    view.click((5, 390), control=True)
+    assert contour.contour.session.rings is before
+    said = contour.ui.statusLabel.text
+    assert said.startswith("The click lies ") and said.endswith(
+        " pixels from the nearest outline; Ctrl+click at an outline."
+    )
+    assert away - 5 <= float(said.split()[3]) <= away
+    view.event("MouseMoveEvent", view.xy(case.world([60, 50, 0])[0]))
+    assert contour.contour.session.rings == ()
+    view.click((200, 200), control=True)
+    assert "no outline to add a vertex to" in contour.ui.statusLabel.text
+
+
+def grab(contour, view, case, ijk, miss: float = 0.0):
+    """Press `miss` pixels off the vertex nearest to a place, away from the others; the pixel, and that vertex."""
+    place = view.xy(case.world(ijk)[0])
+    view.event("MouseMoveEvent", place)
+    vertex = nearest_vertex(contour, view, place)
+    out = vertex - np.concatenate(contour.contour.rings(view.node)).mean(axis=0)
+    pixel = (vertex + miss * out / np.linalg.norm(out)).astype(int)
+    ring, number = contour.contour.vertex_at(view.node, pixel)
+    view.event("MouseMoveEvent", pixel)
+    view.event("LeftButtonPressEvent", pixel)
+    return pixel, contour.contour.session.rings[ring].points[number]
+
+
+def test_a_trembling_click_moves_nothing(contour, spoiled, slice_views, case):
+    segment, _truth, ijk = spoiled
+    view, before = slice_views["Red"], mask_of(case, segment)
+    pixel, _vertex = grab(contour, view, case, ijk, miss=10)
+    for step in ((1, 0), (2, 1), (0, -2), (0, 1)):
+        view.event("MouseMoveEvent", pixel + step)
+    view.event("LeftButtonReleaseEvent", np.add(pixel, (0, 1)))
+    assert (mask_of(case, segment) == before).all() and contour.contour.session.latest_move is None
+
+
+def test_a_vertex_goes_as_far_as_the_mouse_did_wherever_it_was_held(contour, spoiled, slice_views, case):
+    view = slice_views["Red"]
+    pixel, vertex = grab(contour, view, case, spoiled[2], miss=9)
+    step = np.array([6, -4])
+    for end in (
+        pixel + step,
+        np.add(pixel, (1, 1)),
+        pixel + step,
+    ):  # once it has left, it goes back to where it was, too
+        view.event("MouseMoveEvent", end)
+        went = contour.contour._xy(view.node, end) - contour.contour._xy(view.node, pixel)
+        held, number = contour.contour.held
+        assert np.allclose(contour.contour.session.rings[held].points[number] - vertex, went, atol=1e-6)
+    view.event("LeftButtonReleaseEvent", pixel + step)
+    assert np.allclose(contour.contour.session.latest_move.place - vertex, went, atol=1e-6)
+
+
+@pytest.mark.parametrize("then", ["move", "release"])
+def test_an_undo_during_a_pull_drops_it_and_says_so(then, contour, spoiled, panel, slice_views, case):
+    segment, _truth, ijk = spoiled
+    view, original = slice_views["Red"], mask_of(case, segment)
+    pull(contour, view, case, ijk)
+    assert (mask_of(case, segment) != original).any()
+    pixel, _vertex = grab(contour, view, case, ijk)
+    view.event("MouseMoveEvent", np.add(pixel, (9, 9)))
+    panel.editor.undo()
+    if then == "move":
+        view.event("MouseMoveEvent", np.add(pixel, (10, 9)))
+    view.event("LeftButtonReleaseEvent", np.add(pixel, (10, 9)))
+    assert contour.ui.statusLabel.text == (
+        "The segment or the image changed during the pull, which was dropped; pull again."
+    )
+    assert (mask_of(case, segment) == original).all() and contour.contour.held is None
+    assert (contour.contour.session._mask == original).all()
+    pull(contour, view, case, ijk)
+    assert (mask_of(case, segment) != original).any() and contour.ui.statusLabel.text == ""
+
+
+def test_the_wheel_scrolls_nothing_while_a_vertex_is_pulled(contour, spoiled, slice_views, case):
+    segment, _truth, ijk = spoiled
+    view, before = slice_views["Red"], mask_of(case, segment)
+    pixel, _vertex = grab(contour, view, case, ijk)
+    offset = view.node.GetSliceOffset()
+    for name in ("MouseWheelForwardEvent", "MouseWheelForwardEvent", "MouseWheelBackwardEvent"):
+        view.event(name, pixel)
+        assert view.node.GetSliceOffset() == offset
+    view.event("MouseMoveEvent", np.add(pixel, (0, 15)))
+    view.event("LeftButtonReleaseEvent", np.add(pixel, (0, 15)))
+    assert set(np.argwhere(mask_of(case, segment) != before)[:, 0]) == {ijk[2]}
+    view.event("MouseWheelForwardEvent", pixel)
+    assert view.node.GetSliceOffset() != offset
+
+
+@pytest.mark.parametrize("then", ["move", "release"])
+def test_a_pull_whose_slice_is_shown_no_longer_is_dropped(then, contour, spoiled, slice_views, case):
+    segment, _truth, (i, j, k) = spoiled
+    view, before = slice_views["Red"], mask_of(case, segment)
+    pixel, _vertex = grab(contour, view, case, (i, j, k))
+    view.event("MouseMoveEvent", np.add(pixel, (0, 15)))
+    view.node.JumpSliceByOffsetting(*case.world([i, j, k + 2])[0])  # as a key or a linked view does
+    if then == "move":
+        view.event("MouseMoveEvent", np.add(pixel, (0, 16)))
+    view.event("LeftButtonReleaseEvent", np.add(pixel, (0, 16)))
+    assert contour.ui.statusLabel.text == "The view left the slice during the pull, which was dropped; pull again."
+    assert (mask_of(case, segment) == before).all() and contour.contour.held is None
+    assert contour.contour.session.plane.index == k + 2
+    view.node.JumpSliceByOffsetting(*case.world([i, j, k])[0])
+    pull(contour, view, case, (i, j, k))
+    assert (mask_of(case, segment) != before).any() and contour.ui.statusLabel.text == ""
+
+
+def test_a_pull_of_which_masking_refused_some_can_be_carried_on(contour, spoiled, panel, slice_views, case):
+    segment, _truth, ijk = spoiled
+    editor = panel.editor.mrmlSegmentEditorNode()
+    editor.SetSourceVolumeIntensityMask(True)
+    editor.SetSourceVolumeIntensityMaskRange(60, 1000)
+    try:
+        before, began = mask_of(case, segment), contour.contour._current()
+        pull(contour, slice_views["Red"], case, ijk)
+        after = mask_of(case, segment)
+        assert (after != before).any() and contour.contour.session is not began  # it refused some
+        contour.ui.slicesSpinBox.value = 2
+        contour.ui.propagateButton.click()
+        changed = np.argwhere(mask_of(case, segment) != after)
+        slices = len(set(changed[:, 0]))
+        assert contour.ui.statusLabel.text == f"{slices} neighbouring slices changed." and slices > 1
+        assert set(changed[:, 0]) <= {ijk[2] + d for d in (-2, -1, 1, 2)}
+        assert (case.volume.voxels[tuple(changed.T)] >= 60).all()
+        contour.ui.propagateButton.click()
+        assert "move one first" in contour.ui.statusLabel.text
+    finally:
+        editor.SetSourceVolumeIntensityMask(False)
+
+
 def test_the_outline_is_drawn_on_the_slice_under_the_mouse_and_goes_when_it_leaves(contour, spoiled, slice_views, case):
     view = slice_views["Red"]
     view.event("MouseMoveEvent", view.xy(case.world(spoiled[2])[0]))

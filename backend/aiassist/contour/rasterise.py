@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -29,10 +29,32 @@ def paint(rings: Iterable[Ring], shape: tuple[int, int]) -> np.ndarray:
     all of it is filled, or empty, where `rasterise` would turn what lies inside into its opposite.
     """
     mask = np.zeros(shape, bool)
-    for ring in sorted(rings, key=lambda ring: -ring.area):
+    for ring in _largest_first(rings):
         box, inside = _inside(ring.points, shape)
         mask[box][inside] = not ring.hole
     return mask
+
+
+def without_swallowed(rings: Sequence[Ring], shape: tuple[int, int]) -> tuple[Ring, ...]:
+    """The rings without those that `paint` makes nothing of: parts inside filled parts, holes outside all parts."""
+    mask, layers = np.zeros(shape, bool), []
+    for ring in _largest_first(rings):
+        box, inside = _inside(ring.points, shape)
+        changed = inside & (mask[box] == ring.hole)
+        if changed.any():
+            mask[box][inside] = not ring.hole
+            layers.append((ring, box, inside, changed))
+    covered = np.zeros(shape, bool)
+    for ring, box, inside, changed in reversed(layers):
+        if not (changed & ~covered[box]).any():  # smaller rings undo all of it, which then may be for nothing, too
+            return without_swallowed([other for other in rings if other is not ring], shape)
+        covered[box] |= inside
+    kept = {layer[0] for layer in layers}
+    return tuple(ring for ring in rings if ring in kept)
+
+
+def _largest_first(rings: Iterable[Ring]) -> list[Ring]:
+    return sorted(rings, key=lambda ring: -ring.area)
 
 
 def toggle_inside(mask: np.ndarray, points: np.ndarray, corner: tuple[float, float] = (0.0, 0.0)) -> None:

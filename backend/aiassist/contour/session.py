@@ -8,7 +8,7 @@ import numpy as np
 
 from aiassist.contour.edit import delete_vertex, insert_vertex, nearest_place, pull_vertex
 from aiassist.contour.plane import Plane
-from aiassist.contour.rasterise import paint
+from aiassist.contour.rasterise import paint, without_swallowed
 from aiassist.contour.ring import Ring, check_point
 from aiassist.contour.trace import DISTANCE, count_outlines, outline_length, trace
 from aiassist.errors import ContourError
@@ -37,12 +37,14 @@ class SliceChange:
 class Edit:
     """What was done, in words, and the slices whose outlines it changed; can be undone and redone.
 
-    ``place`` is where a move put its vertex, ``(x, y)`` in pixels.
+    ``place`` is where a move put its vertex, ``farthest`` where the vertex that it moved farthest in mm was, and that
+    one's step; all ``(x, y)`` in pixels.
     """
 
     name: str
     changes: tuple[SliceChange, ...]
     place: np.ndarray | None = None
+    farthest: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def slices(self) -> tuple[int, ...]:
@@ -78,13 +80,16 @@ class ContourSession:
         The structure; it stays as it is.
     distance : float
         Mean distance of vertices in mm.
+    earlier : Edit, optional
+        A move of another session that made this mask, in part at least: `propagate` carries it on, too.
     """
 
-    def __init__(self, volume: Volume, mask: MaskPatch, distance: float = DISTANCE):
+    def __init__(self, volume: Volume, mask: MaskPatch, distance: float = DISTANCE, earlier: Edit | None = None):
         self.volume = volume
         self.distance = distance
         self._before = mask
         self._mask = mask.to_mask(volume.shape)
+        self._earlier = earlier
         self._done: list[Edit] = []
         self._undone: list[Edit] = []
         self._drag: tuple[int, int, tuple[Ring, ...]] | None = None
@@ -146,8 +151,7 @@ class ContourSession:
 
         A drag that was under way is dropped.
         """
-        if self._drag is not None:
-            self.rings = self._drag[2]
+        self.drop()
         held = self.nearest(point)
         self._drag = (*held, self.rings) if held is not None else None
         return held
@@ -176,7 +180,15 @@ class ContourSession:
         if self._drag is None:
             return None
         (ring, vertex, start), self._drag = self._drag, None
-        return self._keep("move vertex", start, self.rings, self.rings[ring].points[vertex])
+        before, after = start[ring].points, self.rings[ring].points
+        farthest = int(np.argmax(np.linalg.norm((after - before) * self.plane.spacing, axis=1)))
+        move = {"place": after[vertex], "farthest": (before[farthest], after[farthest] - before[farthest])}
+        return self._keep("move vertex", start, self.rings, **move)
+
+    def drop(self) -> None:
+        """Let go of the held vertex, if there is one; the rings are as they were at `press`."""
+        if self._drag is not None:
+            self.rings, self._drag = self._drag[2], None
 
     def insert(self, point) -> Edit | None:
         """Add a vertex to the outline where it comes nearest to a point. `ContourError` while a vertex is pulled."""
@@ -197,20 +209,21 @@ class ContourSession:
             raise ContourError("A vertex is being pulled; let go of it first.")
         return self._open()
 
-    def _keep(self, name: str, before: tuple[Ring, ...], after: tuple[Ring, ...], place=None) -> Edit | None:
+    def _keep(self, name: str, before: tuple[Ring, ...], after: tuple[Ring, ...], **move) -> Edit | None:
         change = self._change(self._open(), before, after)
         if change is None:
             return None
-        return self._do(Edit(name, (change,), place))
+        return self._do(Edit(name, (change,), **move))
 
     def _change(self, plane: Plane, before, after) -> SliceChange | None:
-        """A slice's change: only pixels that an outline passed over."""
+        """A slice's change: only pixels that an outline passed over, and no ring that others swallowed is left."""
         if before is after:
             return None
+        after = without_swallowed(after, plane.shape)
         was, now = paint(before, plane.shape), paint(after, plane.shape)
         old = plane.of(self._mask).copy()
         new = np.where(was ^ now, now, old)
-        return SliceChange(plane, (tuple(before), tuple(after)), (old, new))
+        return SliceChange(plane, (tuple(before), after), (old, new))
 
     def _do(self, edit: Edit) -> Edit:
         self._done.append(edit)
@@ -243,13 +256,24 @@ class ContourSession:
         self._show(edit, side)
         return edit
 
+    @property
+    def latest_move(self) -> Edit | None:
+        """The move of a vertex since which vertices were only added, on its slice; None when there is none."""
+        edits = [*self._done] if self._earlier is None else [self._earlier, *self._done]
+        while edits and edits[-1].name == "insert vertex":
+            added = edits.pop()
+            if edits and edits[-1].changes[0].plane != added.changes[0].plane:
+                return None
+        return edits[-1] if edits and edits[-1].farthest is not None else None
+
     def propagate(self, slices: int, radius: float = RADIUS, strength: float = 1.0) -> Edit | None:
         """Carry the latest move of a vertex to neighbours of its slice on both sides, fading with distance.
 
         The vertex that moved farthest is carried: the one that was held, or one beside it that settled
         farther on. On each slice the vertex nearest to where that one was is pulled the same way, by less the
         farther the slice is, and settles with its neighbours on that slice's own border. A side ends at the
-        first slice without an outline there, or with too many. Another slice may be open meanwhile.
+        first slice without an outline there, or with too many. Another slice may be open meanwhile, and vertices may
+        have been added to the slice since.
 
         Returns
         -------
@@ -258,10 +282,10 @@ class ContourSession:
             carry on, or while a vertex is pulled.
         """
         self._released()
-        latest = self._done[-1] if self._done else None
-        if latest is None or latest.name != "move vertex":
+        latest = self.latest_move
+        if latest is None:
             raise ContourError("There is no move of a vertex to carry on; move one first.")
-        plane, (place, step) = latest.changes[0].plane, _moved(latest.changes[0].rings)
+        plane, (place, step) = latest.changes[0].plane, latest.farthest
         changes = []
         for direction in (-1, 1):
             for away in range(1, slices + 1):
@@ -300,11 +324,3 @@ class ContourSession:
         before = self._before.to_mask(self.volume.shape)
         region = Region.of_mask(self._mask != before)
         return MaskPatch(region, self._mask[region.slices]) if not region.is_empty else MaskPatch.empty()
-
-
-def _moved(rings) -> tuple[np.ndarray, np.ndarray]:
-    """Where the vertex that moved farthest was, and its step, in pixels."""
-    before, after = (np.concatenate([ring.points for ring in side]) for side in rings)
-    steps = after - before
-    farthest = int(np.argmax(np.linalg.norm(steps, axis=1)))
-    return before[farthest], steps[farthest]

@@ -419,6 +419,7 @@ def drag(pull: Pull, grey: np.ndarray, spacing, strength: float = 1.0) -> np.nda
     spacing = np.asarray(spacing, dtype=float)
     places = np.vstack([pull.points[pull.moves], pull.target]) / spacing
     margin = MARGIN * float(np.sqrt(np.prod(spacing))) / spacing
-    low = np.clip(np.floor(places.min(axis=0) - margin), 0, np.array(grey.shape)[::-1] - 2).astype(int)
-    high = np.clip(np.ceil(places.max(axis=0) + margin), low + 2, np.array(grey.shape)[::-1]).astype(int)
+    size = np.array(grey.shape)[::-1]
+    low = np.clip(np.floor(places.min(axis=0) - margin), 0, np.maximum(size - 2, 0)).astype(int)
+    high = np.clip(np.ceil(places.max(axis=0) + margin), low + 2, size).astype(int)
     return snap(pull, grey[low[1] : high[1], low[0] : high[0]], low, spacing, strength)

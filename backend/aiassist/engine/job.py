@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
+from copy import copy
 from enum import Enum, IntEnum
 from typing import Generic, TypeVar
 
-from aiassist.errors import Cancelled
+from aiassist.errors import AIAssistError, Cancelled
 from aiassist.segmenters.base import Step
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,9 @@ class Job(Generic[Result]):
             self._end(JobState.DONE, result=end.value)
         except Cancelled as error:
             self._end(JobState.CANCELLED, error=error)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the result
+        except Exception as error:  # handed to whoever waits for the result
+            if not isinstance(error, AIAssistError):
+                log.exception("A job failed.")
             self._end(JobState.FAILED, error=error)
         return not self._finished.is_set()
 
@@ -117,7 +120,7 @@ class Job(Generic[Result]):
         self._phase = next_phase
 
     def _end(self, state: JobState, result: Result | None = None, error: BaseException | None = None) -> None:
-        self._result, self._error, self.state = result, error, state
+        self._result, self._error, self.state = result, None if error is None else _bare(error), state
         with self._lock:
             self._finished.set()
         for callback in self._callbacks:
@@ -155,10 +158,28 @@ class Job(Generic[Result]):
         TimeoutError
             When `timeout` seconds pass first.
         Exception
-            Whatever the work raised.
+            What the work raised, without the frames that it came through; the log has those of unforeseen ones.
         """
         if not self._finished.wait(timeout):
             raise TimeoutError(f"The job was not done after {timeout} seconds.")
         if self._error is not None:
-            raise self._error
+            raise _copy_of(self._error)
         return self._result
+
+
+def _bare(error: BaseException) -> BaseException:
+    """The error without its frames, whose variables hold images and arrays, and without those that led to it."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _copy_of(error: BaseException) -> BaseException:
+    """An error for one of those who wait: once raised it holds their frames, which the job is not to keep.
+
+    The error itself, bare, where its class cannot be made anew.
+    """
+    try:
+        mine = copy(error)
+    except Exception:  # noqa: BLE001 - whatever a foreign class raises
+        mine = None
+    return mine if type(mine) is type(error) and str(mine) == str(error) else _bare(error)
