@@ -96,11 +96,12 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
             return False
         node, position = self.slice_node(view_widget), interactor.GetEventPosition()
         self.session.catch_up()
-        if self._mark_at(node, position, REACH * self.pixels(view_widget)):
+        excludes = bool(interactor.GetControlKey())  # which drags nothing, so it is obeyed beside marks of other kinds
+        if self._mark_at(node, position, REACH * self.pixels(view_widget), NEGATIVE if excludes else None):
             return event_id == vtk.vtkCommand.LeftButtonDoubleClickEvent
         world = transform(array_of(node.GetXYToRAS()), [*position, 0.0])[0]
         self.check_shown(view_widget)
-        self.session.add(NEGATIVE if interactor.GetControlKey() else self.kind, world)
+        self.session.add(NEGATIVE if excludes else self.kind, world)
         self._swallow_release = True
         return True
 
@@ -111,9 +112,12 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         self.session.run()
         return True
 
-    def _mark_at(self, slice_node, position, reach: float) -> bool:
+    def _mark_at(self, slice_node, position, reach: float, role: str | None = None) -> bool:
+        """Whether there is a mark within so many pixels, of a role if one is given."""
         marks = self.session.marks.node
-        places = [marks.GetNthControlPointPositionWorld(n) for n in range(marks.GetNumberOfControlPoints())]
+        numbers = range(marks.GetNumberOfControlPoints())
+        wanted = [n for n in numbers if role in (None, marks.GetNthControlPointDescription(n))]
+        places = [marks.GetNthControlPointPositionWorld(n) for n in wanted]
         if not places:
             return False
         xyz = transform(np.linalg.inv(array_of(slice_node.GetXYToRAS())), places)

@@ -29,11 +29,11 @@ class Draft:
     held: int | None = 0
 
     @classmethod
-    def of(cls, prompts: Prompts) -> Draft:
-        """The marks that made what the segment holds."""
+    def of(cls, prompts: Prompts, click_order: str = "") -> Draft:
+        """The marks that made what the segment holds; for the order see `places_of`."""
         ends = len(prompts.extreme_points)
         clicks = len(prompts.positive) + len(prompts.negative)
-        return cls(tuple(places_of(prompts)), ends if 2 <= ends < SIX else SIX, clicks)
+        return cls(tuple(places_of(prompts, click_order)), ends if 2 <= ends < SIX else SIX, clicks)
 
 
 def draft_of(segmentation_node, segment_id: str, volume: Volume) -> Draft | None:
@@ -66,11 +66,12 @@ def keep_draft(segmentation_node, segment_id: str, draft: Draft | None, volume: 
     text = None
     if draft is not None and segment is not None:
         said = {"marks": draft.marks, "ends": draft.ends, "held": draft.held}
-        text = json.dumps({"grid": grid_of(volume), "owner": _owner(segment), **said})
+        text = json.dumps({"grid": grid_of(volume), "owner": own(segment), **said})
     segmentation_node.SetAttribute(DRAFT + segment_id, text)
 
 
-def _owner(segment) -> str:
+def own(segment) -> str:
+    """Tag a segment, once, so that drafts know it; before it is drawn in, or Undo would take the tag away."""
     if not tag_of(segment, OWNER):
         segment.SetTag(OWNER, uuid.uuid4().hex)
     return tag_of(segment, OWNER)

@@ -153,6 +153,11 @@ class Marks:
             for n in placed
         ]
 
+    def click_order(self) -> str:
+        """In which order the clicks came, a "+" or "-" each."""
+        signs = {POSITIVE: "+", NEGATIVE: "-"}
+        return "".join(signs.get(role, "") for role in self.roles())
+
     def prompts(self, obeyed: int = 0) -> Prompts:
         """What the points say, in voxel indices of the volume, but for the first so many clicks.
 
@@ -185,13 +190,11 @@ class Marks:
         return node.GetNthControlPointPositionStatus(number) == slicer.vtkMRMLMarkupsNode.PositionDefined
 
 
-def places_of(prompts: Prompts) -> list[Place]:
-    """The points of some prompts, the clicks last."""
-    parts = {
-        EXTREME: prompts.extreme_points,
-        LINE: prompts.line,
-        BOX: prompts.box,
-        POSITIVE: prompts.positive,
-        NEGATIVE: prompts.negative,
-    }
-    return [(role, ijk) for role, points in parts.items() if points is not None for ijk in points.tolist()]
+def places_of(prompts: Prompts, click_order: str = "") -> list[Place]:
+    """The points of some prompts, the clicks last: in an order of "+" and "-", or else the positive ones first."""
+    parts = {EXTREME: prompts.extreme_points, LINE: prompts.line, BOX: prompts.box}
+    outline = [(role, ijk) for role, points in parts.items() if points is not None for ijk in points.tolist()]
+    clicks = {"+": prompts.positive.tolist(), "-": prompts.negative.tolist()}
+    plain = "".join(sign * len(points) for sign, points in clicks.items())
+    order = click_order if sorted(click_order) == sorted(plain) else plain
+    return outline + [(POSITIVE if sign == "+" else NEGATIVE, clicks[sign].pop(0)) for sign in order]

@@ -14,12 +14,12 @@ from aiassist.errors import AIAssistError, Cancelled, PromptError
 from aiassist.imaging import MaskPatch
 from AIAssistLib.answers import Answer, Answers, same, told
 from AIAssistLib.asking import Asking, Outcome, Question
-from AIAssistLib.drafts import Draft, draft_of, keep_draft
+from AIAssistLib.drafts import Draft, draft_of, keep_draft, own
 from AIAssistLib.geometry import transform, world_to_ijk
 from AIAssistLib.marks import ENOUGH, EXTREME, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
 from AIAssistLib.segments import SegmentWriter, Target
-from AIAssistLib.tags import MODEL, PROMPTS, forget_maker, keep_prompts, prompts_of
+from AIAssistLib.tags import CLICKS, MODEL, PROMPTS, forget_maker, keep_prompts, prompts_of, set_tag, tag_of
 from AIAssistLib.talks import sentence
 
 
@@ -72,13 +72,15 @@ class PointsSession:
         if mask.region.is_empty:
             forget_maker(target.segment)
         accepted = prompts_of(target.segment, volume)
-        self._start(target, mask, draft or (Draft.of(accepted) if accepted is not None else Draft()))
+        order = tag_of(target.segment, CLICKS)
+        self._start(target, mask, draft or (Draft.of(accepted, order) if accepted is not None else Draft()))
         self._drafted = draft is not None
         if self._drafted and self._can_ask():
             self.ask()
 
     def _start(self, target: Target, mask: MaskPatch, draft: Draft) -> None:
         self.target, self._state = target, target.state()
+        own(target.segment)
         self.marks.follow(target.volume_node)
         with _Ours(self):
             self.marks.show(draft.marks, draft.ends)
@@ -100,6 +102,7 @@ class PointsSession:
             self.marks.clear()
         self.preview.clear()
         self._answers.begin_with(None)
+        self._shown = self._shown_of = self._held = None  # they would keep the image in memory
         self.target = None
 
     def reset(self) -> None:
@@ -253,11 +256,22 @@ class PointsSession:
 
     def _mark_dropped(self, *_) -> None:
         moved, self._moved, self._is_held = self._moved, False, False
-        if self._ours or not moved:  # a mark that was only touched says nothing new
+        if self._ours:
+            return
+        if not moved:
+            self._mark_touched()
             return
         self._keep_draft()
         if self._can_ask() and not self.busy:
             self.ask()
+
+    def _mark_touched(self) -> None:
+        """A mark that was held and not moved says nothing new; what waited for it to be let go is asked."""
+        if self.preview.mask is None:
+            if not self.busy:
+                self._say(_("That mark was there already; zoom in to mark a place so near to it."))
+        elif not self.busy and not self.looks_closer and self._shown.prompts is not None:
+            self._look_closer(self._question(), self._shown.model.rpartition(" ")[0])
 
     def _mark_gone(self, *_) -> None:
         if not self._ours:
@@ -266,11 +280,14 @@ class PointsSession:
             self._mark_left()
 
     def _forget(self, number: int, roles: list[str]) -> None:
-        """Forget the answers that the mark of this number had a part in."""
+        """Forget the answers that the mark of this number had a part in; clicks go on correcting what was accepted."""
         if 0 <= number < len(roles) and roles[number] in ENOUGH:
             self._begin_anew()
-        else:
-            self._answers.keep(sum(role in (POSITIVE, NEGATIVE) for role in roles[:number]))
+            return
+        corrects = self._answers.held is not None
+        self._answers.keep(sum(role in (POSITIVE, NEGATIVE) for role in roles[:number]))
+        if corrects and not self._answers:
+            self._answers.begin_with(replace(self._held, clicks=0))
 
     def _begin_anew(self) -> None:
         """Forget all answers; without an outline clicks correct what the segment holds."""
@@ -319,7 +336,9 @@ class PointsSession:
         """When somebody changed the segment, as undo does, or moved it, clicks correct what it holds now."""
         if not self.target.is_as(self._state):
             mask, self._state = self.target.mask(), self.target.state()
-            obeyed = self._held.clicks if self._held is not None else 0
+            obeyed = self._answers.held
+            if obeyed is None:
+                obeyed = self._held.clicks if self._held is not None else 0
             self._held = None if mask.region.is_empty else Answer(obeyed, mask)
             self._answers.begin_with(self._held)
 
@@ -427,8 +446,9 @@ class PointsSession:
             self._state = target.state()
         if adds:  # no points made all of it
             segment.RemoveTag(PROMPTS)
+            set_tag(segment, CLICKS, "")
         else:
-            keep_prompts(segment, self._shown.prompts, volume)
+            keep_prompts(segment, self._shown.prompts, volume, self.marks.click_order())
         segment.SetTag(MODEL, self._shown.model)
         keep_draft(target.segmentation_node, target.segment_id, None, volume)
         self.begin(target)

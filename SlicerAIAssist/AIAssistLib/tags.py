@@ -16,13 +16,15 @@ from aiassist.prompts import Prompts
 
 #: Segment tags: the prompts that made the mask, which model answered them, and in which grid's voxels they are.
 PROMPTS, MODEL, GRID = "AIAssist.Prompts", "AIAssist.Model", "AIAssist.Grid"
+#: Segment tag: in which order the clicks among the prompts came, a "+" or "-" each.
+CLICKS = "AIAssist.Clicks"
 #: Segment tag: which saved version the segment held, see `Held`.
 HELD = "AIAssist.Held"
 #: Attribute of the segmentation node, followed by a segment's ID: the same of what was saved, which Undo, that gives
 #: segments the tags back that they had, does not take away.
 SAVED = "AIAssist.Saved."
 #: What goes with a mask wherever it is kept.
-KEPT = (PROMPTS, MODEL, GRID, HELD)
+KEPT = (PROMPTS, MODEL, GRID, CLICKS, HELD)
 
 
 def tag_of(segment, name: str) -> str:
@@ -44,10 +46,11 @@ def prompts_of(segment, volume: Volume) -> Prompts | None:
     return _read(tag_of(segment, PROMPTS))
 
 
-def keep_prompts(segment, prompts: Prompts, volume: Volume) -> None:
-    """Keep the prompts that made a segment's mask."""
+def keep_prompts(segment, prompts: Prompts, volume: Volume, click_order: str = "") -> None:
+    """Keep the prompts that made a segment's mask, and in which order their clicks came, if that is known."""
     segment.SetTag(PROMPTS, json.dumps(prompts.to_json()))
     segment.SetTag(GRID, grid_of(volume))
+    set_tag(segment, CLICKS, click_order)
 
 
 def set_tag(segment, name: str, text: str) -> None:
@@ -122,7 +125,7 @@ def note_held(segmentation_node, segment_id: str, held: Held | None) -> None:
 
 def forget_maker(segment) -> None:
     """Nothing is left of what was made by these points and this model."""
-    for name in (PROMPTS, MODEL, GRID):
+    for name in (PROMPTS, MODEL, GRID, CLICKS):
         set_tag(segment, name, "")
 
 

@@ -99,6 +99,18 @@ def test_while_a_point_is_held_only_the_quick_one_is_asked(closer, slice_views, 
     assert models[-2:] == ["network", "network-fine"]
 
 
+def test_a_mark_that_was_only_held_when_the_answer_came_lets_it_look_closer(closer, slice_views, case):
+    ends, view = case.ends("spleen"), slice_views["Green"]
+    click_ends(slice_views, ends)
+    place = view.xy(ends[0])
+    view.event("MouseMoveEvent", place)
+    view.event("LeftButtonPressEvent", place)
+    answered(closer)
+    assert not closer.session.looks_closer
+    view.event("LeftButtonReleaseEvent", place)
+    assert closer.session.looks_closer
+
+
 def test_when_the_better_answer_fails_the_quick_one_stays_and_the_reason_is_said(closer, slice_views, case):
     click_ends(slice_views, case.ends("spleen"))
     answered(closer)
