@@ -35,6 +35,13 @@ IMAGE, LABEL = str(SAMPLE / "image.nii.gz"), str(SAMPLE / "label.nii.gz")
         (["--from-label", LABEL], "holds 61 values from 1 to 117; say which by --value."),
         (["--prior", LABEL, "--positive", "24,40,100"], "holds 61 values from 1 to 117; say which by --prior-value."),
         (["--prior", LABEL, "--prior-value", "250", "--positive", "24,40,100"], "does not hold the value 250"),
+        (
+            ["--prior", LABEL, "--prior-value", "0", "--positive", "24,40,100"],
+            "--prior-value is 0, which is no structure",
+        ),
+        (["--from-label", LABEL, "--value", "0"], "--value is 0, which is no structure"),
+        (["--prior", "", "--point", "10,46,102", "43,44,110"], "--prior is empty"),
+        (["--model=", "--point", "10,46,102", "43,44,110"], "--model is empty"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, extra, said):
@@ -210,6 +217,13 @@ def test_what_a_terminal_cannot_show_is_printed_as_escapes(tmp_path, monkeypatch
         for stream in streams.values():
             stream.flush()
         assert said in streams["stdout"].buffer.getvalue() + streams["stderr"].buffer.getvalue()
+
+
+def test_a_comment_may_be_empty_and_a_folder_not(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["truth", "add", "--studies", "", IMAGE]) == 2 and not list(tmp_path.iterdir())
+    assert "--studies is empty" in capsys.readouterr().err
+    assert cli.main(["truth", "add", "--studies", "s", IMAGE, LABEL, "--names", "1=spleen", "--comment", ""]) == 0
 
 
 def test_evaluate_takes_no_seed_below_zero(tmp_path, capsys):

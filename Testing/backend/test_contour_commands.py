@@ -39,6 +39,30 @@ def test_trace_command_writes_outlines_that_bound_the_structure(tmp_path, capsys
         assert dice(rasterise(rings, plane.shape), truth) > 0.99
 
 
+def test_slices_are_the_patients_whatever_the_arrays_axes_are(tmp_path, capsys):
+    mask = np.zeros((9, 12, 15), bool)
+    mask[3:6, 4:8, 5:11] = True
+    sagittal = [[0, 0, 2.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]  # k runs to the left, j to the head
+    write_volume(tmp_path / "mask.nii.gz", Volume(mask.astype(np.uint8), Geometry(mask.shape, np.array(sagittal))))
+    for name, across, indices in (
+        ("axial", "j", range(4, 8)),
+        ("coronal", "i", range(5, 11)),
+        ("sagittal", "k", range(3, 6)),
+    ):
+        out = tmp_path / f"{name}.json"
+        assert run_cli(capsys, "contour", "trace", tmp_path / "mask.nii.gz", "--axis", name, "-o", out)[0] == 0
+        found = json.loads(out.read_text(encoding="utf8"))
+        assert (found["axis"], found["across"]) == (name, across)
+        assert [one["index"] for one in found["slices"]] == list(indices)
+
+
+def test_outlines_are_written_into_json_files_only(tmp_path, capsys):
+    victim = tmp_path / "ct.nii.gz"
+    victim.write_bytes(b"an image")
+    status, _, error = run_cli(capsys, "contour", "trace", sample("label.nii.gz"), "--value", 1, "-o", victim)
+    assert status == 2 and "end it in .json" in error and victim.read_bytes() == b"an image"
+
+
 def test_snap_command_corrects_a_slice_and_its_neighbours(tmp_path, capsys):
     volume, labels = torso()
     truth = labels == STRUCTURES["spleen"]

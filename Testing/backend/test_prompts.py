@@ -85,6 +85,8 @@ def test_nothing_said_is_no_json():
         ({"scribbles": [5]}, "scribbles"),
         ({"scribbles": [{"positive": True}]}, "scribbles"),
         ({"scribbles": [{"points": [[1, 2]]}]}, "[1, 2]"),
+        ({"scribbles": [{"points": [[1, 2, 3]], "positive": "false"}]}, "'false'"),
+        ({"scribbles": [{"points": [[1, 2, 3]], "postive": False}]}, "'postive'"),
         ({"scribbles": [{"points": [[1, 2, 10**400]]}]}, "scribble"),
         ({"prior": 5}, "prior"),
         ({"prior": "?"}, "prior"),
@@ -197,6 +199,11 @@ def test_the_ends_of_a_long_thin_structure_are_its_own_but_not_those_of_a_plane(
     assert high[2] - low[2] == pytest.approx(1 + (20 + 12) / 2)
 
 
+def test_the_ends_of_a_tube_of_one_voxel_are_its_own():
+    thin = [[20, 20, 0], [20, 20, 39], *[[20, 20, 5 * n] for n in range(1, 5)]]
+    assert box(Prompts(extreme_points=thin)) == ([19.5, 19.5, -0.5], [20.5, 20.5, 39.5])
+
+
 def test_thickening_is_in_millimetres():
     geometry = Geometry.from_spacing((40, 40, 40), (1, 1, 4))
     low, high = Prompts(extreme_points=SIX[:4]).box_ijk(geometry)
@@ -210,6 +217,13 @@ def test_a_box_in_one_slice_is_as_high_as_it_is_wide():
 
 def test_a_line_is_the_diameter_of_a_ball():
     assert box(Prompts(line=[[10, 20, 20], [30, 20, 20]])) == ([9.5, 9.5, 9.5], [30.5, 30.5, 30.5])
+
+
+def test_a_line_across_the_slices_of_a_sheared_grid_is_as_long_as_it_is():
+    affine = np.array([[1, 0, 0, 0], [0, 1, 3, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]])  # as of a gantry that was tilted
+    low, high = Prompts(line=[[50, 50, 5], [50, 20, 15]]).box_ijk(Geometry((30, 100, 100), affine))
+    assert (high - low - 1)[[0, 2]] == pytest.approx([40, 10])  # 40 mm straight up, in slices of 4 mm
+    assert (high - low - 1)[1] == pytest.approx(50)  # which each lie 3 mm farther
 
 
 def test_the_ball_of_a_line_is_round_in_millimetres():

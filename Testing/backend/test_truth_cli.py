@@ -191,6 +191,21 @@ def test_export_gives_the_values_that_are_asked_for(add, truth, folder):
     assert (read_labelmap(folder / "out.nrrd").voxels == 5 * (LABELMAP == 2)).all()
 
 
+def test_a_slicer_segmentation_names_its_structures_itself(add, truth, folder):
+    add("two", "--names", "1=spleen", "2=liver")
+    file = folder / "there.seg.nrrd"
+    assert truth("export", "torso", "-o", file, "--names", "5=liver", "300=spleen")[0] == 0
+    said = truth("add", folder / "torso.nii.gz", file)[1]
+    assert "liver v2" in said and "spleen v2" in said
+    versions = json.loads(truth("history", "torso", "--json")[1])
+    assert len({(version["structure"], version["mask"]) for version in versions}) == 2
+    assert_one_sentence(truth("add", folder / "torso.nii.gz", file, "--names", "5=spleen", "300=liver"), "'5=spleen'")
+
+
+def test_values_that_are_not_saved_are_said(add):
+    assert add("two", "--names", "1=spleen")[1].endswith("Not saved, since nothing names them: the values 2.\n")
+
+
 def test_export_takes_a_structure_that_is_named_twice_once(add, truth, folder):
     add("one", "--name", "liver")
     out = folder / "out.nrrd"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -35,6 +36,24 @@ def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
     with pytest.raises(OSError, match="too long"):
         write_volume(tmp_path / ("x" * 250 + ".nii.gz"), named_volume())
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_replaced_keeps_its_rights_and_its_link(tmp_path):
+    kept, link = tmp_path / "kept.nii.gz", tmp_path / "link.nii.gz"
+    write_volume(kept, named_volume())
+    kept.chmod(0o600)
+    link.symlink_to(kept)
+    before = kept.read_bytes()
+    write_volume(link, Volume(named_volume().voxels + 1, named_volume().geometry))
+    assert link.is_symlink() and kept.read_bytes() != before and kept.stat().st_mode & 0o777 == 0o600
+    assert sorted(tmp_path.iterdir()) == [kept, link]
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    with pytest.raises(OSError, match="is no file"):
+        write_volume(tmp_path / "pipe.nii.gz", named_volume())
+    assert (tmp_path / "pipe.nii.gz").is_fifo()
 
 
 WRITE_ALL = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import itertools
 import os
 import re
 import select
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     _print_anything()
     arguments = [f" {a}" if _NEGATIVE_POINT.match(a) else a for a in (sys.argv[1:] if argv is None else argv)]
     try:
+        _check_no_empty(arguments)
         options = _parser().parse_args(arguments)
         status = options.run(options) or 0
         if sys.stdout is not None:
@@ -47,6 +49,17 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         print("aiassist: There is not enough memory for this; use a smaller volume.", file=sys.stderr)
     return 2
+
+
+def _check_no_empty(arguments: list[str]) -> None:
+    """Refuse empty arguments, which would silently be nothing, or the present folder; a comment may be empty."""
+    for before, argument in itertools.pairwise(("", *arguments)):
+        name, equals, text = argument.partition("=") if argument.startswith("--") else (before, "=", argument)
+        if equals and not text and name != "--comment":
+            what = f"{name} is" if name.startswith("--") else "An argument is"
+            raise AIAssistError(
+                f"{what} empty, as of a variable of the shell that is not set; give it, or leave it out."
+            )
 
 
 #: What to say of errors of the system that name a file.

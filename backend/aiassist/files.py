@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,20 +25,26 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Write `path` so that it appears whole or not at all.
 
     Yields a temporary path in the same folder, with the same name endings; when the block ends
-    well, the file there is flushed to the disk and renamed to `path`, replacing what stood there.
-    When the block fails, the temporary file is removed and `path` is as it was.
+    well, the file there is flushed to the disk and renamed to `path`, replacing what stood there, whose rights it
+    takes; where `path` is a link it is what that leads to. When the block fails, the temporary file is removed and
+    `path` is as it was.
 
     Raises
     ------
     OSError
-        When the folder is missing, not writable, or full; names `path`.
+        When the folder is missing, not writable, or full, or a file there may not be written; names `path`.
     """
     path = Path(path)
+    if path.is_symlink():
+        path = path.resolve()
     _check_folder(path)
+    _check_replaceable(path)
     temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}-{path.name[-40:]}")  # names have at most 255 bytes
     try:
         yield temporary
         sync(temporary)
+        if path.exists():
+            shutil.copymode(path, temporary)
         temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):
@@ -51,6 +58,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise `OSError` where there is something that is no file, as a pipe or device, or that may not be written."""
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise OSError(errno.EINVAL, "It is no file, and would be replaced by one; name another", str(path))
+    if path.is_file() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _naming(error: OSError, path: Path, temporary: Path) -> OSError:
@@ -106,6 +121,7 @@ def check_writable(path: str | Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it.")
     _check_folder(path)
+    _check_replaceable(path)
     probe = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}")
     try:
         probe.touch()

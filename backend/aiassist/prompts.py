@@ -180,16 +180,16 @@ class Prompts:
         """The box that the prompts say the structure fills: corners (i, j, k), border to border.
 
         From extreme points and box corners it is their own; an axis along which they say nothing is given the
-        mean extent of the others: six points or box corners that lie in a plane, fewer points that span less than a
-        tenth of their longest extent. A line is a ball's diameter; a prior mask is its own box; clicks alone are a
-        ball of `CLICK_RADIUS`. Half a voxel is added on each side, since points mark voxel centres. `PromptError`
-        when nothing says where.
+        mean extent of the others: six points or box corners that lie in a plane (those on a line are a thin tube's),
+        fewer points that span less than a tenth of their longest extent. A line is a ball's diameter; a prior mask is
+        its own box; clicks alone are a ball of `CLICK_RADIUS`. Half a voxel is added on each side, since points mark
+        voxel centres. `PromptError` when nothing says where.
         """
         spacing = np.asarray(geometry.spacing)
         if len(self.extreme_points) or self.box is not None:
             low, high = self._stated_box(spacing)
         elif self.line is not None:
-            radius = np.linalg.norm((self.line[1] - self.line[0]) * spacing) / 2 / spacing
+            radius = _ball(geometry, np.linalg.norm(geometry.affine[:3, :3] @ (self.line[1] - self.line[0])) / 2)
             low, high = self.line.mean(axis=0) - radius, self.line.mean(axis=0) + radius
         elif self.prior is not None and self.prior.mask.any():
             extent = Region.of_mask(self.prior.mask).shift(self.prior.region.start)
@@ -200,7 +200,7 @@ class Prompts:
             seeds = np.concatenate(seeds)
             if not len(seeds):
                 raise PromptError(NOWHERE)
-            radius = min(CLICK_RADIUS, CLICK_RADIUS_VOXELS * spacing.min()) / spacing
+            radius = _ball(geometry, min(CLICK_RADIUS, CLICK_RADIUS_VOXELS * spacing.min()))
             low, high = seeds.min(axis=0) - radius, seeds.max(axis=0) + radius
         limit = np.asarray(geometry.size) - 0.5
         return np.clip(low - 0.5, -0.5, limit), np.clip(high + 0.5, -0.5, limit)
@@ -212,6 +212,7 @@ class Prompts:
         flat = extent < 0.1 * extent.max()
         if len(self.extreme_points) >= 6 or self.box is not None:  # a long, thin structure's ends are its own
             flat &= high - low < FLAT
+            flat &= flat.sum() < 2  # along two axes it is a tube as thin as that, along one it was not said
         if flat.any():
             grow = (extent[~flat].mean() - extent[flat]) / 2 / spacing[flat]
             low[flat] -= grow
@@ -242,7 +243,7 @@ class Prompts:
         if unknown := sorted(set(data) - known):
             raise PromptError(f"{unknown[0]!r} is no prompt; the prompts are {', '.join(sorted(known))}.")
         try:
-            scribbles = tuple(Scribble(s["points"], bool(s.get("positive", True))) for s in data.get("scribbles", ()))
+            scribbles = tuple(map(_scribble, data.get("scribbles", ())))
             prior = data.get("prior")
             prior = MaskPatch.from_bytes(base64.b64decode(prior, validate=True)) if prior is not None else None
         except (PromptError, PatchError):
@@ -258,6 +259,20 @@ class Prompts:
             scribbles=scribbles,
             prior=prior,
         )
+
+
+def _ball(geometry: Geometry, radius: float) -> np.ndarray:
+    """How far a ball of a radius in mm reaches along i, j and k, in voxels; in a sheared grid farther than straight."""
+    return radius * np.linalg.norm(np.linalg.inv(geometry.affine[:3, :3]), axis=1)
+
+
+def _scribble(data: dict) -> Scribble:
+    if unknown := sorted(set(data) - {"points", "positive"}):
+        raise PromptError(f"{unknown[0]!r} is nothing that a scribble has; it has points and positive.")
+    positive = data.get("positive", True)
+    if not isinstance(positive, bool):
+        raise PromptError(f"Whether a scribble is positive is true or false, not {positive!r}.")
+    return Scribble(data["points"], positive)
 
 
 def extreme_points(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -36,9 +36,18 @@ def add_to(commands) -> None:
     snap.add_argument("--picture", type=Path, metavar="PNG", help="draw what changed")
     snap.set_defaults(run=snap_mask)
     for action in (trace, snap):
-        action.add_argument("--axis", choices=AXES, default="axial", help="which slices (default: axial, across k)")
+        action.add_argument("--axis", choices=AXES, default="axial", help="which slices (default: axial)")
         action.add_argument("--value", type=int, metavar="N", help="which value of the mask, where it holds several")
         action.add_argument("--distance", type=float, default=3.0, metavar="MM", help="between vertices (default: 3)")
+
+
+def across(geometry, name: str) -> int:
+    """The array axis (0 for k) across which slices of this name are stacked: nearest to the patient's own."""
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    along = np.abs(geometry.direction[::-1, ::-1])  # rows: feet to head, front to back, right to left; columns: k, j, i
+    return int(linear_sum_assignment(-along)[1][AXES.index(name)])
 
 
 def trace_mask(options) -> None:
@@ -48,10 +57,12 @@ def trace_mask(options) -> None:
     from aiassist.imaging import read_labelmap
 
     check_output(options.output, options.mask)
+    if options.output.suffix.lower() != ".json":
+        raise AIAssistError(f"{options.output} is no name for JSON; end it in .json.")
     check_writable(options.output)
     labelmap = read_labelmap(options.mask)
     mask = one_structure(labelmap.voxels, options.mask, options.value)
-    axis = AXES.index(options.axis)
+    axis = across(labelmap.geometry, options.axis)
     others = tuple(a for a in range(3) if a != axis)
     indices = mask.any(axis=others).nonzero()[0].tolist() if options.slice is None else [options.slice]
     slices = []
@@ -61,7 +72,9 @@ def trace_mask(options) -> None:
         outlines = [{"hole": ring.hole, "points": plane.to_ijk(ring.points).round(4).tolist()} for ring in rings]
         slices.append({"index": index, "rings": outlines})
     with whole_file(options.output) as temporary:
-        temporary.write_text(json.dumps({"axis": options.axis, "slices": slices}), encoding="utf8")
+        temporary.write_text(
+            json.dumps({"axis": options.axis, "across": "kji"[axis], "slices": slices}), encoding="utf8"
+        )
     outlines = counted(sum(len(s["rings"]) for s in slices), "outline")
     print(f"{options.output}: {outlines} on {counted(len(slices), 'slice')}.")
 
@@ -93,7 +106,7 @@ def snap_mask(options) -> None:
         one_structure(read_labelmap(options.mask, like=volume).voxels, options.mask, options.value)
     )
     session = ContourSession(volume, mask, options.distance)
-    axis = AXES.index(options.axis)
+    axis = across(volume.geometry, options.axis)
     index = round(options.start[2 - axis])
     before = session.open(axis, index)
     end = round(options.target[2 - axis])

@@ -106,6 +106,8 @@ def one_structure(labels, path: str, value: int | None, option: str = "--value")
     """
     import numpy as np
 
+    if value is not None and value < 1:
+        raise PromptError(f"{option} is {value}, which is no structure; use 1 or more.")
     mask = labels != 0 if value is None else labels == value
     if not mask.any():
         what = "any structure" if value is None else f"the value {value}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiassist.commands.shared import add_author, check_output, check_studies
 from aiassist.errors import AIAssistError, StoreError
+from aiassist.words import some_of
 
 #: The most seconds or edits that are taken, as by the server.
 MOST = 10**9
@@ -27,7 +28,11 @@ def add_to(commands) -> None:
     add.add_argument("--study-name", help="name of the study (default: the image's name)")
     add.add_argument("--name", metavar="STRUCTURE", help="structure, when the labelmap holds one")
     add.add_argument(
-        "--names", metavar="N=STRUCTURE", nargs="+", default=[], help="structures by value: 1=liver 2=spleen"
+        "--names",
+        metavar="N=STRUCTURE",
+        nargs="+",
+        default=[],
+        help="structures by value: 1=liver 2=spleen (default: those that a .seg.nrrd names)",
     )
     add.add_argument("--comment", default="")
     add.add_argument(
@@ -138,6 +143,8 @@ def list_labels(options) -> None:
 
 def add_labels(options) -> None:
     """Save each structure of a labelmap as a new version."""
+    import numpy as np
+
     from aiassist.groundtruth import State
     from aiassist.imaging import MaskPatch, read_labelmap, read_volume
 
@@ -164,6 +171,9 @@ def add_labels(options) -> None:
                 state=State(options.state),
             )
             print(f"{study.name}: {_line(version)}")
+    left = sorted({int(value) for value in np.unique(labelmap)} - names.keys() - {0})
+    if left:
+        print(f"Not saved, since nothing names them: the values {some_of([str(value) for value in left])}.")
 
 
 def _check_said(options) -> None:
@@ -218,6 +228,7 @@ def _names(options, labelmap) -> dict[int, str]:
     import numpy as np
 
     from aiassist.groundtruth.names import key_of
+    from aiassist.imaging.segmentation_file import segment_names
 
     values = [int(v) for v in np.unique(labelmap) if v]
     if not values:
@@ -231,10 +242,13 @@ def _names(options, labelmap) -> dict[int, str]:
                 f"{options.label} holds {len(values)} structures; name them with --names {values[0]}=..."
             )
         return {values[0]: options.name}
-    names = _by_value(options.names)
+    held = {value: name for value, name in segment_names(Path(options.label)).items() if value in values}
+    names = _by_value(options.names) or held
     for value, name in names.items():
         if value not in values:
             raise AIAssistError(f"'{value}={name}' names no value of {options.label}; it holds {values}.")
+        if key_of(name) != key_of(other := held.get(value, name)):
+            raise AIAssistError(f"'{value}={name}' contradicts {options.label}, in which {value} is {other!r}.")
     if not names:
         raise AIAssistError(f"Say what {options.label} holds: --name STRUCTURE, or --names {values[0]}=STRUCTURE ...")
     return names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import nrrd
 import numpy as np
 
 from aiassist.imaging.geometry import Geometry
@@ -12,6 +13,21 @@ from aiassist.imaging.labels import Label, terminology_entry
 from aiassist.imaging.nrrd_files import write_nrrd
 from aiassist.imaging.region import Region
 from aiassist.imaging.volume import Volume
+
+
+def segment_names(path: Path) -> dict[int, str]:
+    """The structures by value that a ``.seg.nrrd`` of one layer names; none of another file.
+
+    Where a file has several layers a value may mean a structure in each of them; those are not told apart.
+    """
+    if not str(path).lower().endswith(".seg.nrrd"):
+        return {}
+    header = nrrd.read_header(str(path))
+    numbers = [
+        key[len("Segment") : -len("_Name")] for key in header if key.startswith("Segment") and key.endswith("_Name")
+    ]
+    values = {number: str(header.get(f"Segment{number}_LabelValue", "")) for number in numbers}
+    return {int(values[n]): str(header[f"Segment{n}_Name"]) for n in numbers if values[n].isdecimal()}
 
 
 def write_segmentation(path: Path, labelmap: np.ndarray, geometry: Geometry, labels: Sequence[Label]) -> None:
