@@ -11,14 +11,15 @@ import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
 from aiassist.errors import ImageError
-from aiassist.imaging.dicom_frames import reading_frames
+from aiassist.imaging.dicom_frames import grey_of, reading_frames
 from aiassist.imaging.dicom_grid import check_needed, numbers_of, sort_slices
-from aiassist.imaging.dicom_header import check_pixels, damage_said, header_of, identified, unheard
+from aiassist.imaging.dicom_header import DAMAGED, check_pixels, damage_said, header_of, identified, unheard
 from aiassist.imaging.dicom_listing import is_cut_off, is_enhanced, kind_of
-from aiassist.imaging.dicom_series import PATIENT, DicomSeries, differ
+from aiassist.imaging.dicom_names import lost_slices
+from aiassist.imaging.dicom_series import SHARED, DicomSeries, differ
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
-from aiassist.imaging.volume import Volume, luminance
+from aiassist.imaging.volume import Volume
 from aiassist.words import counted
 
 #: What the type of a slice's voxels follows from, and what holds where it is not said.
@@ -29,7 +30,7 @@ PIECE, HEADERS = 4, 0.5
 
 
 def read_dicom_folder(folder: Path) -> Volume:
-    """Read the DICOM series in a folder; files that are not DICOM images are ignored.
+    """Read the DICOM series in a folder; files that are not DICOM images are ignored, unless they are called as slices.
 
     Slices are ordered by position along their common normal, not by name or number. The patient,
     study and series identifiers are kept in `Volume.dicom`.
@@ -38,8 +39,8 @@ def read_dicom_folder(folder: Path) -> Volume:
     ------
     ImageError
         When the folder holds no series or several, when a file is damaged or does not say where it
-        lies, or when slices are missing, doubled, unevenly spaced or differ in size, pixel spacing or
-        orientation.
+        lies, or when slices are missing, doubled, unevenly spaced or differ in size, pixel spacing,
+        orientation, patient, study or frame of reference.
     """
     return _read_now(reading_dicom([path for path in folder.iterdir() if path.is_file()], folder))
 
@@ -55,20 +56,27 @@ def read_dicom_file(path: Path) -> Volume | None:
     try:
         with unheard(), damage_said(path):
             header = pydicom.dcmread(path, stop_before_pixels=True)
-            kind, frames = kind_of(header), int(header.get("NumberOfFrames") or 1)
+            kind = kind_of(header)
     except InvalidDicomError:
         return None
     if "Segmentation" in kind:
         raise ImageError(f"{path} is a DICOM segmentation, no image; save it as .nii.gz or .nrrd, as by 3D Slicer.")
     if is_enhanced(kind):
         return _read_now(reading_frames(path, header))
+    _check_one_frame(path, header)
+    is_placed = "Rows" in header and "ImagePositionPatient" in header
+    return _read_now(reading_dicom([path], path)) if is_placed else None
+
+
+def _check_one_frame(path: Path, header: pydicom.Dataset) -> None:
+    """`ImageError` for several frames in a file that is not enhanced, as those of a dose or of a film."""
+    with unheard(), damage_said(path):
+        frames = int(header.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ImageError(
             f"{path} is a DICOM file of {counted(frames, 'frame')} that does not say where they lie; save it as "
             ".nii.gz or .nrrd, as by 3D Slicer."
         )
-    is_placed = "Rows" in header and "ImagePositionPatient" in header
-    return _read_now(reading_dicom([path], path)) if is_placed else None
 
 
 def _read_now(reading: Generator[float, None, Volume]) -> Volume:
@@ -81,10 +89,7 @@ def _read_now(reading: Generator[float, None, Volume]) -> Volume:
 
 def reading_dicom(files: Sequence[Path], folder: Path) -> Generator[float, None, Volume]:
     """As `read_dicom_folder`, of some files of a folder, for who must not wait; yields the share that is done."""
-    files, images, headers = sorted(path for path in files if not path.name.startswith(".")), [], []
-    for number, path in enumerate(files):
-        images += _image_of(path)
-        yield HEADERS / 2 * number / len(files)
+    images = yield from _reading_images(sorted(path for path in files if not path.name.startswith(".")))
     stacks = [(path, header) for path, header in images if is_enhanced(kind_of(header))]
     if stacks:
         if len(images) > 1:
@@ -103,31 +108,47 @@ def reading_dicom(files: Sequence[Path], folder: Path) -> Generator[float, None,
     if len(series) > 1:
         some = ", ".join(uid or "one without a UID" for uid in series[:3])
         raise ImageError(f"{folder} holds {len(series)} DICOM series ({some}...); put each in a folder of its own.")
+    for path, header in slices:
+        _check_one_frame(path, header)
     ordered, geometry = sort_slices(folder, slices)
+    headers = []
     for path, header in ordered:
         headers.append(_header_of(path, header))
         yield HEADERS / 2 * (1 + len(headers) / len(ordered))
-    if differ(headers, PATIENT):
-        raise ImageError(f"The slices in {folder} are of several patients; put those of each in a folder of its own.")
+    for tag, name in SHARED.items():
+        if differ(headers, tag):
+            raise ImageError(f"The slices in {folder} are of several {name}; put those of each in a folder of its own.")
     voxels = yield from _reading_voxels(folder, ordered, geometry)
     return Volume(voxels, geometry, DicomSeries(tuple(headers)))
 
 
+def _reading_images(files: Sequence[Path]) -> Generator[float, None, list[tuple[Path, pydicom.Dataset]]]:
+    """Those of the files that are DICOM images, with their headers; `ImageError` when one is not that should be."""
+    images, strangers = [], []
+    for number, path in enumerate(files):
+        try:
+            images += _image_of(path)
+        except InvalidDicomError:
+            strangers.append(path)
+        yield HEADERS / 2 * number / len(files)
+    lost = lost_slices(strangers, [path for path, _ in images])
+    if lost:
+        raise ImageError(DAMAGED.format(path=lost[0]))
+    return images
+
+
 def _image_of(path: Path) -> list[tuple[Path, pydicom.Dataset]]:
-    """A file with its header; nothing when it is no DICOM image that lies in a patient."""
-    try:
-        with unheard(), damage_said(path):
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-            if is_cut_off(header):
-                raise ImageError(f"{path} is a damaged DICOM file; copy it again.")
-            if "Rows" in header and is_enhanced(kind_of(header)):
-                return [(path, header)]
-            if "Rows" not in header or "ImagePositionPatient" not in header:
-                return []
-            check_needed(path, header)
+    """A file with its header; nothing when it is a DICOM file, but no image that lies in a patient."""
+    with unheard(), damage_said(path):
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        if is_cut_off(header):
+            raise ImageError(DAMAGED.format(path=path))
+        if "Rows" in header and is_enhanced(kind_of(header)):
             return [(path, header)]
-    except InvalidDicomError:
-        return []
+        if "Rows" not in header or "ImagePositionPatient" not in header:
+            return []
+        check_needed(path, header)
+        return [(path, header)]
 
 
 def _header_of(path: Path, header: pydicom.Dataset) -> dict:
@@ -147,9 +168,11 @@ def _reading_voxels(folder: Path, slices, geometry: Geometry) -> Generator[float
         image = _decoded(piece, pixel)
         pixel = image.GetPixelID()
         part = sitk.GetArrayFromImage(image)
-        part = luminance(part) if part.ndim == 4 else part
+        part = grey_of(folder, part)
         if part.shape != (len(piece), *geometry.shape[1:]):
-            raise ImageError(f"{folder} holds {part.shape[0]} frames for {len(piece)} slices.")
+            raise ImageError(
+                f"The pixels of {_which(piece)} are not as many as the header says; copy the series again."
+            )
         voxels = np.empty(geometry.shape, part.dtype) if voxels is None else voxels
         voxels[start : start + len(piece)] = part
         yield HEADERS + (1 - HEADERS) * (start + len(piece)) / len(slices)
@@ -165,5 +188,9 @@ def _decoded(files: list[str], pixel: int | None) -> sitk.Image:
     try:
         return reader.Execute()
     except RuntimeError as error:
-        which = files[0] if len(files) == 1 else f"one of the DICOM files {files[0]} to {Path(files[-1]).name}"
-        raise ImageError(f"The pixels of {which} cannot be decoded; copy the series again.") from error
+        raise ImageError(f"The pixels of {_which(files)} cannot be decoded; copy the series again.") from error
+
+
+def _which(files: list[str]) -> str:
+    """One of some files, in words."""
+    return files[0] if len(files) == 1 else f"one of the DICOM files {files[0]} to {Path(files[-1]).name}"

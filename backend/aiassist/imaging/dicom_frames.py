@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import SimpleITK as sitk
 
@@ -50,12 +51,20 @@ def reading_frames(path: Path, header: pydicom.Dataset) -> Generator[float, None
         voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError as error:
         raise ImageError(f"The pixels of {path} cannot be decoded; {ELSE}.") from error
-    voxels = luminance(voxels) if voxels.ndim == 4 else voxels
+    voxels = grey_of(path, voxels)
     if voxels.shape != geometry.shape:
         raise ImageError(DAMAGED.format(path=path))
     yield 0.8
     numbers = [int(frame.InstanceNumber) for _, frame in ordered]
     return Volume(voxels[numbers], geometry, DicomSeries((kept,)))
+
+
+def grey_of(path: Path, voxels: np.ndarray) -> np.ndarray:
+    """Decoded voxels as grey values; `ImageError` that names the file, or folder, when they have none."""
+    try:
+        return luminance(voxels) if voxels.ndim == 4 else voxels
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
 
 
 def _scales(header: pydicom.Dataset) -> set[tuple[float, float]]:

@@ -21,9 +21,14 @@ ROUNDED_EVEN = 0.16
 
 
 def check_needed(path: Path, header: pydicom.Dataset) -> None:
-    """`ImageError` unless a slice says where it lies."""
+    """`ImageError` unless a slice says where it lies, and how large its pixels are."""
     for name, count in _NEEDED.items():
         _placing(path, header, name, count)
+    spacing = numbers_of(header, "PixelSpacing", np.nan)
+    if spacing.min() <= 0:
+        raise ImageError(
+            f"{path} has the PixelSpacing {spacing.tolist()}, which must be more than 0; export the series again."
+        )
 
 
 def _placing(path: Path, header: pydicom.Dataset, name: str, count: int, usual: float = np.nan) -> np.ndarray:

@@ -86,12 +86,12 @@ def header_of(dataset: pydicom.FileDataset) -> dict:
 
 
 def identified(dataset: pydicom.FileDataset) -> pydicom.FileDataset:
-    """The dataset without private fields; identifiers emptied by anonymisation come from the file's meta."""
+    """The dataset without private fields; identifiers emptied by anonymisation come from the file's meta, if there."""
     dataset.remove_private_tags()
-    if not dataset.get("SOPInstanceUID"):
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID
-    if not dataset.get("SOPClassUID"):
-        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
+    for name in ("SOPInstanceUID", "SOPClassUID"):
+        said = dataset.file_meta.get(f"MediaStorage{name}")
+        if said and not dataset.get(name):
+            setattr(dataset, name, said)
     return dataset
 
 

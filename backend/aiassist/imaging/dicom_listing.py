@@ -11,6 +11,7 @@ from pydicom.filereader import read_partial
 
 from aiassist.errors import ImageError
 from aiassist.imaging.dicom_header import damage_said, unheard
+from aiassist.imaging.dicom_names import lost_slices
 
 #: Where the word DICM stands in a DICOM file.
 MAGIC = 128
@@ -32,14 +33,15 @@ def listing_series(files: Iterable[Path]) -> Generator[None, None, list[ListedSe
     """Find the series among some files, by number; yields after each file, for who must not wait.
 
     A few bytes of what is no DICOM file are read, and a header's beginning of what is one. Reports, segmentations and
-    pictures that lie nowhere in the patient are left out. Damaged files belong to the only series beside them, so that
-    whoever reads it hears of them, else they are one of their own.
+    pictures that lie nowhere in the patient are left out. Damaged files, and those that are called as slices and are no
+    DICOM, belong to the only series beside them, so that whoever reads it hears of them, else they make one alone.
     """
     known: dict[tuple[str, str], list[tuple[Path, pydicom.Dataset]]] = {}
-    damaged = []
+    damaged, strangers = [], []
     for path in sorted(files):
         yield
         if not _is_dicom(path):
+            strangers.append(path)
             continue
         try:
             header = _beginning(path)
@@ -51,6 +53,7 @@ def listing_series(files: Iterable[Path]) -> Generator[None, None, list[ListedSe
         elif _is_placed(header):
             own = path.name if is_enhanced(kind_of(header)) else ""  # each file is an image
             known.setdefault((str(header.get("SeriesInstanceUID", "")), own), []).append((path, header))
+    damaged += lost_slices(strangers, [path for slices in known.values() for path, _ in slices])
     found = [_listed(slices, damaged if len(known) == 1 else []) for _, slices in sorted(known.items(), key=_order)]
     return found if not damaged or len(known) == 1 else [*found, ListedSeries("", tuple(damaged))]
 

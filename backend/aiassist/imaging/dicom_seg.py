@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Most bytes of masks that overlap, a byte a voxel; writing them takes three and a half times as much.
 OVERLAPS = 2**30
+#: Most characters of a name (value representation LO).
+LONG = 64
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,13 @@ def write_dicom_seg(path: Path, volume: Volume, segments: Sequence[Segment]) -> 
 def _segmentation(volume: Volume, segments: Sequence[Segment]):
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
+    names = _distinct([segment.label.name for segment in segments])
     pixels, frames = _pixels(volume.shape, [s.mask for s in segments]), volume.dicom.slices_of_frames(volume.geometry)
     return Segmentation(
         source_images=_sources(volume),
         pixel_array=pixels if frames is None else pixels[frames],
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(n, segment) for n, segment in enumerate(segments, start=1)],
+        segment_descriptions=[_description(n, *one) for n, one in enumerate(zip(segments, names, strict=True), 1)],
         series_instance_uid=generate_uid(),
         series_number=9000,
         sop_instance_uid=generate_uid(),
@@ -168,15 +171,27 @@ def _sources(volume: Volume) -> list[pydicom.Dataset]:
 
 
 def _text(name: str) -> str:
-    """A name as DICOM takes it: 64 characters, and no backslash, which separates values."""
-    return name.replace("\\", "/")[:64]
+    """A name as DICOM takes it: at most `LONG` characters, and no backslash, which separates values."""
+    return name.replace("\\", "/")[:LONG]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names as DICOM takes them, of which those that would coincide are numbered."""
+    found: list[str] = []
+    for name in map(_text, names):
+        number, kept = 1, name
+        while kept in found:
+            number += 1
+            kept = f"{name[: LONG - len(f' {number}')]} {number}"
+        found.append(kept)
+    return found
 
 
 def _code(code: Code) -> DicomCode:
     return DicomCode(code.value, code.scheme, _text(code.meaning))
 
 
-def _description(number: int, segment: Segment):
+def _description(number: int, segment: Segment, name: str):
     from highdicom.color import CIELabColor
     from highdicom.content import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
@@ -186,13 +201,13 @@ def _description(number: int, segment: Segment):
     algorithm = {"algorithm_type": SegmentAlgorithmTypeValues[segment.origin.upper()]}
     if segment.origin != "manual":
         algorithm["algorithm_identification"] = AlgorithmIdentificationSequence(
-            name=segment.model,
-            version=segment.model_version or "unknown",
+            name=_text(segment.model) or "unknown",
+            version=_text(segment.model_version) or "unknown",
             family=DicomCode("123110", "DCM", "Artificial Intelligence"),
         )
     description = SegmentDescription(
         segment_number=number,
-        segment_label=_text(label.name),
+        segment_label=name,
         segmented_property_category=_code(segment.category or category_of(label.code)),
         segmented_property_type=_code(label.code or TISSUE),
         tracking_uid=generate_uid(),

@@ -20,9 +20,8 @@ from aiassist.words import counted
 #: positions are rounded to 0.1 mm, or the header is another image's.
 NEAR, ROUNDED = 0.1, 0.07
 #: Tags of what all slices of a series must agree in, and what to call it.
-PATIENT = "00100020"
-_SHARED = {
-    PATIENT: "patients",
+SHARED = {
+    "00100020": "patients",
     "0020000D": "studies",
     "0020000E": "series",
     "00200052": "frames of reference",
@@ -72,7 +71,7 @@ class DicomSeries:
 
         Two series of equal voxels differ in it, as an anonymised copy differs from its original.
         """
-        said = [[text_of(header, tag) for tag in (*_SHARED, _INSTANCE)] for header in self.headers]
+        said = [[text_of(header, tag) for tag in (*SHARED, _INSTANCE)] for header in self.headers]
         return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
 
     def slices_of_frames(self, geometry: Geometry) -> np.ndarray | None:
@@ -119,7 +118,7 @@ class DicomSeries:
             found.slices_of_frames(geometry)
             return found
         _check_count(headers, geometry, "header")
-        for tag, name in _SHARED.items():
+        for tag, name in SHARED.items():
             if differ(headers, tag):
                 raise ImageError(f"The DICOM headers are of several {name}.")
         instances = {text_of(header, _INSTANCE) for header in headers}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ import SimpleITK as sitk
 
 from aiassist.errors import ImageError
 from aiassist.files import whole_file
-from aiassist.imaging import nrrd_files
+from aiassist.imaging import meta_image, nrrd_files
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.limits import check_promise
-from aiassist.imaging.volume import Volume
+from aiassist.imaging.pictures import check_whole
+from aiassist.imaging.volume import Volume, colour_refused
 
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -35,6 +37,9 @@ _READERS = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
+#: Labels may lie this far from their image, in voxels at the corners: ITK makes another grid of a DICOM series whose
+#: positions and directions are rounded. It is half of what `DicomSeries` allows headers.
+LABELS_OFF = 0.05
 #: The types of voxels that a picture can hold; MetaImage holds all.
 _PICTURE_TYPES = {
     ".png": ("uint8", "uint16"),
@@ -90,7 +95,7 @@ def read_volume(path: str | Path) -> Volume:
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether the name says NIfTI (or Analyze)."""
+    """Whether the name says NIfTI, in one file or two."""
     return path.name.lower().endswith(NIFTI)
 
 
@@ -111,6 +116,9 @@ def _read_itk(path: Path) -> Volume:
         reader.ReadImageInformation()
         if path.suffix.lower() != ".mhd":
             check_promise(path, reader.GetSize(), _bytes_a_voxel(reader))
+        check_whole(path)
+        if path.suffix.lower() in meta_image.SUFFIXES:
+            meta_image.check_meta_image(path, prod(reader.GetSize()) * _bytes_a_voxel(reader))
         if reader.GetDimension() > 3 and min(reader.GetSize()[3:]) > 1:
             raise ImageError(
                 f"{path} has the axes {reader.GetSize()}: aiassist reads one 3D volume; split a series into volumes."
@@ -132,24 +140,26 @@ def _bytes_a_voxel(reader: sitk.ImageFileReader) -> int:
 
 
 def read_labelmap(path: str | Path, like: Volume | None = None) -> Volume:
-    """Read a labelmap: a volume of whole numbers, on the grid of `like` when given.
+    """Read a labelmap: a volume of whole numbers, on the grid of `like` when given, where it lies within `LABELS_OFF`.
 
     Raises
     ------
     ImageError
-        When the voxels are not whole numbers from 0 to 65535, or lie on another grid.
+        When the voxels are not whole numbers from 0 to 65535, as colours are not, or lie on another grid.
     """
-    volume = read_volume(path)
+    with colour_refused():
+        volume = read_volume(path)
     voxels = volume.voxels
     low, high = voxels.min(), voxels.max()
     if not (low >= 0 and high <= 65535) or (voxels.dtype.kind == "f" and (voxels % 1 != 0).any()):
         raise ImageError(f"{path} is not a labelmap: its voxels must be whole numbers from 0 to 65535.")
-    if like is not None and not volume.geometry.same_grid(like.geometry):
+    if like is not None and not volume.geometry.same_grid(like.geometry, LABELS_OFF):
         raise ImageError(
             f"{path} lies on another grid than the image: {volume.geometry.difference(like.geometry)}; "
             "resample it onto the image first."
         )
-    return Volume(voxels.astype(np.uint8 if high < 256 else np.uint16, copy=False), volume.geometry)
+    geometry = volume.geometry if like is None else like.geometry
+    return Volume(voxels.astype(np.uint8 if high < 256 else np.uint16, copy=False), geometry)
 
 
 def check_output_name(path: str | Path) -> Path:

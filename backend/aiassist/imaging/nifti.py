@@ -34,15 +34,18 @@ FLOAT = np.dtype(np.float32)
 _UNITS = {1: 1000.0, 3: 0.001}
 #: Longer vector parts of a quaternion are no rounded ones.
 ROUNDED = 1.01
+#: Directions, and millimetres, that differ by no more are the same to ITK.
+SAME = 1e-4
 
 # Remarks on headers that nibabel would print to stderr; what matters of them is raised.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
 def read_nifti(path: Path) -> Volume:
-    """Read a 2D or 3D NIfTI-1 or NIfTI-2 file (Analyze pairs too); see `read_volume`."""
+    """Read a 2D or 3D NIfTI-1 or NIfTI-2 file, or a pair of such files; see `read_volume`."""
     try:
         image = _load(path)
+        _check_header(path, image)
         shape = image.shape
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
@@ -75,6 +78,19 @@ def _load(path: Path):
     return nibabel.load(path, mmap=False)
 
 
+def _check_header(path: Path, image) -> None:
+    """`ImageError` for Analyze, of which ITK and nibabel differ in where it lies, and for voxels within the header."""
+    if not isinstance(image.header, nibabel.Nifti1Header):
+        raise ImageError(
+            f"{path} is an Analyze file, which does not say how its voxels lie in the patient; save it as .nii.gz."
+        )
+    offset, size = image.dataobj.offset, image.header.sizeof_hdr
+    if image.header.is_single and offset < size:
+        raise ImageError(
+            f"{path} says that its voxels begin at byte {offset}, within its header of {size} bytes; save it again."
+        )
+
+
 def _affine(image) -> np.ndarray:
     """From voxel indices to LPS in mm, whatever the header's unit of length."""
     unit = _UNITS.get(int(image.header.get("xyzt_units", 0)) & 7, 1.0)
@@ -84,17 +100,31 @@ def _affine(image) -> np.ndarray:
 def _affine_ras(image) -> np.ndarray:
     """What places the voxels, as ITK and Slicer have it, where nibabel has another mind.
 
-    An sform of zeros does not count beside a qform. Where neither counts, the first voxel lies at the origin and the
-    axes point to L, P and S; nibabel, as SPM, puts the middle of the image there.
+    Of a qform and an sform that are both there, see `_prefers_sform`. Where neither counts, the first voxel lies at the
+    origin and the axes point to L, P and S; nibabel, as SPM, puts the middle of the image there.
     """
     header = image.header
-    if isinstance(header, nibabel.Nifti1Header):
-        has_qform, has_sform = header["qform_code"] > 0, header["sform_code"] > 0
-        if has_qform and has_sform and not header.get_sform()[:3, :3].any():
-            return header.get_qform()
-        if not has_qform and not has_sform:
-            return LPS_RAS @ np.diag([*np.abs(header["pixdim"][1:4]), 1.0])
-    return np.asarray(image.affine, dtype=float)
+    has_qform, has_sform = header["qform_code"] > 0, header["sform_code"] > 0
+    if has_qform and not (has_sform and _prefers_sform(header)):
+        return header.get_qform()
+    if has_sform:
+        return header.get_sform()
+    return LPS_RAS @ np.diag([*np.abs(header["pixdim"][1:4]), 1.0])
+
+
+def _prefers_sform(header: nibabel.Nifti1Header) -> bool:
+    """Whether an sform counts beside a qform: if it has right angles, and is the scanner's or says the same.
+
+    As itk::NiftiImageIO::SetImageIOOrientationFromNIfTI of ITK 5.4, whose tolerances these are.
+    """
+    sform = header.get_sform()
+    lengths = np.linalg.norm(sform[:3, :3], axis=0)
+    if not lengths.all():
+        return False
+    directions = sform[:3, :3] / lengths
+    if not np.allclose(directions @ directions.T, np.eye(3), rtol=0, atol=SAME):
+        return False
+    return header["sform_code"] == 1 or np.allclose(sform, header.get_qform(), rtol=0, atol=SAME)
 
 
 class _Rounded:

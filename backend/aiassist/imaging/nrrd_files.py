@@ -40,21 +40,22 @@ _TYPES = {
     "f4": ("float",),
     "f8": ("double",),
 }
+#: Fields that say something of each axis, under both of their names.
+_LIMITS = (("spacings",), ("axis mins", "axismins"), ("axis maxs", "axismaxs"))
 _UNPACKERS = {"gzip": gzip.open, "gz": gzip.open, "bzip2": bz2.open, "bz2": bz2.open}
-_COLOUR_KINDS = ("RGB-color", "RGBA-color", "vector", "3-color", "4-color")
+_COLOUR_KINDS = ("rgb-color", "rgba-color", "vector", "3-color", "4-color")
+#: Kinds of axes along which voxels lie; the last two say nothing.
+_PLACE_KINDS = ("domain", "space", "none", "???")
 
 
 def read_nrrd(path: Path) -> Volume:
     """Read a 2D or 3D NRRD file, attached or detached; see `read_volume`."""
     with _damage_said(path):
         voxels, header = _read(path)
-    voxels, first = _grey(voxels, header)
-    if voxels.ndim == 2:
-        voxels = voxels[np.newaxis]
-    if voxels.ndim != 3:
-        axes = tuple(map(int, header["sizes"]))
-        raise ImageError(f"{path} has the axes {axes}: aiassist reads one 3D volume; split it first.")
+    first = _first_axis(path, header)
     try:
+        voxels = luminance(voxels) if first else voxels
+        voxels = voxels[np.newaxis] if voxels.ndim == 2 else voxels
         return Volume(voxels, Geometry(voxels.shape, _affine(header, first)))
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
@@ -73,16 +74,26 @@ def _damage_said(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _header(path: Path, stream) -> dict:
+    """A file's header, whose words are in small letters; `ImageError` for an unknown order of bytes."""
+    header = nrrd.read_header(stream)
+    for field in ("type", "encoding", "endian"):
+        if field in header:
+            header[field] = header[field].strip().lower()
+    if header.get("endian", "little") not in ("little", "big"):
+        raise ImageError(f"{path} says that its endian is {header['endian']!r}, which must be little or big.")
+    return header
+
+
 def _dtype(header) -> np.dtype:
     """The voxel type that a header names."""
-    name = header["type"].strip()
-    code = next(code for code, names in _TYPES.items() if name in names)
+    code = next(code for code, names in _TYPES.items() if header["type"] in names)
     return np.dtype(code).newbyteorder(">" if header.get("endian") == "big" else "<")
 
 
 def _read(path: Path) -> tuple[np.ndarray, dict]:
     with path.open("rb") as stream:
-        header = nrrd.read_header(stream)
+        header = _header(path, stream)
         detached = "data file" in header or "datafile" in header
         if not detached:
             dtype, unpacker = _dtype(header), _UNPACKERS.get(header["encoding"])
@@ -91,7 +102,7 @@ def _read(path: Path) -> tuple[np.ndarray, dict]:
         if not detached and unpacker and not {"line skip", "byte skip"} & set(header):
             with unpacker(stream) as unpacked:
                 return read_array(unpacked, tuple(int(n) for n in header["sizes"][::-1]), dtype), header
-    return nrrd.read(str(path), index_order="C")
+        return nrrd.read_data(header, stream, str(path), index_order="C"), header
 
 
 def read_nrrd_geometry(path: Path) -> Geometry:
@@ -104,21 +115,26 @@ def read_nrrd_geometry(path: Path) -> Geometry:
             raise ImageError(f"{path}: {error}") from error
 
 
-def _grey(voxels: np.ndarray, header) -> tuple[np.ndarray, int]:
-    """Grey voxels in C order, and which axis of the file is their first, i: those of colour files come after it."""
-    kinds = header.get("kinds", [])
-    if voxels.ndim in (3, 4) and kinds and kinds[0] in _COLOUR_KINDS:
-        return luminance(voxels), 1
-    return voxels, 0
+def _first_axis(path: Path, header) -> int:
+    """Which axis of a file is i, the first along which voxels lie: the one after that of the colours, if it has them.
+
+    `ImageError` when the others are not two or three, or of another kind, as time or a list.
+    """
+    kinds, axes = [kind.lower() for kind in header.get("kinds", [])], tuple(map(int, header["sizes"]))
+    first = 1 if kinds and kinds[0] in _COLOUR_KINDS and len(axes) > 2 else 0
+    if not 2 <= len(axes) - first <= 3:
+        raise ImageError(f"{path} has the axes {axes}: aiassist reads one 3D volume; split it first.")
+    odd = [kind for kind in kinds[first:] if kind not in _PLACE_KINDS]
+    if odd:
+        raise ImageError(f"{path} has an axis of the kind {odd[0]!r}, which is none of space; split it into volumes.")
+    return first
 
 
 def _affine(header, first: int = 0) -> np.ndarray:
     """Voxel indices of a file's axes, from the first that counts, to LPS."""
     affine, directions = np.eye(4), header.get("space directions")
     if directions is None:
-        for axis, step in enumerate(np.atleast_1d(header.get("spacings", []))[first : first + 3]):
-            affine[axis, axis] = step if np.isfinite(step) else 1.0
-        return affine
+        return _affine_of_axes(header, first)
     directions = directions[first:]
     vectors = [*directions[:3], header.get("space origin")]
     if any(vector is not None and len(vector) > 3 for vector in vectors):
@@ -132,6 +148,35 @@ def _affine(header, first: int = 0) -> np.ndarray:
     if origin is not None:
         affine[: len(origin), 3] = origin
     return _TO_LPS.get(str(header.get("space", "lps")).lower(), np.eye(4)) @ affine
+
+
+def _affine_of_axes(header, first: int) -> np.ndarray:
+    """As `_affine`, of a file that says spacings and limits of its axes, but not how these lie in space.
+
+    As nrrdOriginCalculate of Teem, by which ITK goes: the limits are those of the voxels' sides, unless the axis's
+    centring says that they are those of their centres.
+    """
+    steps, low, high = (_of_axes(header, first, *names, unsaid=np.nan) for names in _LIMITS)
+    if {"space", "space dimension"} & set(header) and np.isfinite([steps, low]).any():
+        raise ImageError("its header names a space, but no space directions; save it again.")
+    affine, count = np.eye(4), len(steps)
+    affine[range(count), range(count)] = np.where(np.isfinite(steps), steps, 1.0)
+    at_centre = np.char.lower(_of_axes(header, first, "centerings", "centers", unsaid="cell").astype(str)) == "node"
+    parts = np.array(header["sizes"][first : first + 3]) - at_centre
+    widths = np.where(np.isfinite(steps), steps, (high - low) / np.maximum(parts, 1))
+    if np.isfinite(low).any() and np.isfinite(widths).all():
+        affine[:count, 3] = low + np.where(at_centre, 0.0, widths / 2)
+    return affine
+
+
+def _of_axes(header, first: int, *names: str, unsaid) -> np.ndarray:
+    """What the field of one of some names says of each axis along which voxels lie; `unsaid` where there is none."""
+    count = len(header["sizes"])
+    said = next((header[name] for name in names if name in header), [unsaid] * count)
+    said = np.array(said.split() if isinstance(said, str) else said)
+    if said.shape != (count,):
+        raise ImageError(f"its {names[0]} are not {count}, one for each axis; save it again.")
+    return said[first : first + 3]
 
 
 def write_nrrd(path: Path, volume: Volume, fields: dict | None = None, compress: bool = True) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +22,8 @@ HUGE = 1e30
 WIDER = {"bool": np.uint8, "float16": np.float32}
 #: Bytes hashed at once.
 HASHED = 2**23
+#: Types of a colour's parts.
+COLOURS = ("uint8", "uint16")
 #: Bytes of a colour image that become grey at once, and the weights of red, green and blue.
 ROWS, BT601 = 2**20, np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -134,20 +138,46 @@ def study_digest(geometry: Geometry, dtype: np.dtype) -> hashlib.blake2b:
     return digest
 
 
+_is_refused: ContextVar[bool] = ContextVar("is_refused", default=False)
+
+
+@contextmanager
+def colour_refused() -> Iterator[None]:
+    """While it lasts, `luminance` refuses what is not grey already: the colours of labels have no grey value."""
+    before = _is_refused.set(True)
+    try:
+        yield
+    finally:
+        _is_refused.reset(before)
+
+
 def luminance(colour: np.ndarray) -> np.ndarray:
     """Grey values of an array whose last axis is red, green, blue (and alpha, which is ignored).
 
-    Weights of ITU-R BT.601. Two channels are taken as grey and alpha.
+    Weights of ITU-R BT.601. Two channels are taken as grey and alpha, one as grey.
+
+    Raises
+    ------
+    ImageError
+        When the channels are more, or no unsigned integers of 8 or 16 bits, as of vectors and complex numbers; or when
+        they differ while `colour_refused`.
     """
-    if colour.shape[-1] < 3:
+    channels = colour.shape[-1]
+    if channels > 4 or (channels > 1 and colour.dtype.name not in COLOURS):
+        raise ImageError(
+            f"it holds {channels} numbers of type {colour.dtype.name} a voxel, which are neither a grey value nor a "
+            "colour; save one of them."
+        )
+    if channels < 3:
         return np.ascontiguousarray(colour[..., 0])
-    is_whole = colour.dtype.kind in "ui"
-    made = np.empty(colour.shape[:-1], colour.dtype if is_whole else np.float32)
+    if _is_refused.get() and (colour[..., :3] != colour[..., :1]).any():
+        raise ImageError("it holds colours, which are no labels; save the labels as whole numbers, as in .nii.gz.")
+    made = np.empty(colour.shape[:-1], colour.dtype)
     rows = colour.reshape(-1, *colour.shape[-2:])
     count = max(1, ROWS // rows[0].nbytes)
     for start in range(0, len(rows), count):  # all at once would take several times the memory
         part = rows[start : start + count, :, :3].astype(np.float32) @ BT601
-        made.reshape(rows.shape[:2])[start : start + count] = np.rint(part) if is_whole else part
+        made.reshape(rows.shape[:2])[start : start + count] = np.rint(part)
     return made
 
 

@@ -11,6 +11,7 @@ from aiassist.groundtruth.index import State
 from aiassist.groundtruth.names import key_of
 from aiassist.groundtruth.records import LabelVersion
 from aiassist.imaging import Geometry, MaskPatch, Volume
+from aiassist.imaging.image_files import LABELS_OFF
 from aiassist.segmenters.base import Step
 from aiassist.server.asked import NewVersion
 from aiassist.server.forms import image_bytes
@@ -63,7 +64,7 @@ def labelmap_file(service: Service, person: Person, study: str) -> bytes:
 
 def check_grid(label: Volume, geometry: Geometry) -> None:
     """Raise `UploadError` unless a labelmap lies on its image's grid."""
-    if not label.geometry.same_grid(geometry):
+    if not label.geometry.same_grid(geometry, LABELS_OFF):
         raise UploadError(f"The labelmap lies on another grid than its image: {label.geometry.difference(geometry)}.")
 
 
