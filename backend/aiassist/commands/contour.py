@@ -21,7 +21,7 @@ def add_to(commands) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     trace = actions.add_parser("trace", help="write the outlines of a mask as JSON")
     trace.add_argument("mask", help="a mask or labelmap file")
-    trace.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.json")
+    trace.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.json", help="where to write them")
     trace.add_argument("--slice", type=int, metavar="N", help="one slice (default: all that hold the structure)")
     trace.set_defaults(run=trace_mask)
     snap = actions.add_parser("snap", help="pull one vertex of an outline; the rest settles on the border")

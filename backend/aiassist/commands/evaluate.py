@@ -25,7 +25,7 @@ def add_to(commands) -> None:
     parser.add_argument("--clicks", metavar="N", type=int, default=5, help="corrective clicks (default: 5)")
     parser.add_argument("--draws", metavar="N", type=int, default=3, help="draws of the points (default: 3)")
     parser.add_argument("--jitter", action="store_true", help="move the points as a hand would")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     parser.add_argument("--split", help="only structures of this split of the manifest (dev, report)")
     parser.add_argument("--stratum", action="append", help="only this stratum; may be repeated")
     parser.add_argument(

@@ -17,12 +17,12 @@ from aiassist.words import some_of
 
 def add_to(commands) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("models", help="list the models, show a model's card, publish a trained one")
+    parser = commands.add_parser("models", help="list, show, publish, take back, import and pull models")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="all models, the default first")
     listing.set_defaults(run=list_models)
     info = actions.add_parser("info", help="one model's card")
-    info.add_argument("model", metavar="M")
+    info.add_argument("model", metavar="M", help="its name")
     info.add_argument("--version", metavar="N", type=int, help="a version of a trained one (default: the published)")
     info.set_defaults(run=show_model)
     for action in (listing, info):
@@ -48,7 +48,7 @@ def add_to(commands) -> None:
     rollback = actions.add_parser("rollback", help="take back what was published last")
     rollback.set_defaults(run=rollback_version)
     for action in (publish, rollback):
-        action.add_argument("model", metavar="M")
+        action.add_argument("model", metavar="M", help="its name")
         action.add_argument("--studies", metavar="DIR", type=Path, required=True, help="the studies folder")
         add_author(action, "who answers for it")
 

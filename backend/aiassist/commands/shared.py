@@ -25,7 +25,10 @@ def point(text: str) -> list[float]:
 
 def add_model(parser: ArgumentParser, required: bool = False) -> None:
     """Add ``--model`` and ``--device``."""
-    parser.add_argument("--model", metavar="M", required=required, help="which model; see: aiassist models list")
+    usual = "" if required else " (default: network)"
+    parser.add_argument(
+        "--model", metavar="M", required=required, help=f"which model{usual}; see: aiassist models list"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (default: cpu)")
 
 

@@ -33,7 +33,7 @@ def add_to(commands) -> None:
     parser.add_argument(
         "--drafts", action="store_true", help="learn from drafts, too, not only from what was submitted"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it trains (default: cpu)")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes that make examples (default: 1)")
     parser.add_argument("--publish", action="store_true", help="use the version from now on, if it is better")
     add_author(parser, "who answers for publishing")

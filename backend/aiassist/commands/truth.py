@@ -34,7 +34,7 @@ def add_to(commands) -> None:
         default=[],
         help="structures by value: 1=liver 2=spleen (default: those that a .seg.nrrd names)",
     )
-    add.add_argument("--comment", default="")
+    add.add_argument("--comment", default="", help="what others should know")
     add.add_argument(
         "--state",
         choices=("draft", "submitted", "approved", "rejected"),
@@ -42,27 +42,27 @@ def add_to(commands) -> None:
         help="state of review (default: draft)",
     )
     add.add_argument("--model", help="model that the labels came from")
-    add.add_argument("--model-version")
+    add.add_argument("--model-version", help="its version")
     add.add_argument("--seconds", type=float, help="time that the person spent")
     add.add_argument("--edits", type=int, help="edits that the person made")
     add_author(add)
 
     history = _action(actions, "history", "all label versions of a study", show_history)
     history.add_argument("study", help="name or id")
-    history.add_argument("structure", nargs="?")
+    history.add_argument("structure", nargs="?", help="only this one")
     history.add_argument("--json", action="store_true", help="print JSON")
 
     review = _action(actions, "review", "approve or reject the newest version of a label", review_label)
     review.add_argument("study", help="name or id")
-    review.add_argument("structure")
+    review.add_argument("structure", help="its name")
     review.add_argument("state", choices=("approved", "rejected"))
     review.add_argument("--version", type=int, metavar="N", help="the one that was looked at; refused if it is older")
     review.add_argument("--comment", default="", help="what the author should know")
     add_author(review, "who reviews")
     restore = _action(actions, "restore", "make an old version the newest again", restore_label)
     restore.add_argument("study", help="name or id")
-    restore.add_argument("structure")
-    restore.add_argument("version", type=int, metavar="N")
+    restore.add_argument("structure", help="its name")
+    restore.add_argument("version", type=int, metavar="N", help="which version")
     add_author(restore)
 
     export = _action(actions, "export", "write labels of a study to a file", export_labels)
