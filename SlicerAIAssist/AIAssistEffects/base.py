@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError, ImageError
 from AIAssistLib.icons_qt import show_icons
+from AIAssistLib.section_qt import error_style
 from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.talks import sentence
 
@@ -175,7 +176,7 @@ class AIAssistEffect(AbstractScriptedSegmentEditorEffect):
         """Show a sentence in the effect's options."""
         label = self.ui.statusLabel
         label.setText(text)
-        label.setStyleSheet("color: #c0392b;" if failed else "")
+        label.setStyleSheet(error_style(label) if failed else "")
 
     def tell_now(self, text: str) -> None:
         """As `tell`, and shown before what comes next, which takes long and lets Slicer do nothing else."""

@@ -127,7 +127,7 @@ class Autosave:
         newest: dict[str, Found] = {}
         runs = [home for home in (self._folder / study).glob("*/") if home.name != self._run and not _goes_on(home)]
         files = [file for home in runs for file in home.glob("*.patch")]
-        for file in sorted(files, key=lambda one: one.stat().st_mtime):
+        for file in sorted(files, key=_age):
             try:
                 mask = MaskPatch.from_bytes(file.read_bytes())
                 said = json.loads(file.with_suffix(".json").read_text(encoding="utf8"))
@@ -139,16 +139,31 @@ class Autosave:
         return list(newest.values())
 
     def saved(self, study: str, versions: set[str]) -> None:
-        """Masks of these versions are ground truth now: what this Slicer and earlier ones kept of them may go."""
-        for file, version in self._written.items():
-            if file.parent.parent.name == study and version in versions:
+        """Masks of these versions are ground truth now: what this Slicer and earlier ones kept of them may go.
+
+        A file that cannot be removed stays, and is offered later: that does no harm.
+        """
+        mine = [file for file, version in self._written.items() if version in versions]
+        files = [file for file in mine if file.parent.parent.name == study]
+        for file in [*files, *(one.file for one in self.found(study) if one.mask.version in versions)]:
+            with suppress(OSError):
                 _remove(file)
-        self.forget([one for one in self.found(study) if one.mask.version in versions])
 
     def forget(self, found: list[Found]) -> None:
-        """These are in segments again, or not wanted; an older mask of a name that an earlier run kept is next."""
+        """These are in segments again, or not wanted; an older mask of a name that an earlier run kept is next.
+
+        `OSError` when one cannot be removed.
+        """
         for one in found:
             _remove(one.file)
+
+
+def _age(file: Path) -> float:
+    """When a file was written; 0 of one that another Slicer removed meanwhile."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _remove(file: Path) -> None:

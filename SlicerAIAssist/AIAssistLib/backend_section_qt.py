@@ -160,8 +160,10 @@ class BackendSection(Section):
         return not learn.is_learning_here or ask(question)
 
     def show_status(self) -> None:
-        """One line on the backend."""
-        if self.assistant.cards:
+        """One line on the backend; its models, too, where they are known only now, as after a server came back."""
+        if self.assistant.cards and self._names != list(self.assistant.promptable):
+            self._seen()  # which shows the status
+        elif self.assistant.cards:
             self.tell(self.assistant.status)
 
     # Packages

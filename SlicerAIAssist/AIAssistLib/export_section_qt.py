@@ -13,6 +13,7 @@ from AIAssistLib.dicom_headers import with_series
 from AIAssistLib.export import export
 from AIAssistLib.label_files import is_segmentation, legend_of
 from AIAssistLib.section_qt import Section, may_write, path_to_write
+from AIAssistLib.structures_section_qt import left_out
 
 #: The endings of DICOM files, and of labelmaps, which get a legend.
 DICOM, LABELMAPS = ".dcm", (".nii.gz", ".nrrd")
@@ -35,10 +36,14 @@ class ExportSection(Section):
         self.ui.exportButton.connect("clicked()", self.begin)
 
     def begin(self) -> None:
-        """Ask for the file's name and write it; for DICOM first look whether there are headers, and say why not."""
+        """Accept the preview, if there is one, ask for the file's name and write it.
+
+        For DICOM first look whether there are headers, and say why not.
+        """
         self.attempt(self._begin, self._endings[self.ui.exportCombo.currentIndex])
 
     def _begin(self, ending: str) -> None:
+        self.panel.accept_if_any()
         nodes = self.panel.structures.nodes()
         if ending != DICOM:
             self._choose(ending, nodes)
@@ -56,12 +61,14 @@ class ExportSection(Section):
         self.talk(with_series(self.assistant, nodes[0]), seen)
 
     def _choose(self, ending: str, nodes, image: Volume | None = None) -> None:
-        chosen = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Export"), f"labels{ending}", f"*{ending}")
+        proposed = self.logic.settings.path_for(f"{nodes[0].GetName()} labels{ending}")
+        chosen = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Export"), proposed, f"*{ending}")
         path = path_to_write(chosen, ending)
         if path is None:
             return
         if ending in LABELMAPS and not path.exists() and not may_write(legend_of(path)):  # that of another labelmap
             return
+        self.logic.settings.note_written(path)
         self.export_to(path, nodes, image)
 
     def export_to(self, path: Path, nodes=None, image: Volume | None = None) -> None:
@@ -85,7 +92,8 @@ class ExportSection(Section):
             "Segments overlap, and a labelmap keeps one for each voxel, so voxels are missing of: {names}. Export a "
             "Slicer segmentation to keep them all."
         )
-        self.tell(f"{written} {lost.format(names=', '.join(covered))}" if covered else written)
+        parts = [written, lost.format(names=", ".join(covered)) if covered else "", left_out(segmentation)]
+        self.tell(" ".join(part for part in parts if part))
 
     def _export_dicom(self, path: Path, nodes, image: Volume | None) -> None:
         from AIAssistLib.dicom_export import export_dicom  # it needs pydicom's dictionaries, which take their time
@@ -98,4 +106,5 @@ class ExportSection(Section):
             known = image if reading is None else (yield from reading)
             yield from export_dicom(segmentation, volume, known, path)
 
-        self.talk(talk(), lambda _nothing: self.tell(_("Written: {path}").format(path=path)))
+        said = " ".join([_("Written: {path}").format(path=path), left_out(segmentation)]).strip()
+        self.talk(talk(), lambda _nothing: self.tell(said))

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from aiassist.errors import StoreError, StudyError
+from aiassist.errors import ImageError, StoreError, StudyError
 from aiassist.imaging import MaskPatch, Volume, describe_structure
 from AIAssistLib.dicom_headers import give_series
 from AIAssistLib.saving_plan import Plan, What, drawn_in, plan
 from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.structures import new_segment, segment_of_structure
 from AIAssistLib.studies import opened
-from AIAssistLib.tags import Held, held_of, name_key, note_held, replace_tags, tags_of_version
+from AIAssistLib.tags import Held, held_of, name_key, note_held, note_study, replace_tags, tags_of_version
 from AIAssistLib.talks import Conversation
 
 
@@ -41,10 +41,14 @@ class Saved:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The numbers of the versions that are in segments now, and the names of the segments that were left alone."""
+    """The numbers of the versions that are in segments now, and the names of the segments that were left alone.
+
+    ``absent`` are the structures whose newest version is empty.
+    """
 
     numbers: dict[str, int]
     left: tuple[str, ...]
+    absent: tuple[str, ...]
 
 
 class GroundTruth:
@@ -71,18 +75,27 @@ class GroundTruth:
 
     def unsaved(self, volume_node, segmentation_node) -> list[str]:
         """Names of the segments whose masks are no version of that name that was saved or listed in this home."""
-        segmentation, found = segmentation_node.GetSegmentation(), []
-        study = vars(self._assistant.studies.of(volume_node)).get("study_id", "")  # unknown where nothing was saved
+        segmentation, found, study = segmentation_node.GetSegmentation(), [], self._known_study(volume_node)
         for number in range(segmentation.GetNumberOfSegments()):
             name, segment_id = segmentation.GetNthSegment(number).GetName(), segmentation.GetNthSegmentID(number)
             try:
                 mask = read_mask(segmentation_node, segment_id, volume_node)
             except StudyError:  # Slicer cannot make voxels of it, so nothing of it can be saved
                 continue
+            except ImageError:  # under a deformation: nobody knows whether it was saved like this
+                found.append(name)
+                continue
             is_kept = (study, name_key(name), mask.version) in self._kept
             if held_of(segmentation_node, segment_id) if mask.region.is_empty else not is_kept:
                 found.append(name)
         return found
+
+    def _known_study(self, volume_node) -> str:
+        """Id of an image's study; empty where nothing of it was ever saved, as of images in colour."""
+        try:
+            return vars(self._assistant.studies.of(volume_node)).get("study_id", "")
+        except ImageError:
+            return ""
 
     def restart_clock(self) -> None:
         """The time that a label took counts from now."""
@@ -91,19 +104,26 @@ class GroundTruth:
     # Saving
 
     def save(
-        self, volume_node, segmentation_node, comment: str = "", state: str = "submitted", author=None, progress=None
+        self,
+        volume_node,
+        segmentation_node,
+        comment: str = "",
+        state: str = "submitted",
+        author=None,
+        progress=None,
+        absent: bool = False,
     ) -> Conversation[Saved]:
         """Save what changed since it was saved, each segment under its name, also if the image goes meanwhile.
 
         See `What` for what is not saved. An empty segment is saved when it held a version of its structure, whose
-        newest is not empty yet.
+        newest is not empty yet; with ``absent`` also when there is no version of its structure.
 
         `author` is whose labels they are, for a home on this computer; a server knows that by the token.
 
         `StoreError` when all are empty, or two have the same name. What was saved before an error stays saved.
         """
         volume, keeper = self._assistant.studies.of(volume_node), self._assistant.conversations.keeper
-        drawn = drawn_in(segmentation_node, volume_node, volume)
+        drawn = drawn_in(segmentation_node, volume_node, volume, absent)
         details = {"name": volume_node.GetName(), "comment": comment, "state": state, "author": author}
         seconds = time.monotonic() - self._began
 
@@ -111,7 +131,7 @@ class GroundTruth:
             study = yield from opened(keeper, volume, progress)
             without = yield from give_series(keeper, volume, volume_node)
             versions = yield from keeper.truth(study)
-            plans, numbers = tuple(plan(one, study, versions, state) for one in drawn), {}
+            plans, numbers = tuple(plan(one, study, versions, state, absent) for one in drawn), {}
             if all(each.what is What.EMPTY for each in plans):
                 self._note_all(plans, study, numbers, segmentation_node)
                 raise StoreError("All segments are empty; annotate something before you save.")
@@ -134,12 +154,13 @@ class GroundTruth:
             self._note(each, study, numbers.get(each.one.name, number), segmentation_node)
 
     def _note(self, each: Plan, study: str, number: int, segmentation_node) -> None:
-        """A segment's mask is the version of this number; one that says nothing holds none."""
+        """A segment's mask is the version of this number; one that says nothing, or was deleted, holds none."""
         one, key = each.one, name_key(each.one.name)
         if each.what is not What.EMPTY:
             self._kept.add((study, key, one.mask.version))
         held = None if one.is_empty else Held(study, key, number, one.mask.version)
-        note_held(segmentation_node, one.segment_id, held)
+        if segmentation_node.GetSegmentation().GetSegment(one.segment_id) is one.segment:
+            note_held(segmentation_node, one.segment_id, held)
 
     # Versions
 
@@ -196,7 +217,7 @@ class GroundTruth:
         def talk():
             versions = _newest((yield from self.history(volume_node))).values()
             wanted = [version for version in versions if version["voxels"]]
-            if not wanted:
+            if not versions:
                 raise StoreError("No labels are saved of this image yet.")
             masks = []
             for one in wanted:
@@ -211,7 +232,8 @@ class GroundTruth:
                     continue
                 _put(one, mask, volume, volume_node, segmentation_node)
                 numbers[one["structure"]] = one["number"]
-            return Loaded(numbers, tuple(left))
+            absent = tuple(version["structure"] for version in versions if not version["voxels"])
+            return Loaded(numbers, tuple(left), absent)
 
         return talk()
 
@@ -242,4 +264,5 @@ def _put(version: dict, mask: MaskPatch, volume: Volume, volume_node, segmentati
     segment_id = segment_id or new_segment(segmentation_node, describe_structure(structure))
     write_plainly(mask, volume_node, segmentation_node, segment_id)
     replace_tags(segmentation_node.GetSegmentation().GetSegment(segment_id), tags_of_version(version, volume))
+    note_study(segmentation_node, volume)
     return segment_id

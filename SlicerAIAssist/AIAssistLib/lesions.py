@@ -68,8 +68,11 @@ def longest_diameter(points: np.ndarray) -> float:
 
 
 def write_csv(rows: list[Row], path: Path, image: str) -> None:
-    """Write the measurements of an image as a table, its name in each row; whole or not at all."""
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf8") as stream:
+    """Write the measurements of an image as a table, its name in each row; whole or not at all.
+
+    It begins with UTF-8's mark, without which Excel takes the text for another alphabet's.
+    """
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8-sig") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image"] + [f.name for f in fields(Row)[:-1]] + ["middle_r", "middle_a", "middle_s"])
         for row in rows:

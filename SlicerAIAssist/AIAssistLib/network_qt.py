@@ -119,10 +119,11 @@ class _Sending:
     def _finished(self) -> None:
         reply, self._reply = self._reply, None
         status = reply.attribute(qt.QNetworkRequest.HttpStatusCodeAttribute)
-        outcome = self._lost(reply) if status is None else _reply_of(reply, int(status))
+        lost = status is None or _is_cut(reply, int(status))
+        outcome = self._lost(reply) if lost else _reply_of(reply, int(status))
         reply.deleteLater()
-        busy = isinstance(outcome, Reply) and outcome.status in LATER
-        if self._waits and (busy or status is None):
+        busy = not lost and outcome.status in LATER
+        if self._waits and (busy or lost):
             wait = max(self._waits.pop(0), retry_after(outcome) if busy else 0.0)
             self._prevent = self._carrier.after(int(1000 * wait), self._send)
         else:
@@ -133,6 +134,11 @@ class _Sending:
             f"The server {self._carrier.url} does not answer ({reply.errorString()}); check that it runs and that "
             "the address is right."
         )
+
+
+def _is_cut(reply, status: int) -> bool:
+    """Whether a reply that began well broke off, or took too long: its status comes before its body."""
+    return status < 300 and reply.error() != qt.QNetworkReply.NoError
 
 
 def _reply_of(reply, status: int) -> Reply:

@@ -14,7 +14,10 @@ from AIAssistLib.nodes import remove_with_display
 from AIAssistLib.section_qt import Section, busy, fill_table
 from AIAssistLib.server_worklist import Study, fetched, show, studies, to_do_after
 from AIAssistLib.talks import Conversation, Talk, sentence
-from AIAssistLib.worklist import Found, after
+from AIAssistLib.worklist import Found, Series, after
+
+#: The choice that is remembered: where the images come from, and what it is unless they are a folder's.
+SOURCE, BACKEND = "images", "backend"
 
 
 class NextSection(Section):
@@ -28,8 +31,10 @@ class NextSection(Section):
         self._fetched: tuple[str, str] = ("", "")
         #: A file that could not be loaded, after the one of the image that was shown then: the next is that after it.
         self._damaged: tuple[Path | None, Path | None] = (None, None)
+        self._series = Series()
         ui = self.ui
         ui.imagesCombo.addItems([_("of a folder"), _("of the server, or kept on this computer")])
+        ui.imagesCombo.setCurrentIndex(int(self.logic.settings.choice(SOURCE) == BACKEND))
         ui.imagesCombo.connect("currentIndexChanged(int)", self._source_chosen)
         ui.nextButton.connect("clicked()", self.next)
         ui.firstButton.connect("clicked()", self.first)
@@ -37,7 +42,8 @@ class NextSection(Section):
         ui.cancelNextButton.connect("clicked()", self.cancel)
         ui.studiesTable.connect("cellDoubleClicked(int,int)", self._open_row)
         ui.studiesTable.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
-        self._source_chosen()
+        ui.saveSection.connect("contentsCollapsed(bool)", self._opened)
+        self._show_source()
         self._show_progress(None)
 
     @property
@@ -49,11 +55,20 @@ class NextSection(Section):
         return self.ui.imagesCombo.currentIndex == 1
 
     def _source_chosen(self) -> None:
+        self.logic.settings.set_choice(SOURCE, BACKEND if self._is_of_backend else "")
+        self._show_source()
+        if self._is_of_backend:
+            self.look()
+
+    def _opened(self, collapsed: bool) -> None:
+        """The section is opened: list the studies, where they are the source since another day, and not listed yet."""
+        if not collapsed and self._is_of_backend and not self._studies:
+            self.look()
+
+    def _show_source(self) -> None:
         for widget in (self.ui.folderEdit, self.ui.firstButton):
             widget.setVisible(not self._is_of_backend)
         self.ui.studiesWidget.setVisible(self._is_of_backend)
-        if self._is_of_backend:
-            self.look()
 
     def next(self, said: str = "") -> None:
         """Load the next image; what was `said` of the one before stays to be read."""
@@ -62,7 +77,8 @@ class NextSection(Section):
     # The images of a folder
 
     def first(self) -> None:
-        """Load the first image of the folder."""
+        """Load the first image of the folder, which is looked through anew."""
+        self._series.forget()
         self.attempt(lambda: self._look_for(None, self._file()))
 
     def _next_file(self, said: str = "") -> None:
@@ -84,6 +100,11 @@ class NextSection(Section):
             raise AIAssistError("No folder of images is chosen; choose one above.")
         return Path(folder)
 
+    def _remember(self, folder: Path) -> None:
+        """Let the folder be the chosen one again when Slicer starts next."""
+        if Path(self.ui.folderEdit.currentPath) == folder:
+            self.ui.folderEdit.addCurrentPathToHistory()
+
     def _look_for(self, since: Path | None, here: Path | None, again: bool = False, said: str = "") -> None:
         """Load the image after a file's, or that one again, and say something then; `here` is that of the one shown."""
         folder = self._folder()
@@ -95,7 +116,7 @@ class NextSection(Section):
                 self._load(following, here, folder, said)
 
         self.tell(_("Looking for the next image"))
-        self._begin(after(folder, since, again), found)
+        self._begin(after(folder, since, again, self._series), found)
 
     def _may_leave(self) -> bool:
         if self.panel.may_leave():
@@ -116,9 +137,11 @@ class NextSection(Section):
             self.tell(said)
             if self._arrived(volume, agreed):
                 self.logic.settings.set_place(folder, following.files[0], False)
+                self._remember(folder)
                 self.panel.saving.look_for_labels()
 
         def failed(error: Exception) -> None:
+            self._series.forget()
             if isinstance(error, ImageError):
                 self._damaged = (here, following.files[0])
 

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from AIAssistLib.auto_section_qt import AutoSection
 from AIAssistLib.backend_section_qt import BackendSection
-from AIAssistLib.console import new_segmentation
+from AIAssistLib.console import drawn_on, new_segmentation
 from AIAssistLib.drafts import names_with_drafts
 from AIAssistLib.export_section_qt import ExportSection
 from AIAssistLib.icons_qt import show_icons
@@ -149,6 +149,7 @@ class Panel:
         for shortcut in SHORTCUTS if window is not None and not self._keys else ():
             key = qt.QShortcut(window)
             key.setKey(qt.QKeySequence(shortcut.key))
+            key.setAutoRepeat(False)  # else N, held a little long, would add several structures
             key.connect("activated()", getattr(self, shortcut.action))
             self._keys.append(key)
         self.backend.enter()
@@ -232,12 +233,13 @@ class Panel:
         self.recovery.start()
 
     def may_leave(self) -> bool:
-        """Whether what Next opened may go: its segments are saved as ground truth, or the person says so."""
-        if len(self._still_there()) < 2:
+        """Whether what Next opened may go: all segments on it are saved as ground truth, or the person says so."""
+        drawn_in = self._drawn_in()
+        if not drawn_in:
             return True
         volume, marks = self._opened[0], _("{name}: marks that are not accepted")
-        names = [name for segmentation in self._drawn_in() for name in self.saving.unsaved(volume, segmentation)]
-        names += [marks.format(name=name) for node in self._drawn_in() for name in names_with_drafts(node)]
+        names = [name for segmentation in drawn_in for name in self.saving.unsaved(volume, segmentation)]
+        names += [marks.format(name=name) for node in drawn_in for name in names_with_drafts(node)]
         question = _("{image} has work that is not saved as ground truth ({names}); remove it and go on?")
         return not names or ask(question.format(names=", ".join(names), image=volume.GetName()))
 
@@ -246,13 +248,17 @@ class Panel:
         return [(stamps_of(node), names_with_drafts(node)) for node in self._drawn_in()]
 
     def _drawn_in(self) -> list:
-        """The segmentation that Next made, and the one in the panel if it is another on the same image."""
-        if len(self._still_there()) < 2:
+        """The segmentations on the image that Next opened: its own, those drawn on it, and the one shown with it."""
+        if not self._is_image_there():
             return []
         volume, own = self._opened
-        shown = self.editor.segmentationNode()
-        other = shown is not None and shown is not own and self.editor.sourceVolumeNode() is volume
-        return [own, shown] if other else [own]
+        shown = self.editor.segmentationNode() if self.editor.sourceVolumeNode() is volume else None
+        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        return [
+            node
+            for node in nodes
+            if node in (own, shown) or (drawn_on(node) is volume and not node.GetHideFromEditors())
+        ]
 
     def _is_image_there(self) -> bool:
         return bool(self._opened) and self._opened[0].GetScene() is not None
@@ -301,6 +307,11 @@ class Panel:
     def next_structure(self) -> None:
         """Accept and go on with the next structure."""
         self.structures.next()
+
+    def save_and_next(self) -> None:
+        """As the button does, unless it is disabled; what comes of it is to be read."""
+        self.ui.saveSection.collapsed = False
+        self.ui.saveNextButton.click()
 
     def _marking(self):
         """AI Points, while it is active."""

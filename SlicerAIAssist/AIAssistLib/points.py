@@ -19,7 +19,17 @@ from AIAssistLib.geometry import transform, world_to_ijk
 from AIAssistLib.marks import ENOUGH, EXTREME, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
 from AIAssistLib.segments import SegmentWriter, Target
-from AIAssistLib.tags import CLICKS, MODEL, PROMPTS, forget_maker, keep_prompts, prompts_of, set_tag, tag_of
+from AIAssistLib.tags import (
+    CLICKS,
+    MODEL,
+    PROMPTS,
+    forget_maker,
+    keep_prompts,
+    note_study,
+    prompts_of,
+    set_tag,
+    tag_of,
+)
 from AIAssistLib.talks import sentence
 
 
@@ -450,6 +460,7 @@ class PointsSession:
         else:
             keep_prompts(segment, self._shown.prompts, volume, self.marks.click_order())
         segment.SetTag(MODEL, self._shown.model)
+        note_study(target.segmentation_node, volume)
         keep_draft(target.segmentation_node, target.segment_id, None, volume)
         self.begin(target)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError, ImageError, StudyError
 from aiassist.imaging import Volume, describe_structure
 from aiassist.words import some_of
 from AIAssistLib.autosave import Autosave, Found
+from AIAssistLib.console import drawn_on
 from AIAssistLib.section_qt import Section, ask
 from AIAssistLib.segments import read_mask, write_plainly
 from AIAssistLib.structures import new_segment, segment_named
-from AIAssistLib.tags import replace_tags
-from AIAssistLib.talks import Talk
+from AIAssistLib.tags import held_of, replace_tags
+from AIAssistLib.talks import Talk, ignore
 from AIAssistLib.texts import in_lines, shortened
 
 #: Milliseconds between two looks for changes.
@@ -35,6 +38,10 @@ class Recovery(Section):
         self._looking: Talk | None = None
         #: The study that was looked up last; its voxels may go meanwhile.
         self._looked: weakref.ref | None = None
+        #: The hash of an image that is not shown, on which the segments in the panel were drawn.
+        self._hashing: Talk | None = None
+        #: Why work could not be kept at the last look; empty when it could.
+        self._warned = ""
         self.ui.recoverButton.connect("clicked()", self.bring_back)
         self.ui.discardButton.connect("clicked()", self.ask_to_discard)
         self._offer("", [])
@@ -67,34 +74,58 @@ class Recovery(Section):
             pass
 
     def _keep_of(self, volume, segmentation) -> bool:
+        drawn = _image_of(segmentation, volume)
+        if volume is self.panel.editor.sourceVolumeNode() and (shown := self._study_of(volume)) is not None:
+            self._look_at(shown)
+        study = self._study_of(drawn)
+        if study is None:
+            return False
+        if "study_id" not in vars(study):
+            self._hash(study)
+            return False
         try:
-            study = self.assistant.studies.of(volume)
-            if volume is self.panel.editor.sourceVolumeNode():
-                self._look_at(study)
-            if "study_id" not in vars(study):
-                return False
-            return self._keep_one(study.study_id, volume, segmentation) is not None
-        except ImageError:  # in colour, say: said when somebody wants to annotate it
-            return False
+            kept = self._keep_one(study.study_id, drawn, segmentation)
         except (AIAssistError, OSError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            self.tell(_("Unsaved work cannot be kept: {why}").format(why=why), failed=True)
+            self._warn(error.strerror if isinstance(error, OSError) else str(error))
             return False
+        self._warned = ""
+        return kept is not None
+
+    def _warn(self, why: str) -> None:
+        """Say that work cannot be kept, at every try, and have the person see it, at the first."""
+        if why != self._warned:
+            self.ui.saveSection.collapsed = False
+        self._warned = why
+        self.tell(_("Unsaved work cannot be kept: {why}").format(why=why), failed=True)
+
+    def _study_of(self, volume) -> Volume | None:
+        """The study of an image; None of one in colour, say, which is said when somebody wants to annotate it."""
+        try:
+            return self.assistant.studies.of(volume)
+        except AIAssistError:
+            return None
+
+    def _hash(self, study: Volume) -> None:
+        """Hash a study for the next look, unless that is under way."""
+        is_looked = self._looked is not None and self._looked() is study
+        if not is_looked and (self._hashing is None or not self._hashing.active):
+            self._hashing = self.assistant.start(study.hashing(), ignore, ignore)
 
     def _keep_one(self, study: str, volume, segmentation) -> str | None:
-        current, saving = self.panel.editor.currentSegmentID(), self.panel.saving
+        current, held = self.panel.editor.currentSegmentID(), _held(segmentation, study)
         return self.autosave.keep_one(
-            study, segmentation, volume, current, lambda version: saving.is_kept(study, version)
+            study,
+            segmentation,
+            volume,
+            current,
+            lambda version: version in held or self.panel.saving.is_kept(study, version),
         )
 
     def look(self) -> None:
         """Offer what an earlier Slicer did not save of this image."""
         self._forget()
         volume = self.panel.editor.sourceVolumeNode()
-        try:
-            study = self.assistant.studies.of(volume) if volume is not None else None
-        except AIAssistError:  # said when somebody wants to annotate it
-            return
+        study = self._study_of(volume) if volume is not None else None
         if study is not None:
             self._look_at(study)
 
@@ -123,7 +154,9 @@ class Recovery(Section):
 
         def is_here(found: Found) -> bool:
             here = segment_named(segmentation, found.name) if segmentation is not None else ""
-            return bool(here) and read_mask(segmentation, here, volume).version == found.mask.version
+            with suppress(ImageError):  # under a deformation, say
+                return bool(here) and read_mask(segmentation, here, volume).version == found.mask.version
+            return False
 
         self._offer(study, [found for found in self.autosave.found(study) if not is_here(found)])
 
@@ -135,6 +168,8 @@ class Recovery(Section):
         button.setToolTip(in_lines(every))
         self.ui.recoverButton.setVisible(bool(found))
         self.ui.discardButton.setVisible(bool(found))
+        if found:
+            self.ui.saveSection.collapsed = False
 
     def bring_back(self) -> None:
         """Add what was not saved as segments."""
@@ -171,7 +206,20 @@ class Recovery(Section):
             self.discard()
 
     def discard(self) -> None:
-        """What is offered is not wanted any more; what was kept of it before is offered next."""
+        """What is offered is not wanted any more; what was kept of it before, or cannot be deleted, is offered next."""
         study, found = self._found
-        self.autosave.forget(found)
+        self.attempt(self.autosave.forget, found)
         self._hashed(study)
+
+
+def _image_of(segmentation, volume):
+    """The image whose work segments are: that on which they were drawn, else, where that is not in the scene, this."""
+    drawn = drawn_on(segmentation)
+    is_image = isinstance(drawn, slicer.vtkMRMLVolumeNode) and not isinstance(drawn, slicer.vtkMRMLLabelMapVolumeNode)
+    return drawn if is_image and drawn.GetScene() is not None else volume
+
+
+def _held(segmentation, study: str) -> set[str]:
+    """Versions of the masks that segments held when they were saved or loaded; a scene that is opened tells them."""
+    ids = segmentation.GetSegmentation().GetSegmentIDs()
+    return {held.mask for one in ids for held in held_of(segmentation, one) if held.study == study}

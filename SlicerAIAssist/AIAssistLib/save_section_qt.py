@@ -9,13 +9,14 @@ import qt
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError
+from aiassist.words import some_of
 from AIAssistLib.drafts import names_with_drafts
 from AIAssistLib.ground_truth import GroundTruth, Loaded, Saved
-from AIAssistLib.saving_plan import What
-from AIAssistLib.section_qt import Section, fill_table
+from AIAssistLib.saving_plan import What, without_findings
+from AIAssistLib.section_qt import Section, ask, fill_table
 from AIAssistLib.settings_qt import SERVER
 from AIAssistLib.tags import stamps_of
-from AIAssistLib.talks import sentence
+from AIAssistLib.talks import ignore, sentence
 
 
 class SaveSection(Section):
@@ -73,7 +74,8 @@ class SaveSection(Section):
         self.panel.accept_if_any()
         volume, segmentation = self.panel.structures.nodes_to_save()
         author, comment = self._author(), self.ui.commentEdit.text.strip()
-        talk = self._truth.save(volume, segmentation, comment, author=author, progress=self._sending)
+        about = {"author": author, "absent": _is_absent(volume, segmentation)}
+        talk = self._truth.save(volume, segmentation, comment, progress=self._sending, **about)
         stamps = stamps_of(segmentation)
         self.tell(_("Saving"))
         self._allow(False)
@@ -87,18 +89,25 @@ class SaveSection(Section):
             if same:
                 if outcome.numbers:  # else nothing has the comment yet
                     self.ui.commentEdit.setText("")
-                self.refresh()
-            self.tell(" ".join([_told(outcome), _marked(names_with_drafts(segmentation))]).strip())
+                self._list_again(volume)
+            said = " ".join([_told(outcome), _marked(names_with_drafts(segmentation))]).strip()
+            self.tell(said)
             if and_next and same:
                 self.panel.images.next(" ".join([_of_others(outcome), _without(outcome)]).strip())
             elif and_next:
-                self.tell(_("Saved; but you went on drawing meanwhile, so this image stays."))
+                self.tell(_then(said, self._why_it_stays(volume)))
 
         def failed(error: Exception) -> None:
             self._allow(True)
             self.tell(sentence(error), failed=True)
 
         self.assistant.start(talk, done, failed)
+
+    def _why_it_stays(self, volume) -> str:
+        """Why the image in the panel stays after its labels, or those of another one, were saved."""
+        if self.panel.editor.sourceVolumeNode() is volume:
+            return _("The segments were changed meanwhile, so this image stays.")
+        return _("Another image is in the panel now, so it stays.")
 
     def _allow(self, allowed: bool) -> None:
         """One save at a time: what it is about must not change under it."""
@@ -116,15 +125,24 @@ class SaveSection(Section):
         self._fill([])
 
         def look() -> None:
-            volume = self.panel.structures.volume()
-
-            def seen(versions: list[dict]) -> None:
-                if self.panel.editor.sourceVolumeNode() is volume:  # else another image was chosen meanwhile
-                    self._fill(versions)
-
-            self.talk(self._truth.history(volume), seen)
+            self._list_versions(self.panel.structures.volume(), lambda error: self.tell(sentence(error), failed=True))
 
         self.attempt(look)
+
+    def _list_again(self, volume) -> None:
+        """As `refresh`, if an image is still in the panel; an error would take the place of what was just said."""
+        if volume is not None and self.panel.editor.sourceVolumeNode() is volume:
+            self._fill([])
+            self._list_versions(volume, ignore)
+
+    def _list_versions(self, volume, failed) -> None:
+        """Show all versions of an image's labels if it is still in the panel then; `failed` gets what went wrong."""
+
+        def seen(versions: list[dict]) -> None:
+            if self.panel.editor.sourceVolumeNode() is volume:  # else another image was chosen meanwhile
+                self._fill(versions)
+
+        self.assistant.start(self._truth.history(volume), seen, failed)
 
     def _fill(self, versions: list[dict]) -> None:
         self._versions = versions
@@ -155,10 +173,11 @@ class SaveSection(Section):
 
     def _review(self, state: str) -> None:
         version, comment = self._version(), self.ui.commentEdit.text.strip()
+        volume = self.panel.editor.sourceVolumeNode()
 
         def done(made: dict) -> None:
             self.ui.commentEdit.setText("")
-            self.refresh()
+            self._list_again(volume)
             words = {
                 "approved": _("{name} is approved (version {number})."),
                 "rejected": _("{name} is rejected (version {number})."),
@@ -193,6 +212,8 @@ class SaveSection(Section):
             parts = [_("Loaded: {versions}.").format(versions=loaded)] if loaded else []
             if left:
                 parts.append(_("Left alone, since their work is not saved: {names}.").format(names=left))
+            if not parts:
+                parts = [_("Saved as absent in this image: {names}.").format(names=", ".join(outcome.absent))]
             self.tell(" ".join(parts))
 
         self.tell(_("Getting the latest labels"))
@@ -248,17 +269,29 @@ def _row(version: dict) -> list[str]:
     return [version["structure"], str(version["number"]), local, *said]
 
 
+def _is_absent(volume, segmentation) -> bool:
+    """Whether nothing is drawn or marked, and the person says that these structures are not in the image."""
+    names = without_findings(segmentation, volume) if not names_with_drafts(segmentation) else []
+    question = _("Nothing is drawn. Save {names} as absent in {image}?")
+    return bool(names) and ask(question.format(names=some_of(names), image=volume.GetName()))
+
+
 def _told(outcome: Saved) -> str:
     """What to say of a save: what is a new version, what was one already, and what others saved meanwhile."""
     new, same = outcome.of(What.NEW), outcome.of(What.UNCHANGED)
-    empty = {name: _("now empty") for name, each in new.items() if each.one.is_empty}
+    empty = {name: _("now empty") if each.newest else _("absent") for name, each in new.items() if each.one.is_empty}
     unchanged = {name: each.newest["number"] for name, each in same.items()}
     versions = _listed(outcome.numbers, empty) or _listed(unchanged, dict.fromkeys(unchanged, _("unchanged")))
     parts = [_("Saved: {versions}").format(versions=versions)] if versions else []
     if new and same:
         parts.append(_("({count} unchanged)").format(count=len(same)))
-    said, others = " ".join([*parts, _without(outcome)]).strip(), _of_others(outcome)
-    return f"{said}. {others}" if said and others else said or others
+    return _then(" ".join([*parts, _without(outcome)]).strip(), _of_others(outcome))
+
+
+def _then(said: str, more: str) -> str:
+    """A sentence after what was said, which may lack its full stop."""
+    stop = "" if said.endswith(".") else "."
+    return f"{said}{stop} {more}" if said and more else said or more
 
 
 def _marked(names: list[str]) -> str:

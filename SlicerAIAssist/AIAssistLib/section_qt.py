@@ -38,7 +38,7 @@ class Section:
     def tell(self, text: str, failed: bool = False) -> None:
         """Say something below the section's buttons."""
         self._label.setText(breakable(text))
-        self._label.setStyleSheet("color: #c0392b;" if failed else "")
+        self._label.setStyleSheet(error_style(self._label) if failed else "")
         self._label.setVisible(bool(text))
 
     def tell_now(self, text: str) -> None:
@@ -58,6 +58,12 @@ class Section:
     def talk(self, conversation: Conversation, done) -> None:
         """Have a conversation with the backend; what goes wrong is said."""
         self.assistant.start(conversation, done, lambda error: self.tell(sentence(error), failed=True))
+
+
+def error_style(label) -> str:
+    """The style of what went wrong, red: dark on a light window and light on a dark one, to be read on either."""
+    is_dark = label.palette.color(qt.QPalette.Window).lightness() < 128
+    return f"color: {'#ff8a80' if is_dark else '#c0392b'};"
 
 
 def fill_table(table, titles: list[str], rows: list[list[str]]) -> None:

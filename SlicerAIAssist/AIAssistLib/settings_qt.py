@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +18,10 @@ from AIAssistLib.launch import backend_command, slicer_python
 
 #: The homes by their names in the settings.
 COMPUTER, SERVER, SLICER = "computer", "server", "slicer"
+#: The choice that is remembered: the folder where a file was written last.
+EXPORTS = "exports"
+#: What Windows takes in no name of a file.
+_REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 
 class Settings:
@@ -91,6 +96,27 @@ class Settings:
         """Remember which image of a folder was opened last."""
         self._set(f"place/{_folder_key(folder)}", str(file))
         self._set(f"done/{_folder_key(folder)}", "yes" if is_saved else "no")
+
+    def choice(self, key: str) -> str:
+        """What was chosen in the panel last time, such as the list of structures; empty when nothing was."""
+        return self._get(f"choice/{key}")
+
+    def set_choice(self, key: str, value: str) -> None:
+        """Remember what was chosen in the panel."""
+        self._set(f"choice/{key}", value)
+
+    def path_for(self, name: str) -> str:
+        """Where a file of this name is proposed to go: in the folder that was used last, or else at home.
+
+        What no system, Windows included, takes in the name of a file is replaced.
+        """
+        last = self.choice(EXPORTS)
+        folder = Path(last) if last and Path(last).is_dir() else Path.home()
+        return str(folder / _REFUSED.sub("_", name).strip())
+
+    def note_written(self, path: Path) -> None:
+        """The next file is proposed to go where this one is."""
+        self.set_choice(EXPORTS, str(path.parent))
 
     @property
     def author(self) -> str:

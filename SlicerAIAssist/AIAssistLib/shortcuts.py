@@ -20,4 +20,5 @@ SHORTCUTS = (
     Shortcut("L", "take_back", "Take the latest point back"),
     Shortcut("H", "look", "Preview as fill, as outline, or hidden"),
     Shortcut("N", "next_structure", "Accept and go on with the next structure"),
+    Shortcut("Ctrl+N", "save_and_next", "Save and next image"),
 )

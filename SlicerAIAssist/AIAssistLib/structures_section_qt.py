@@ -9,9 +9,14 @@ from slicer.i18n import tr as _
 from aiassist.errors import AIAssistError, ImageError, StudyError
 from aiassist.imaging import describe_structure
 from AIAssistLib.console import drawn_on, new_segmentation
-from AIAssistLib.section_qt import Section, ask, fill_table, path_to_write
+from AIAssistLib.drafts import names_with_drafts
+from AIAssistLib.section_qt import Section, ask, busy, fill_table, path_to_write
 from AIAssistLib.structures import new_segment
+from AIAssistLib.tags import forget_study, noted_study
 from AIAssistLib.templates import Structure, Template, read_templates
+
+#: The choice that is remembered: the name of the list of structures.
+LIST = "structures"
 
 
 class StructuresSection(Section):
@@ -21,7 +26,11 @@ class StructuresSection(Section):
         super().__init__(panel, "lesionLabel")
         self._templates: list[Template] = []
         self._read_templates()
-        self.ui.templateCombo.addItems([_("Free choice"), *(t.name for t in self._templates)])
+        names = [t.name for t in self._templates]
+        self.ui.templateCombo.addItems([_("Free choice"), *names])
+        chosen = self.logic.settings.choice(LIST)
+        self.ui.templateCombo.setCurrentIndex(names.index(chosen) + 1 if chosen in names else 0)
+        self._offer_structures()
         self.ui.templateCombo.connect("currentIndexChanged(int)", self._template_chosen)
         self.ui.addStructureButton.connect("clicked()", self.add)
         self.ui.structureCombo.lineEdit().connect("returnPressed()", self.add)
@@ -29,7 +38,8 @@ class StructuresSection(Section):
         self.ui.measureButton.connect("clicked()", self.measure)
         self.ui.csvButton.connect("clicked()", self._save_csv)
         self.ui.lesionTable.connect("cellDoubleClicked(int,int)", self._jump)
-        #: What the person wants with segments of other images: to draw or to save, and the IDs of both nodes.
+        #: What the person wants with segments of other images: to draw or to save, and the IDs of both nodes; where a
+        #: node holds other voxels than before, its study instead of its ID.
         self._wanted: set[tuple[str, str, str]] = set()
         self._rows = []
         #: Name of the image that was measured.
@@ -55,8 +65,10 @@ class StructuresSection(Section):
         if segmentation is None:
             segmentation = new_segmentation(volume)
             editor.setSegmentationNode(segmentation)
-        elif not segmentation.GetSegmentation().GetNumberOfSegments() and drawn_on(segmentation) is not volume:
-            segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        elif not segmentation.GetSegmentation().GetNumberOfSegments():
+            forget_study(segmentation)
+            if drawn_on(segmentation) is not volume:
+                segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         if editor.sourceVolumeNode() is not volume:
             editor.setSourceVolumeNode(volume)
         return volume, segmentation
@@ -77,15 +89,36 @@ class StructuresSection(Section):
         return volume, segmentation
 
     def nodes_to_save(self):
-        """As `nodes`; `StudyError` where the segments are another image's, and not to be labels of this one as well."""
+        """As `nodes`; `StudyError` where the segments are another image's, and not to be labels of this one as well.
+
+        Another image's are also those that were drawn when the same node held other voxels.
+        """
         volume, segmentation = self.nodes()
         other, asked = drawn_on(segmentation), ("save", volume.GetID(), segmentation.GetID())
-        question = _("The segments in the panel were drawn on {other}. Save them as labels of {image}?")
-        if other not in (None, volume) and asked not in self._wanted:
-            if not ask(question.format(other=other.GetName(), image=volume.GetName())):
-                raise StudyError(f"Nothing was saved; choose {other.GetName()!r}, on which it was drawn, to save it.")
-            self._wanted.add(asked)
+        if other not in (None, volume):
+            question = _("The segments in the panel were drawn on {other}. Save them as labels of {image}?")
+            back = f"Nothing was saved; choose {other.GetName()!r}, on which it was drawn, to save it."
+            self._agree(asked, question.format(other=other.GetName(), image=volume.GetName()), back)
+        elif noted_study(segmentation) and (now := self._study_of(volume)) != noted_study(segmentation):
+            question = _(
+                "{image} holds other voxels than when the segments were drawn (another time point?). "
+                "Save them as its labels?"
+            )
+            back = "Nothing was saved; go back to the time point on which it was drawn."
+            self._agree(("save", now, segmentation.GetID()), question.format(image=volume.GetName()), back)
         return volume, segmentation
+
+    def _agree(self, asked: tuple[str, str, str], question: str, back: str) -> None:
+        """Ask once whether labels are saved; `StudyError` with the way back where they are not."""
+        if asked not in self._wanted:
+            if not ask(question):
+                raise StudyError(back)
+            self._wanted.add(asked)
+
+    def _study_of(self, volume) -> str:
+        """The id of the study that a volume node holds; most often it is known."""
+        with busy():
+            return self.assistant.studies.of(volume).study_id
 
     def volume(self):
         """The volume in use, or the one that the views show. `ImageError` when there is none."""
@@ -111,6 +144,11 @@ class StructuresSection(Section):
         return self._templates[index] if index >= 0 else None
 
     def _template_chosen(self) -> None:
+        template = self._template()
+        self.logic.settings.set_choice(LIST, template.name if template is not None else "")
+        self._offer_structures()
+
+    def _offer_structures(self) -> None:
         template = self._template()
         self.ui.structureCombo.clear()
         self.ui.structureCombo.addItems([s.label.name for s in template.structures] if template is not None else [])
@@ -161,14 +199,16 @@ class StructuresSection(Section):
     # Measurements
 
     def measure(self) -> None:
-        """Measure all segments."""
+        """Measure all segments; the preview, if there is one, is accepted first."""
         self.attempt(self._measure)
 
     def _measure(self) -> None:
         from AIAssistLib.lesions import measure  # it needs scipy, which takes most of a second to import
 
+        self.panel.accept_if_any()
         volume, segmentation = self.nodes()
         self._show_rows(measure(segmentation, volume), volume.GetName())
+        self.tell(left_out(segmentation))
 
     def scene_closes(self) -> None:
         """Nothing is wanted any more: the next scene's nodes may have the same IDs."""
@@ -203,7 +243,16 @@ class StructuresSection(Section):
         from AIAssistLib.lesions import write_csv
 
         self._measure()  # anew: a segment may have been corrected or renamed since
-        chosen = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save the table"), "lesions.csv", "CSV (*.csv)")
+        proposed = self.logic.settings.path_for(f"{self._measured} lesions.csv")
+        chosen = qt.QFileDialog.getSaveFileName(self.panel.widget, _("Save the table"), proposed, "CSV (*.csv)")
         path = path_to_write(chosen, ".csv")
         if path is not None:
             write_csv(self._rows, path, self._measured)
+            self.logic.settings.note_written(path)
+
+
+def left_out(segmentation) -> str:
+    """What to say of segments with marks that nobody accepted: nothing of those is measured or exported."""
+    names = names_with_drafts(segmentation)
+    text = _("Not in it, since their marks are not accepted: {names}.")
+    return text.format(names=", ".join(names)) if names else ""

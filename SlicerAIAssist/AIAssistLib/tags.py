@@ -23,6 +23,8 @@ HELD = "AIAssist.Held"
 #: Attribute of the segmentation node, followed by a segment's ID: the same of what was saved, which Undo, that gives
 #: segments the tags back that they had, does not take away.
 SAVED = "AIAssist.Saved."
+#: Attribute of the segmentation node: the study on which we drew its first mask.
+STUDY = "AIAssist.Study"
 #: What goes with a mask wherever it is kept.
 KEPT = (PROMPTS, MODEL, GRID, CLICKS, HELD)
 
@@ -121,6 +123,24 @@ def note_held(segmentation_node, segment_id: str, held: Held | None) -> None:
         text = held.to_text() if held is not None else ""
         set_tag(segment, HELD, text)
         segmentation_node.SetAttribute(SAVED + segment_id, text or None)
+
+
+def noted_study(segmentation_node) -> str:
+    """The study on which a mask of a segmentation was drawn first; empty when it is not known."""
+    return segmentation_node.GetAttribute(STUDY) or ""
+
+
+def note_study(segmentation_node, volume: Volume) -> None:
+    """A mask is drawn on this study: its node may hold other voxels later, as that of a sequence does."""
+    study = vars(volume).get("study_id", "")
+    if study and not noted_study(segmentation_node):
+        segmentation_node.SetAttribute(STUDY, study)
+
+
+def forget_study(segmentation_node) -> None:
+    """Nothing is left of what was drawn."""
+    if noted_study(segmentation_node):
+        segmentation_node.SetAttribute(STUDY, None)
 
 
 def forget_maker(segment) -> None:

@@ -20,10 +20,31 @@ class Found:
     is_series: bool = False
 
 
-def after(folder: Path, current: Path | None, again: bool = False) -> Generator[None, None, Found | None]:
+class Series:
+    """The DICOM series of folders, looked for once: as long as a folder changes and has other files it is not."""
+
+    def __init__(self):
+        self._known: dict[Path, tuple[tuple, list[Found]]] = {}
+
+    def of(self, folder: Path, files: list[Path]) -> Generator[None, None, list[Found]]:
+        """The series among a folder's files; gives Slicer turns."""
+        stamp = (_changed(folder), tuple(files))
+        known = self._known.get(folder)
+        if known is None or known[0] != stamp:
+            known = self._known[folder] = (stamp, (yield from _series(folder, files)))
+        return list(known[1])
+
+    def forget(self) -> None:
+        """Look again: a file may have been written anew in its place."""
+        self._known.clear()
+
+
+def after(
+    folder: Path, current: Path | None, again: bool = False, series: Series | None = None
+) -> Generator[None, None, Found | None]:
     """Find the image after the one of the file `current`, or the first; None at the end. Gives Slicer turns.
 
-    With `again` it is that one itself, if it is still there.
+    With `again` it is that one itself, if it is still there. `series` remembers what was found before.
     Images come by name, a folder's files first, then its DICOM series, then the folders in it; files that hold labels
     are passed over, see `images_among`. Only the folder of the current image and those after it are looked into, as far
     as needed. `ImageError` when it is no folder.
@@ -31,6 +52,7 @@ def after(folder: Path, current: Path | None, again: bool = False) -> Generator[
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder} is no folder; choose the one with the images.")
+    series = series or Series()
     here = current.parent if current is not None and current.is_relative_to(folder) else None
     for place in _folders(folder, here):
         files = sorted(Path(entry.path) for entry in _entries(place) if entry.is_file())
@@ -38,7 +60,7 @@ def after(folder: Path, current: Path | None, again: bool = False) -> Generator[
         known = found if again else found[:-1]
         is_next_a_file = any(current in one.files for one in known) if place == here else bool(found)
         if not is_next_a_file:
-            found += yield from _series(place, files)
+            found += yield from series.of(place, files)
         following = _following(found, current, again)
         if following is not None:
             return following
@@ -69,6 +91,14 @@ def _entries(folder: Path) -> list[os.DirEntry]:
             return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError:
         return []
+
+
+def _changed(folder: Path) -> int:
+    """When something came into a folder or went from it; 0 of one that may not be read."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _series(folder: Path, files: list[Path]) -> Generator[None, None, list[Found]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from AIAssistLib.autosave import LOCK, Autosave
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.geometry import study_of
 from AIAssistLib.segments import read_mask, write_plainly
-from helpers import add_segment
+from AIAssistLib.tags import Held, note_held
+from helpers import add_segment, wait
 
 STUDY = "study"
 
@@ -144,3 +146,115 @@ def test_all_that_changed_is_kept_when_another_segmentation_or_image_is_chosen(p
     kept.begin_run()
     assert {one.name for one in kept.found(study)} == {"spleen", "gallbladder", "kidney"}
     assert kept.found(study_of(other).study_id) == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_work_is_kept_of_the_image_on_which_it_was_drawn_whichever_is_chosen(known, panel, case, tmp_path):
+    panel.recovery.autosave = kept = Autosave(tmp_path)
+    add_segment(case, "bone", case.mask("liver"))
+    arterial, assistant = study_of(case.node).study_id, panel.logic.assistant
+    if known:
+        assert assistant.studies.of(case.node).study_id
+    else:  # as in a scene that was loaded
+        slicer.util.arrayFromVolumeModified(case.node)
+    portal = slicer.util.addVolumeFromArray(case.volume.voxels + 1, ijkToRAS=case.to_world, name="portal")
+    panel.editor.setSourceVolumeNode(portal)
+    assert assistant.studies.of(portal).study_id
+    wait(lambda: panel.recovery.keep() or kept._written)  # the ticks
+    panel.recovery.stop()
+    kept.begin_run()
+    assert [one.name for one in kept.found(arterial)] == ["bone"]
+    assert kept.found(study_of(portal).study_id) == []
+
+
+def test_what_is_offered_and_what_cannot_be_kept_is_seen_though_the_section_was_collapsed(panel, case, monkeypatch):
+    section, recovery = panel.ui.saveSection, panel.recovery
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    study = study_of(case.node).study_id
+    recovery.autosave.keep_one(study, case.segmentation, case.node)
+    recovery.autosave.begin_run()
+    case.segmentation.GetSegmentation().RemoveSegment(segment)
+    section.collapsed = True
+    recovery.look()
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    assert not section.collapsed
+    section.collapsed = True
+    add_segment(case, "bone", case.mask("liver"))
+
+    def full(*_given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recovery.autosave, "_write", full)
+    assert recovery.keep() is False
+    assert panel.ui.saveLabel.text == "Unsaved work cannot be kept: No space left on device"
+    assert not section.collapsed
+    section.collapsed = True
+    assert recovery.keep() is False
+    assert section.collapsed  # who closes it after that has seen it
+
+
+def refuse_to_remove(monkeypatch) -> None:
+    """Files are held open by another program, as Windows has it."""
+
+    def held(self, missing_ok=False):
+        raise PermissionError(13, "It is used by another process", str(self))
+
+    monkeypatch.setattr(Path, "unlink", held)
+
+
+def test_labels_are_saved_though_what_was_kept_of_them_cannot_be_removed(panel, case, monkeypatch):
+    slicer.util.arrayFromVolume(case.node)[0, 0, 0] = -2345  # a study that nobody saved labels of
+    slicer.util.arrayFromVolumeModified(case.node)
+    panel.recovery.look()
+    wait(lambda: not panel.recovery._looking.active)
+    add_segment(case, "spleen", case.mask("spleen"))
+    assert panel.recovery.keep()
+    refuse_to_remove(monkeypatch)
+    panel.ui.saveButton.click()
+    wait(lambda: panel.ui.saveButton.enabled)
+    assert panel.ui.saveLabel.text == "Saved: spleen (version 1)"
+
+
+def test_what_cannot_be_deleted_is_said_and_stays_offered(panel, case, monkeypatch):
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda *_text, **_: True)
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    recovery, study = panel.recovery, study_of(case.node).study_id
+    recovery.autosave.keep_one(study, case.segmentation, case.node)
+    recovery.autosave.begin_run()
+    case.segmentation.GetSegmentation().RemoveSegment(segment)
+    recovery.look()
+    wait(lambda: not panel.ui.recoverButton.isHidden())
+    with monkeypatch.context() as patch:
+        refuse_to_remove(patch)
+        panel.ui.discardButton.click()
+    assert "It is used by another process" in panel.ui.saveLabel.text
+    assert not panel.ui.recoverButton.isHidden()
+    panel.ui.discardButton.click()
+    assert panel.ui.recoverButton.isHidden() and recovery.autosave.found(study) == []
+
+
+def test_what_another_slicer_removes_meanwhile_is_not_found(kept, case, monkeypatch):
+    add_segment(case, "spleen", case.mask("spleen"))
+    keep(kept, case)
+    kept.begin_run()
+    glob = Path.glob
+    gone = kept._folder / STUDY / "run" / "0.patch"
+    monkeypatch.setattr(Path, "glob", lambda self, what: [*glob(self, what), *([gone] if what == "*.patch" else [])])
+    assert [one.name for one in kept.found(STUDY)] == ["spleen"]
+
+
+def test_labels_that_were_saved_before_the_scene_was_are_not_kept_as_unsaved_work(panel, case, tmp_path):
+    recovery, study = panel.recovery, study_of(case.node).study_id
+    assert panel.logic.assistant.studies.of(case.node).study_id
+    spleen = add_segment(case, "spleen", case.mask("spleen"))
+    version = read_mask(case.segmentation, spleen, case.node).version
+    note_held(case.segmentation, spleen, Held(study, "spleen", 1, version))
+    recovery.autosave = Autosave(tmp_path)
+    assert recovery.keep() is False
+    draw(case, spleen, "liver")
+    assert recovery.keep() is True
+    recovery.autosave.begin_run()
+    (offered,) = recovery.autosave.found(study)
+    assert offered.mask.mask.sum() == case.mask("liver").sum()
+    note_held(case.segmentation, spleen, Held("another study", "spleen", 1, offered.mask.version))
+    assert recovery.keep() is True  # it is no label of this image

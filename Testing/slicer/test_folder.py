@@ -236,6 +236,47 @@ def test_folders_before_the_current_image_are_not_looked_into_again(tmp_path, mo
 
 
 @pytest.fixture
+def opened(monkeypatch) -> list[Path]:
+    """The files whose headers were looked at, to find series."""
+    from aiassist.imaging import dicom_listing
+
+    files, look = [], dicom_listing._is_dicom
+    monkeypatch.setattr(dicom_listing, "_is_dicom", lambda path: files.append(path) or look(path))
+    return files
+
+
+def test_the_headers_of_a_folder_are_read_once_while_it_stays_as_it_is(panel, folder, opened):
+    go_on(panel)
+    go_on(panel)
+    first = len(opened)
+    assert first and slices_of(panel) in (11, 12)
+    go_on(panel)
+    assert len(opened) == first and slices_of(panel) in (11, 12)
+    (folder / "b" / "note").write_text("x")
+    go_on(panel)
+    assert panel.ui.saveLabel.text == "That was the last image of the folder."
+    assert len(opened) > first
+
+
+def test_headers_are_read_again_after_an_image_that_is_damaged_and_for_the_first(panel, folder, opened):
+    def looked_at() -> int:
+        return sum(path.parent.name == "ct" for path in opened)
+
+    damaged = next((folder / "a" / "ct").iterdir())
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:1500])
+    go_on(panel)
+    assert panel.ui.saveLabel.text.startswith("ct cannot be loaded") and looked_at() == 10
+    damaged.write_bytes(whole)  # in its place: the folder has the same files as before
+    go_on(panel)
+    assert slices_of(panel) in (11, 12) and looked_at() == 20
+    for times in (30, 40):
+        panel.ui.firstButton.click()
+        wait(lambda: panel.ui.nextButton.enabled)
+        assert slices_of(panel) == 10 and looked_at() == times
+
+
+@pytest.fixture
 def next_day(panel, folder):
     """Called: Slicer starts again with the same folder, and nothing is loaded yet but an image from elsewhere."""
 

@@ -179,6 +179,22 @@ def test_work_in_another_segmentation_on_the_image_is_asked_about_too(panel, ser
     assert asked == ["oblique has work that is not saved as ground truth (cyst); remove it and go on?"]
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_work_on_the_image_is_asked_about_though_another_segmentation_is_shown_or_its_own_is_gone(
+    gone, panel, server, case, questions
+):
+    node = of_node(panel, go_on(panel, "oblique"), case).node
+    own, case.segmentation = case.segmentation, new_segmentation(node)
+    before = panel.work()
+    add_segment(case, "cyst", a_cyst(case))
+    if gone:
+        slicer.mrmlScene.RemoveNode(own)
+        panel.editor.setSegmentationNode(case.segmentation)
+    assert panel.work() != before
+    assert not panel.may_leave()
+    assert questions == ["oblique has work that is not saved as ground truth (cyst); remove it and go on?"]
+
+
 def test_a_preview_is_work_too_and_a_version_brought_back_is_none(
     panel, server, case, monkeypatch, points, slice_views
 ):
@@ -387,14 +403,52 @@ def test_next_waits_for_what_is_under_way(panel, server, case):
     arrived(panel, "torso")
 
 
-def test_an_image_in_colour_is_gone_past(panel, server, case):
+def a_photo():
+    """An image in colour, in the scene."""
     photo = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photo")
     image = vtk.vtkImageData()
     image.SetDimensions(4, 4, 4)
     image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
     photo.SetAndObserveImageData(image)
-    panel.editor.setSourceVolumeNode(photo)
+    return photo
+
+
+def test_an_image_in_colour_is_gone_past(panel, server, case):
+    panel.editor.setSourceVolumeNode(a_photo())
     panel.ui.saveLabel.setText("Saved: cyst (version 1)")
     assert panel.recovery.keep() is False
     assert panel.ui.saveLabel.text == "Saved: cyst (version 1)"
     go_on(panel, "oblique")
+
+
+def deform(case) -> None:
+    """Lay the image and its segments under a deformation."""
+    spline = vtk.vtkThinPlateSplineTransform()
+    for points, corner in ((vtk.vtkPoints(), 100.0), (vtk.vtkPoints(), 120.0)):
+        for place in ((0, 0, 0), (corner, 0, 0), (0, corner, 0), (0, 0, corner), (corner, corner, 70)):
+            points.InsertNextPoint(place)
+        spline.SetTargetLandmarks(points) if corner > 100 else spline.SetSourceLandmarks(points)
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "warp")
+    warp.SetAndObserveTransformToParent(spline)
+    for node in (case.node, case.segmentation):
+        node.SetAndObserveTransformNodeID(warp.GetID())
+
+
+def test_the_next_image_comes_after_one_in_colour_that_next_opened(panel, server):
+    photo = a_photo()
+    panel.open(photo)
+    node = go_on(panel, "oblique")
+    assert photo.GetScene() is None and node.GetScene() is not None
+
+
+def test_work_under_a_deformation_is_asked_about_and_why_it_is_not_kept_is_said(panel, server, case, questions):
+    of_node(panel, go_on(panel, "oblique"), case)
+    wait(lambda: not panel.recovery._looking.active)
+    add_segment(case, "cyst", a_cyst(case))
+    deform(case)
+    assert panel.recovery.keep() is False
+    said = panel.ui.saveLabel.text
+    assert said.startswith("Unsaved work cannot be kept: 'oblique") and "under the deformation 'warp'" in said
+    panel.ui.nextButton.click()
+    wait(lambda: questions)
+    assert questions == ["oblique has work that is not saved as ground truth (cyst); remove it and go on?"]

@@ -176,13 +176,13 @@ def test_measurements_are_right_can_be_jumped_to_and_saved(panel, slice_views, c
     assert slice_views["Red"].node.GetSliceOffset() == pytest.approx(middle[2], abs=1.6)
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(tmp_path / "lesions.csv"))
     panel.ui.csvButton.click()
-    rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "lesions.csv").open(encoding="utf-8-sig")))
     assert (rows[0]["image"], rows[0]["name"]) == ("torso", "lesion_1")
     assert float(rows[0]["middle_s"]) == pytest.approx(middle[2])
     ball[50:54, 40:44, 70:80] = True
     write_plainly(MaskPatch.of_mask(ball), case.node, case.segmentation, segment)  # corrected after it was measured
     panel.ui.csvButton.click()
-    rows = list(csv.DictReader((tmp_path / "lesions.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "lesions.csv").open(encoding="utf-8-sig")))
     assert float(rows[0]["millilitres"]) == pytest.approx(ball.sum() * 27 / 1000)
 
 
@@ -483,8 +483,8 @@ def test_a_damaged_image_of_a_folder_is_said_and_passed(panel, tmp_path, monkeyp
 def test_the_formats_of_export_are_named_in_slicers_language(module, monkeypatch):
     monkeypatch.setattr("AIAssistLib.export_section_qt._", lambda text: f"<{text}>")
     ui = SimpleNamespace(saveLabel=qt.QLabel(), exportCombo=qt.QComboBox(), exportButton=qt.QPushButton())
-    structures = SimpleNamespace(nodes=lambda: (None, None))
-    panel = SimpleNamespace(ui=ui, logic=module.logic, widget=None, structures=structures)
+    structures = SimpleNamespace(nodes=lambda: (SimpleNamespace(GetName=lambda: "ct"), None))
+    panel = SimpleNamespace(ui=ui, logic=module.logic, widget=None, structures=structures, accept_if_any=lambda: None)
     section = type(module.panel.exporting)(panel)
     assert ui.exportCombo.itemText(1) == "<NIfTI labelmap>"
     asked = []
@@ -638,7 +638,7 @@ def test_what_is_drawn_while_saving_is_not_thrown_away(panel, points, slice_view
     panel.ui.saveNextButton.click()
     write_plainly(MaskPatch.of_mask(case.mask("liver")), case.node, case.segmentation, segment)
     wait(lambda: "Saved" in panel.ui.saveLabel.text)
-    assert panel.ui.saveLabel.text == "Saved; but you went on drawing meanwhile, so this image stays."
+    assert panel.ui.saveLabel.text.endswith("The segments were changed meanwhile, so this image stays.")
     assert panel.editor.sourceVolumeNode() is case.node
 
 

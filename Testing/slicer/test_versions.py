@@ -17,7 +17,7 @@ from AIAssistLib.autosave import Autosave
 from AIAssistLib.geometry import study_of
 from AIAssistLib.segments import write_plainly
 from AIAssistLib.structures import segment_named
-from AIAssistLib.tags import MODEL, PROMPTS, keep_prompts, tag_of, tags_of
+from AIAssistLib.tags import MODEL, PROMPTS, held_of, keep_prompts, tag_of, tags_of
 from helpers import add_segment, mask_of, wait
 
 
@@ -360,6 +360,19 @@ def test_a_new_segment_with_the_name_and_id_of_a_deleted_one_takes_nothing_back(
     case.segmentation.GetSegmentation().RemoveSegment(segment)
     assert add_segment(case, "cyst") == segment
     assert save(panel).startswith("All segments are empty")
+
+
+def test_a_segment_that_was_deleted_and_added_again_while_a_save_travels_holds_nothing(panel, case, study, store):
+    segment = add_segment(case, "cyst", case.mask("gallbladder"))
+    panel.ui.saveButton.click()
+    case.segmentation.GetSegmentation().RemoveSegment(segment)
+    assert add_segment(case, "cyst") == segment
+    wait(lambda: panel.ui.saveButton.enabled)
+    assert held_of(case.segmentation, segment) == ()
+    assert panel.saving.unsaved(case.node, case.segmentation) == []
+    add_segment(case, "spleen", case.mask("spleen"))
+    assert save(panel) == "Saved: spleen (version 1)"
+    assert store.version(study, "cyst").voxels == case.mask("gallbladder").sum()
 
 
 def test_a_segment_that_was_emptied_forgets_which_model_made_it(case, tmp_path):

@@ -9,6 +9,9 @@ from PySide6.QtCore import Property, Qt, Signal, Slot
 
 from shell.stand_ins import ctk, forwarded, row, stand_in, stored
 
+#: How many paths `ctkPathLineEdit` offers.
+MAX_HISTORY = 5
+
 
 @stand_in(ctk)
 class ctkComboBox(QtWidgets.QComboBox):
@@ -54,10 +57,10 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     AdjustToContents, AdjustToContentsOnFirstShow, AdjustToMinimumContentsLength = range(3)
 
     label = stored(str, "label", "")
-    filters = stored(int, "filters", AllEntries)
+    filters = stored(int, "filters", AllEntries | Readable | Executable | NoDotAndDotDot)
     options = stored(int, "options", 0)
     nameFilters = stored("QStringList", "nameFilters", [])
-    settingKey = stored(str, "settingKey", "")
+    settingKey = stored(str, "settingKey", "", "_on_key")
     showHistoryButton = stored(bool, "showHistoryButton", True)
     sizeAdjustPolicy = stored(int, "sizeAdjustPolicy", 1)
     minimumContentsLength = forwarded(int, "_combo_box", "minimumContentsLength")
@@ -92,22 +95,48 @@ class ctkPathLineEdit(QtWidgets.QWidget):
 
     @Slot()
     def browse(self) -> None:
-        """Ask for a path: a directory when only those are wanted."""
+        """Ask for a path: a file unless files are filtered out, as they are not at first; then a directory."""
         dialog = QtWidgets.QFileDialog
-        if self.filters & (self.Dirs | self.Files) == self.Dirs:
-            path = dialog.getExistingDirectory(self, self.label or "Select a directory", self.currentPath)
+        if not self.filters & self.Files:
+            path = dialog.getExistingDirectory(self, "Select a directory...", self.currentPath)
         else:
-            path = dialog.getOpenFileName(
-                self, self.label or "Select a file", self.currentPath, ";;".join(self.nameFilters)
-            )
+            ask = dialog.getSaveFileName if self.filters & self.Writable else dialog.getOpenFileName
+            path = ask(self, "Select a file", self.currentPath, ";;".join(self.nameFilters))
+        if path:
+            self.setCurrentPath(path)
+
+    def _on_key(self, _key: str) -> None:
+        self.retrieveHistory()
+
+    def _history(self) -> list[str]:
+        """The paths in the settings, the latest first."""
+        known = QtCore.QSettings().value(self._history_key()) or []
+        return [known] if isinstance(known, str) else list(known)  # a list of one is a text in the settings file
+
+    def _history_key(self) -> str:
+        return f"ctkPathLineEdit/{self.settingKey or self.objectName}"
+
+    @Slot()
+    def retrieveHistory(self) -> None:
+        """Offer the paths in the settings; where there is no path yet, the latest of them is chosen."""
+        path = self.currentPath
+        self._combo_box.clear()
+        self._combo_box.addItems(self._history()[:MAX_HISTORY])
         if path:
             self.setCurrentPath(path)
 
     @Slot()
     def addCurrentPathToHistory(self) -> None:
-        """Offer the path in the list from now on."""
-        if self.currentPath and self._combo_box.findText(self.currentPath) < 0:
-            self._combo_box.addItem(self.currentPath)
+        """Offer the path first in the list from now on, and keep it in the settings."""
+        path = self.currentPath
+        if not path:
+            return
+        QtCore.QSettings().setValue(self._history_key(), [path, *(one for one in self._history() if one != path)])
+        self._combo_box.removeItem(self._combo_box.findText(path))
+        while self._combo_box.count >= MAX_HISTORY:
+            self._combo_box.removeItem(self._combo_box.count - 1)
+        self._combo_box.insertItem(0, path)
+        self._combo_box.setCurrentIndex(0)
 
     def _show_button(self, visible: bool) -> None:
         self._button.setVisible(visible)
