@@ -77,7 +77,7 @@ BIG = VOXELS.astype(">i2").tobytes()
         ({"encoding": "Raw", "type": "Short"}, None),
         ({"encoding": "ASCII"}, " ".join(map(str, VOXELS.ravel())).encode()),
     ],
-    ids=str,
+    ids=["big, gzip", "big", "little, gzip", "raw", "ascii"],
 )
 def test_words_may_be_in_capitals(tmp_path, changes, data):
     assert np.array_equal(read_volume(written(tmp_path / "a.nrrd", "", data, **changes)).voxels, VOXELS)
