@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,11 @@ def test_a_program_is_told_how_far_it_is(hub, studies, run_cli):
     assert told[-1]["phase"] == "trying it on a small image"
 
 
+def _in_the_background() -> None:
+    """As what a shell starts there, and a server that was started there: Ctrl+C means nothing to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def test_who_stops_waits_for_no_download_and_leaves_nothing(hub, studies, tmp_path, monkeypatch):
     (tmp_path / "tissues" / "models" / "large.pt").write_bytes(bytes(100 * 2**20))
     hub.pause = 0.1
@@ -91,7 +97,8 @@ def test_who_stops_waits_for_no_download_and_leaves_nothing(hub, studies, tmp_pa
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     command = [sys.executable, "-m", "aiassist.cli", "models", "pull", "tissues", f"--studies={studies}", "--json"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen([*command, "--until-stdin-closes"], **pipes, encoding="utf8") as process:
+    started = [*command, "--until-stdin-closes"]
+    with subprocess.Popen(started, **pipes, encoding="utf8", preexec_fn=_in_the_background) as process:
         told = {"done": 0}
         while told["done"] < 10**7:
             told = json.loads(process.stderr.readline())

@@ -268,7 +268,7 @@ def _ball(geometry: Geometry, radius: float) -> np.ndarray:
 
 def _scribble(data: dict) -> Scribble:
     if unknown := sorted(set(data) - {"points", "positive"}):
-        raise PromptError(f"{unknown[0]!r} is nothing that a scribble has; it has points and positive.")
+        raise PromptError(f"{unknown[0]!r} is nothing that scribbles have; they have points and positive.")
     positive = data.get("positive", True)
     if not isinstance(positive, bool):
         raise PromptError(f"Whether a scribble is positive is true or false, not {positive!r}.")

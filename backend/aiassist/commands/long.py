@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from aiassist.commands.shared import progress_bar
-from aiassist.lifeline import when_stdin_closes
+from aiassist.lifeline import hear_interrupts, when_stdin_closes
 
 #: Of training, a line where there is no terminal to draw a bar on: one every so many steps.
 EVERY = 50
@@ -88,6 +88,7 @@ class Enough:
         self._end = time.monotonic() + 60 * minutes
         self._holds = self.interrupted = False
         if with_stdin:
+            hear_interrupts()
             when_stdin_closes(self._stop)
 
     def __call__(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from aiassist.commands.long import Progress, add_for_programs
 from aiassist.commands.shared import add_author, add_studies, models_folder
 from aiassist.errors import ModelError
-from aiassist.lifeline import when_stdin_closes
+from aiassist.lifeline import interrupt_when_stdin_closes
 from aiassist.words import some_of
 
 
@@ -131,7 +130,7 @@ def publish_version(options) -> None:
             f"{options.model!r} is a bundle: importing it publishes it, and models rollback takes that back."
         )
     if options.until_stdin_closes:
-        when_stdin_closes(_thread.interrupt_main)
+        interrupt_when_stdin_closes()
     with GroundTruthStore(options.studies) as store, Progress(options.json) as progress:
         judging = progress.phase("judging by the labels of today")
         now, before = publish_if_better(store, models, options.model, version, options.author, judging)
@@ -168,7 +167,7 @@ def _taking(options) -> Iterator[Progress]:
 
     check_said(options.author)
     if options.until_stdin_closes:
-        when_stdin_closes(_thread.interrupt_main)
+        interrupt_when_stdin_closes()
     with Progress(options.json) as progress:
         yield progress
 
