@@ -161,6 +161,7 @@ def test_a_file_of_segments_says_which_are_not_in_it(marked, tmp_path):
 
 
 def test_the_list_of_structures_is_chosen_again_the_next_day(panel, another_day):
+    panel.ui.templateCombo.setCurrentIndex(0)  # whatever another test chose
     panel.ui.templateCombo.setCurrentIndex(panel.ui.templateCombo.findText("Abdomen CT"))
     day = another_day()
     section = type(panel.structures)(day)
@@ -175,6 +176,7 @@ def test_the_list_of_structures_is_chosen_again_the_next_day(panel, another_day)
 def test_the_source_of_images_is_chosen_again_and_listed_when_it_is_looked_at(panel, another_day, monkeypatch):
     looked = []
     monkeypatch.setattr(type(panel.images), "look", lambda section: looked.append(section))
+    panel.ui.imagesCombo.setCurrentIndex(0)  # whatever another test chose
     panel.ui.imagesCombo.setCurrentIndex(1)
     assert looked == [panel.images]
     day = another_day()
