@@ -143,16 +143,6 @@ class AutoSegment:
         self._changed()
 
 
-def add_segments(segmentation, card: ModelCard, volume_node, segmentation_node, volume: Volume) -> list[str]:
-    """As `adding_segments`, at once."""
-    adding = adding_segments(segmentation, card, volume_node, segmentation_node, volume)
-    while True:
-        try:
-            next(adding)
-        except StopIteration as end:
-            return end.value
-
-
 def adding_segments(
     segmentation,
     card: ModelCard,

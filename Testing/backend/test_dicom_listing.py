@@ -12,6 +12,7 @@ from dicom_series import write_series
 
 from aiassist.imaging.dicom_folder import reading_dicom
 from aiassist.imaging.dicom_listing import listing_series
+from aiassist.segmenters.base import run
 
 AFFINE = np.diag([0.7, 0.7, 2.0, 1.0])
 
@@ -31,18 +32,9 @@ def written(folder: Path, shape=(5, 8, 6), **change) -> list[Path]:
     return files
 
 
-def whole(generator):
-    """What a generator returns."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return end.value
-
-
 def listed(folder: Path):
     """The series among a folder's files."""
-    return whole(listing_series(path for path in folder.iterdir() if path.is_file()))
+    return run(listing_series(path for path in folder.iterdir() if path.is_file()))
 
 
 def test_several_series_in_a_folder_come_by_number_with_their_own_files(tmp_path):
@@ -83,7 +75,7 @@ def test_a_file_that_was_cut_off_is_left_to_who_reads_the_series(tmp_path, size,
     assert len(found) == (1 if others == 1 else 3)
     (damaged,) = [one for one in found if files[2] in one.files]
     with pytest.raises(Exception, match=r"is a damaged DICOM file; copy it again\.|holds no DICOM"):
-        whole(reading_dicom(damaged.files, tmp_path))
+        run(reading_dicom(damaged.files, tmp_path))
 
 
 def test_only_the_beginnings_of_files_are_read(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from aiassist.errors import ImageError
 from aiassist.imaging import Volume, read_volume
 from aiassist.imaging.dicom_header import read_header
 from aiassist.imaging.dicom_listing import listing_series
+from aiassist.segmenters.base import run
 
 AFFINE = np.diag([0.7, 0.7, 2.0, 1.0])
 STORED = np.random.default_rng(1).integers(-900, 900, (6, 8, 7)).astype(np.int16)
@@ -82,21 +83,13 @@ def test_a_folder_of_emptied_slices_says_so(tmp_path):
         read_volume(tmp_path)
 
 
-def whole(generator):
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return end.value
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_an_emptied_slice_is_left_to_who_reads_the_series(tmp_path, name):
     files = written(tmp_path, NAMES[name])
     files[2].write_bytes(b"")
     for other in ("README.txt", "VERSION", "._" + files[0].name):
         (tmp_path / other).write_bytes(b"")
-    (series,) = whole(listing_series(tmp_path.iterdir()))
+    (series,) = run(listing_series(tmp_path.iterdir()))
     assert list(series.files) == sorted(files)
 
 
@@ -148,4 +141,4 @@ def test_one_series_beside_damaged_slices_of_another_is_a_choice(tmp_path):
     for path in files[3:]:
         edited(path, SeriesInstanceUID=generate_uid())
     files[-1].write_bytes(b"")
-    assert [list(one.files) for one in whole(listing_series(tmp_path.iterdir()))][-1] == files[-1:]
+    assert [list(one.files) for one in run(listing_series(tmp_path.iterdir()))][-1] == files[-1:]

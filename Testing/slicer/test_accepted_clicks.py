@@ -122,3 +122,4 @@ def test_an_image_is_not_kept_in_memory_when_it_was_closed(points, slice_views, 
     application.scene.Clear(0)
     case.node = case.segmentation = None
     wait(lambda: gc.collect() >= 0 and volume() is None, seconds=5)
+    assert volume() is None

@@ -13,6 +13,7 @@ import slicer
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import MaskPatch, describe_structure
 from aiassist.prompts import Prompts
+from aiassist.segmenters.base import run
 from AIAssistLib.autosave import Autosave
 from AIAssistLib.geometry import study_of
 from AIAssistLib.segments import write_plainly
@@ -287,7 +288,7 @@ def test_the_history_shows_the_time_of_this_place(panel, monkeypatch):
 
 
 def test_the_second_of_a_name_is_numbered(panel, case, study):
-    from AIAssistLib.auto_segment import add_segments
+    from AIAssistLib.auto_segment import adding_segments
 
     for _again in range(3):
         panel.ui.structureCombo.setCurrentText("lesion")
@@ -296,7 +297,8 @@ def test_the_second_of_a_name_is_numbered(panel, case, study):
     patch = MaskPatch.of_mask(case.mask("liver"))
     found = SimpleNamespace(patch=patch, model="lungs-ct", model_version="1")
     card = SimpleNamespace(labels=[describe_structure("Liver")])
-    assert add_segments(found, card, case.node, case.segmentation, study_of(case.node)) == ["Liver 2"]
+    adding = adding_segments(found, card, case.node, case.segmentation, study_of(case.node))
+    assert run(adding) == ["Liver 2"]
     segment = segment_of(case, segment_named(case.segmentation, "Liver 2"))
     assert "10200004" in tag_of(segment, segment.GetTerminologyEntryTagName())  # SNOMED CT: liver
 

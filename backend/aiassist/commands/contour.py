@@ -43,11 +43,9 @@ def add_to(commands) -> None:
 
 def across(geometry, name: str) -> int:
     """The array axis (0 for k) across which slices of this name are stacked: nearest to the patient's own."""
-    import numpy as np
-    from scipy.optimize import linear_sum_assignment
+    from aiassist.segmenters.overview import patients_axes
 
-    along = np.abs(geometry.direction[::-1, ::-1])  # rows: feet to head, front to back, right to left; columns: k, j, i
-    return int(linear_sum_assignment(-along)[1][AXES.index(name)])
+    return patients_axes(geometry)[AXES.index(name)]
 
 
 def trace_mask(options) -> None:

@@ -15,6 +15,12 @@ from aiassist.segmenters.working_grid import weigh
 CHANNELS = ("grey levels, all", "grey levels, around the median", "inside the volume", "place along k", "j", "i")
 
 
+def patients_axes(geometry: Geometry) -> tuple[int, int, int]:
+    """Which array axis runs along the patient's third, second and first axis, or nearest to it; each once."""
+    along = np.abs(geometry.direction[::-1, ::-1])  # rows: the patient's axes k, j, i; columns: the array's
+    return tuple(int(axis) for axis in linear_sum_assignment(-along)[1])
+
+
 @dataclass(frozen=True)
 class Overview:
     """The grid: how a volume's axes are turned, and the cube of cells over it.
@@ -37,8 +43,7 @@ class Overview:
     @classmethod
     def of(cls, geometry: Geometry, cells: int) -> Overview:
         """The grid of `cells` a side over a volume's whole grid."""
-        along = np.abs(geometry.direction[::-1, ::-1])  # rows: the patient's axes k, j, i; columns: the array's
-        order = tuple(int(axis) for axis in linear_sum_assignment(-along)[1])
+        order = patients_axes(geometry)
         signs = [geometry.direction[::-1, ::-1][axis, order[axis]] for axis in range(3)]
         flips = tuple(axis for axis in range(3) if signs[axis] < 0)
         shape = np.array([geometry.shape[axis] for axis in order])
