@@ -137,9 +137,12 @@ def test_a_step_that_is_not_finite_stops_the_run_before_it_spoils_the_weights(tm
     assert (tmp_path / "weights.safetensors").read_bytes() == weights
 
 
-@pytest.mark.parametrize(("processor", "is_half"), [("AVX2", False), ("DEFAULT", False), ("AVX512", True)])
+@pytest.mark.parametrize(
+    ("processor", "is_half"),
+    [({}, False), ({"avx512_bf16": True, "amx_bf16": False}, False), ({"avx512_bf16": True, "amx_bf16": True}, True)],
+)
 def test_a_cpu_trains_in_half_precision_only_where_that_is_fast(tmp_path, monkeypatch, processor, is_half):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor, raising=False)
     trainer = Trainer(tmp_path, replace(TINY, warmup=0, second=1.0), workers=0)
     seen = []
     trainer.net.register_forward_hook(lambda net, inputs, outputs: seen.append(torch.is_autocast_enabled("cpu")))

@@ -16,7 +16,7 @@ from aiassist.segmenters.promptable import PromptableNetwork
 from aiassist.synthesis.corrections import CLICKS as CLICKS_A_SCAN
 from aiassist.synthesis.corrections import corrections
 from aiassist.synthesis.example import STARTS, example
-from aiassist.synthesis.fields import Draw, grid_points
+from aiassist.synthesis.fields import Draw, distance_to_curve, grid_points
 from aiassist.synthesis.scene import Scene
 from aiassist.synthesis.shapes import FAMILIES, mottled, repeated, severed, tube
 
@@ -73,6 +73,20 @@ def test_shapes_have_the_parts_that_they_say(maker):
         assert target.any() and not target.all()
         assert set(shape.target) <= set(range(1, shape.count + 1))
         assert all(1 <= part <= shape.count for pair in shape.alike for part in pair)
+
+
+def test_the_distance_to_a_curve_is_that_to_its_nearest_place():
+    knots = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.5], [0.0, 0.6, 0.5]])
+    points = grid_points(torch.full((3,), -1.0), torch.full((3,), 1.0), (17, 19, 21))
+    distance, along = distance_to_curve(points, knots)
+    share = torch.linspace(0, 1, 801)[:, None]
+    places = torch.cat([knots[0] + share * (knots[1] - knots[0]), knots[1] + share * (knots[2] - knots[1])])
+    gaps, nearest = torch.cdist(points.flatten(1).T.contiguous(), places).min(1)
+    assert torch.allclose(distance.flatten(), gaps, atol=1e-3)
+    assert torch.allclose(along.flatten(), nearest / 1601, atol=2e-3)
+    exact = distance_to_curve(knots.T[:, :, None, None], knots)
+    assert torch.allclose(exact[0], torch.zeros(3, 1, 1), atol=1e-4)
+    assert torch.allclose(exact[1].flatten(), torch.tensor([0.0, 0.5, 1.0]), atol=1e-4)
 
 
 def test_a_severed_shape_goes_on_beyond_its_end_in_the_same_tissue():

@@ -6,11 +6,13 @@ drawn from a `torch.Generator` on the CPU, so that one seed gives one world on a
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
 import torch.nn.functional as F
+
+#: Points whose distances to a curve are found at once on a CPU: what its cache holds.
+PIECE = 4096
 
 
 class Draw:
@@ -124,15 +126,17 @@ def loops(draw: Draw, size: float, knots: int = 40) -> torch.Tensor:
 
 def distance_to_curve(points: torch.Tensor, knots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Distance of points (3, ...) to a polyline (n, 3), and how far along it (0 to 1) the nearest place is."""
-    best = torch.full(points.shape[1:], torch.inf, device=points.device)
-    along = torch.zeros_like(best)
-    for number, (start, stop) in enumerate(itertools.pairwise(knots)):
-        step = stop - start
-        offset = points - start.view(3, 1, 1, 1)
-        share = torch.einsum("a,akji->kji", step, offset) / step.square().sum().clamp_min(1e-9)
-        share = share.clamp(0, 1)
-        distance = (offset - share * step.view(3, 1, 1, 1)).square().sum(0)
-        nearer = distance < best
-        best = torch.where(nearer, distance, best)
-        along = torch.where(nearer, (number + share) / (len(knots) - 1), along)
-    return best.sqrt(), along
+    starts, steps = knots[:-1], knots[1:] - knots[:-1]
+    lengths = steps.square().sum(1, keepdim=True).clamp_min(1e-9)
+    first, square = (starts * steps).sum(1, keepdim=True), starts.square().sum(1, keepdim=True)
+    factors = torch.cat([steps, starts])
+    distances, places = [], []
+    flat = points.reshape(3, -1)
+    for piece in flat.split(PIECE if flat.device.type == "cpu" else flat.shape[1], 1):
+        ahead, towards = (factors @ piece).split(len(steps))
+        ahead -= first
+        share = (ahead / lengths).clamp(0, 1)
+        away, number = (square - 2 * towards + share * (share * lengths - 2 * ahead)).min(0)
+        distances.append((away + piece.square().sum(0)).clamp_min(0).sqrt())
+        places.append((number + share.gather(0, number[None])[0]) / len(steps))
+    return torch.cat(distances).view(points.shape[1:]), torch.cat(places).view(points.shape[1:])
