@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
+import threading
 import time
 
 import numpy as np
@@ -24,9 +26,11 @@ from groundtruth_helpers import (
 from sqlalchemy.exc import OperationalError
 
 from aiassist.errors import AIAssistError, BusyError, ImageError, RoomError, StoreError
+from aiassist.files import UNFINISHED
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.groundtruth.folder import INDEX, STALE
 from aiassist.imaging import Geometry, MaskPatch, read_volume, write_volume
+from aiassist.segmenters.model_store import MODELS
 
 # The files
 
@@ -98,6 +102,7 @@ ADDING = """
 import json
 from pathlib import Path
 from groundtruth_helpers import random_patch, random_volume
+from aiassist.files import UNFINISHED
 from aiassist.groundtruth import GroundTruthStore
 folder, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 print("ready", flush=True)
@@ -136,10 +141,36 @@ def test_processes_that_add_at_the_same_time_number_differently_and_lose_nothing
 
 # Trouble
 
+
+def test_a_store_opens_while_others_remove_folders_in_it(store):
+    done = threading.Event()
+
+    def come_and_go():
+        while not done.is_set():
+            for number in range(20):
+                (store.folder / MODELS / "spleen" / f"x{number}").mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(store.folder / MODELS)
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(60):
+            GroundTruthStore(store.folder).close()
+    finally:
+        done.set()
+        other.join()
+    old = store.folder / "studies" / f"{UNFINISHED}half.seg.nrrd"
+    old.write_bytes(b"")
+    os.utime(old, (1, 1))
+    GroundTruthStore(store.folder).close()
+    assert not old.exists()
+
+
 FULL = """
 import os, resource, signal
 from groundtruth_helpers import random_patch, random_volume
 from aiassist.errors import StoreError
+from aiassist.files import UNFINISHED
 from aiassist.groundtruth import GroundTruthStore
 store = GroundTruthStore(sys.argv[1])
 study, limit = store.study("torso").id, int(sys.argv[2])
@@ -188,6 +219,7 @@ READ_ONLY = """
 import ctypes
 from groundtruth_helpers import random_patch
 from aiassist.errors import StoreError
+from aiassist.files import UNFINISHED
 from aiassist.groundtruth import GroundTruthStore
 store = GroundTruthStore(sys.argv[1])
 study = store.study("torso").id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -268,3 +269,13 @@ def test_a_varied_scan_shows_the_same_structure(crops):
         assert varied.voxels[varied.truth].mean() > varied.voxels[~varied.truth].mean() + varied.voxels.std()
         orders.add(varied.spacing)
     assert len(orders) == 3
+
+
+def test_the_noise_of_a_varied_scan_does_not_grow_with_what_a_scanner_puts_where_it_saw_nothing(crops):
+    scan = read_crop(crops["cyst"][0])
+    padded = torch.zeros_like(scan.voxels)
+    padded[:, :, : padded.shape[2] // 4] = -30000.0
+    for seed in range(8):
+        assert len(vary(Draw(seed), replace(scan, voxels=padded)).voxels.unique()) == 2
+    spread = [vary(Draw(seed), replace(scan, voxels=padded + scan.voxels)).voxels.max() for seed in range(8)]
+    assert len(set(map(float, spread))) == 8  # there is some, though

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from aiassist.synthesis.example import example
 from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.muon import orthogonal
-from aiassist.synthesis.training import Trainer, orient
+from aiassist.synthesis.training import Buffer, Examples, Trainer, orient
 
 
 def batch_of(seed=0):
@@ -61,6 +62,42 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, optim
     assert second.step == whole.step == TINY.steps
     for name, value in whole.ema.items():
         assert torch.equal(value, second.ema[name]), name
+
+
+def test_corrections_of_fewer_scans_are_kept_for_they_are_several_a_scan(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "BUFFER", 12)
+    held = []
+    monkeypatch.setattr(training, "Buffer", lambda seeds: held.append(seeds) or Buffer(seeds))
+    Trainer(tmp_path / "first", replace(TINY, steps=1), workers=0).run()
+    corrects, scans = resource("Models", "network"), Examples(TINY.cells)
+    more = {"corrects": corrects, "examples": scans}
+    Trainer(tmp_path / "more", replace(TINY, steps=1, corrections=True, second=0.0), workers=0, **more).run()
+    assert held == [12, 3]
+    buffer = Buffer(3)
+    for seed in range(7):
+        buffer.add(seed, [("example", seed)])
+    assert [seed for seed in range(7) if seed in buffer._held] == [4, 5, 6]
+
+
+FULL_DISK = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from synth_helpers import TINY
+from aiassist.synthesis.training import Trainer
+trainer = Trainer(Path(sys.argv[1]), replace(TINY, steps=2), workers=0)
+for write in (trainer.save, lambda: trainer.write_weights(Path(sys.argv[1]) / "weights.safetensors")):
+    try:
+        write()
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_said_as_such_and_leaves_no_half_of_a_state(tmp_path, run_python):
+    outcome = run_python("-c", FULL_DISK, tmp_path / "run", largest_file=2000, cwd=Path(__file__).parent)
+    assert (outcome.stdout.count("File too large"), outcome.stderr) == (2, "")
+    assert [path.name for path in (tmp_path / "run").iterdir() if not path.is_dir()] == []
 
 
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (12, 12)])

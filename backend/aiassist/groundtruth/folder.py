@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,10 +44,11 @@ class StudiesFolder:
         self.close()
 
     def _sweep(self) -> None:
-        for path in self.folder.rglob(f"{UNFINISHED}*"):
-            with suppress(OSError):  # another process may finish its file meanwhile; another user's may not be removed
-                if time.time() - path.stat().st_mtime > STALE:
-                    path.unlink()
+        for folder, _, files in os.walk(self.folder):  # which goes on where others remove folders meanwhile
+            for path in (Path(folder, name) for name in files if name.startswith(UNFINISHED)):
+                with suppress(OSError):  # another process may finish its file; another user's may not be removed
+                    if time.time() - path.stat().st_mtime > STALE:
+                        path.unlink()
 
     @contextmanager
     def _session(self) -> Iterator[Session]:

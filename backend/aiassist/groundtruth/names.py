@@ -13,10 +13,11 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[\d¹²³])$")
 
 
 def key_of(structure: str) -> str:
-    """What makes two names the same structure."""
+    """What makes two names the same structure; characters that cannot be seen, and kinds of spaces, do not."""
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in structure):
         raise StoreError(f"The name {structure!r} holds characters that are no text; give one such as spleen.")
-    key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", structure).strip().casefold())
+    seen = "".join(c for c in unicodedata.normalize("NFC", structure) if unicodedata.category(c) != "Cf")
+    key = unicodedata.normalize("NFC", " ".join(seen.split()).casefold())
     if not key:
         raise StoreError("A label needs the name of its structure; give one such as spleen.")
     return key

@@ -27,7 +27,8 @@ def segment_names(path: Path) -> dict[int, str]:
         key[len("Segment") : -len("_Name")] for key in header if key.startswith("Segment") and key.endswith("_Name")
     ]
     values = {number: str(header.get(f"Segment{number}_LabelValue", "")) for number in numbers}
-    return {int(values[n]): str(header[f"Segment{n}_Name"]) for n in numbers if values[n].isdecimal()}
+    names = {n: str(header[f"Segment{n}_Name"]).replace("\\\\", "\\") for n in numbers}  # as NRRD writes them
+    return {int(values[n]): names[n] for n in numbers if values[n].isdecimal()}
 
 
 def write_segmentation(path: Path, labelmap: np.ndarray, geometry: Geometry, labels: Sequence[Label]) -> None:

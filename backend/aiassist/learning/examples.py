@@ -93,5 +93,6 @@ def vary(draw: Draw, scan: Scan) -> Scan:
     low, width = voxels.min(), (voxels.max() - voxels.min()).clamp_min(1e-6)
     voxels = low + width * ((voxels - low) / width) ** draw.log_uniform(BEND, 1 / BEND)
     noise = torch.randn(voxels.shape, generator=draw.generator)
-    voxels = voxels + noise * voxels.std() * draw.uniform(0, NOISE)
+    spread = 1.5 * (voxels - voxels.median()).abs().median()  # whatever a scanner puts where it saw nothing
+    voxels = voxels + noise * spread * draw.uniform(0, NOISE)
     return replace(scan, voxels=voxels, truth=truth, spacing=tuple(scan.spacing[axis] for axis in order))

@@ -86,6 +86,9 @@ def judge(
 ) -> list[Scores]:
     """The scores of each of some models, by the same labels and the same prompts.
 
+    A label counts once, however many pieces it has. What none of the models knows judges nothing, unless nothing else
+    is there.
+
     Parameters
     ----------
     store : GroundTruthStore
@@ -103,14 +106,29 @@ def judge(
     """
     all_scores = [Scores(known=_known(model)) for model in models]
     exams = [_exam(model) for model in models]
-    for volume, sample, label in load(store, samples):
+    some_know = _known_to(all_scores, samples := list(samples)) or samples
+    for _ in range(len(samples) - len(some_know)):
+        progress()
+    for volume, sample, label in load(store, some_know):
         for exam, scores in zip(exams, all_scores, strict=True):
-            for course, found in exam(volume, sample, label):
-                scores.note(course, sample.structure, found)
+            for course, found in _by_course(exam(volume, sample, label)).items():
+                scores.note(course, sample.structure, float(np.mean(found)))
         progress()
     if not all(scores.dice for scores in all_scores):
         raise StoreError(_TOO_SMALL)
     return all_scores
+
+
+def _known_to(models: Sequence[Scores], samples: Iterable[Sample]) -> list[Sample]:
+    """The labels of structures that one of the models can find."""
+    return [x for x in samples if any(one.known is None or x.structure in one.known for one in models)]
+
+
+def _by_course(measured: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for course, dice_of_piece in measured:
+        found.setdefault(course, []).append(dice_of_piece)
+    return found
 
 
 def check_can_judge(store: GroundTruthStore, samples: Iterable[Sample]) -> None:

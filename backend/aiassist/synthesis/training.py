@@ -8,6 +8,7 @@ examples follow from the step, so a resumed run sees what an uninterrupted one w
 from __future__ import annotations
 
 import atexit
+import io
 import json
 import math
 import os
@@ -36,8 +37,9 @@ from aiassist.synthesis.example import example
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.muon import optimisers
 
-#: Examples kept for another showing, flipped and turned.
+#: Scans whose examples are kept for another showing, flipped and turned: 2 GB. Of corrections, several a scan, fewer.
 BUFFER = 512
+FEWER = 4
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,16 @@ class Examples(Dataset):
 
 
 class Buffer:
-    """The examples of the latest seeds."""
+    """The examples of the latest seeds, so many."""
 
-    def __init__(self):
+    def __init__(self, seeds: int):
+        self._seeds = seeds
         self._held: dict[int, list[tuple]] = {}
 
     def add(self, seed: int, made: list[tuple]) -> None:
         """Keep the examples of a seed and forget the oldest."""
         self._held[seed] = made
-        self._held.pop(seed - BUFFER, None)
+        self._held.pop(seed - self._seeds, None)
 
     def draw(self, draw: Draw, count: int) -> list[tuple]:
         """Some examples, each in a random orientation."""
@@ -250,12 +253,14 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
         }
+        written = io.BytesIO()  # torch says of a full disk what no one expects
+        torch.save(state, written)
         with whole_file(self.folder / "state.pt") as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(written.getbuffer())
 
     def write_weights(self, path: Path) -> None:
         """Write the EMA as safetensors, half precision, with the run's settings as metadata."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         meta = {
             "settings": json.dumps(asdict(self.settings)),
@@ -263,7 +268,7 @@ class Trainer:
             "hours": f"{self.seconds / 3600:.3f}",
         }
         with whole_file(path) as temporary:
-            save_file({name: value.half().contiguous() for name, value in self.ema.items()}, temporary, meta)
+            temporary.write_bytes(save({name: value.half().contiguous() for name, value in self.ema.items()}, meta))
 
     def run(
         self,
@@ -310,7 +315,8 @@ class Trainer:
         settings = self.settings
         base = settings.seed * 1_000_000_000
         first = self.step * settings.fresh
-        replay = max(0, first - BUFFER)
+        kept = BUFFER // FEWER if settings.corrections else BUFFER
+        replay = max(0, first - kept)
         seeds = range(base + replay, base + until * settings.fresh)
         loader = DataLoader(
             self._examples,
@@ -321,7 +327,7 @@ class Trainer:
             worker_init_fn=_begin_work,
             multiprocessing_context="spawn" if self.workers else None,
         )
-        buffer, fresh = Buffer(), []
+        buffer, fresh = Buffer(kept), []
         for seed, made in zip(seeds, loader, strict=True):
             buffer.add(seed, made)
             if seed < base + first:
