@@ -231,13 +231,16 @@ def _outcome(result: dict) -> str:
     if "now" not in result:  # a bundle, which nobody judged
         found = _("{model} version {version} is used from now on; it finds {names}. Licence: {licence}.")
         return found.format(**result, names=some_of(result["labels"]))
+    if not result["now"]:
+        unjudged = _("{model} version {version} is there; all labels that were to judge it were removed meanwhile.")
+        return unjudged.format(**result)
     now, before = _mean(result["now"]), _mean(result["before"])
     dice = _("mean Dice {now:.3f}, before {before:.3f}").format(now=now, before=before)
     name = _("{model} version {version}").format(**result)
     if result["published"]:
         return _("{name} is used from now on: {dice}.").format(name=name, dice=dice)
     if not result["better"]:
-        return _("{name} is not better, so what is used stays as it is: {dice}.").format(name=name, dice=dice)
+        return _("{name} is not clearly better, so what is used stays as it is: {dice}.").format(name=name, dice=dice)
     if result.get("kept back"):
         return result["kept back"]
     return _("{name} is better: {dice}. Choose it below to use it.").format(name=name, dice=dice)

@@ -345,7 +345,7 @@ def test_names_of_trained_models_and_bundles_do_not_mix(tmp_path):
         import_bundle(make_bundle(tmp_path / "bundle"), models, "liver")
     plan = tmp_path / "models" / "spleen" / RUN / PLAN
     plan.parent.mkdir(parents=True)
-    plan.write_text(json.dumps({"config": dict.fromkeys(ASKED)}))
+    plan.write_text(json.dumps({"config": dict.fromkeys(ASKED), "teaching": [], "judging": []}))
     with pytest.raises(ModelError, match="'spleen' is a model that was trained here"):
         import_bundle(tmp_path / "bundle", models, "spleen")
     import_bundle(tmp_path / "bundle", models, "fat")

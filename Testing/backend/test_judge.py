@@ -7,7 +7,7 @@ import pytest
 
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume, describe_structure
-from aiassist.learning.judge import ALONE, POINTS, judge
+from aiassist.learning.judge import ALONE, MOVED, POINTS, Scores, judge
 from aiassist.learning.samples import find_samples
 from aiassist.segmenters.base import ModelCard, Step
 
@@ -77,3 +77,21 @@ def test_a_label_counts_once_however_many_pieces_it_has(tmp_path):
         (scores,) = judge(store, find_samples(store), [Nothing()])
     assert sorted(scores.dice[POINTS]["lesion"]) == [0.25, 1.0]
     assert scores.mean(POINTS) == 0.625  # of five pieces it found two
+
+
+def test_what_few_labels_leave_in_doubt_is_no_gain():
+    before = Scores({POINTS: {"spleen": [0.9, 0.8, 0.7, 0.6], "cyst": [0.5]}})
+    steady = Scores({POINTS: {"spleen": [0.91, 0.82, 0.71, 0.62], "cyst": [0.515]}})
+    lucky = Scores({POINTS: {"spleen": [0.99, 0.7, 0.8, 0.57], "cyst": [0.515]}})
+    assert lucky.score == steady.score == pytest.approx(before.score + 0.015)
+    assert steady.is_better(before) and not lucky.is_better(before)
+    gains = np.array([0.01, 0.02, 0.01, 0.02])
+    spread = gains.std(ddof=1)
+    assert steady.doubt(before) == pytest.approx(np.hypot(spread / 2, spread) / 2)
+    assert Scores({POINTS: {"cyst": [0.9]}}).doubt(Scores({POINTS: {"cyst": [0.5]}})) == 0
+
+
+def test_the_courses_of_a_label_are_no_labels_of_their_own():
+    before = Scores({POINTS: {"cyst": [0.5, 0.6]}, MOVED: {"cyst": [0.5, 0.6]}})
+    now = Scores({POINTS: {"cyst": [0.6, 0.6]}, MOVED: {"cyst": [0.4, 0.6]}})
+    assert now.doubt(before) == pytest.approx(0)  # what one course gains of the label the other loses

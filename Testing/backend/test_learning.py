@@ -29,7 +29,7 @@ from aiassist.learning.splits import LEARNED_FROM
 from aiassist.resources import resource
 from aiassist.segmenters.automatic import AutomaticNetwork
 from aiassist.segmenters.base import ModelCard, Step
-from aiassist.segmenters.model_store import MODELS, RUN, ModelStore
+from aiassist.segmenters.model_store import ASKED, MODELS, RUN, ModelStore
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.segmenters.torch_runner import load_network
 
@@ -402,13 +402,13 @@ def test_a_worse_version_is_not_published(studies):
         with models.new_version("cysts") as (folder, _):  # what taught it lies on both sides, to be left out
             shutil.copytree(models.folder_of("tiny", 1), folder, dirs_exist_ok=True)
             plan = {
-                "config": {"kind": "promptable", "structures": [], "drafts": False},
+                "config": dict.fromkeys(ASKED) | {"kind": "promptable", "structures": [], "drafts": False},
                 "teaching": [{"study": samples[0].study}],
                 "judging": [],
             }
             (folder / LEARNED_FROM).write_text(json.dumps(plan))
         with pytest.raises(
-            ModelError, match=r"Version 1 of 'cysts' is not better than 'network' version .* by 1 labels"
+            ModelError, match=r"Version 1 of 'cysts' is not clearly better than 'network' version .* by 1 labels"
         ):
             publish_if_better(store, models, "cysts", 1, "Ada")
         assert models.published("cysts") is None

@@ -33,6 +33,11 @@ def add_version(models: ModelStore, name: str, text: str = "") -> int:
     return number
 
 
+def files_of(models: ModelStore) -> list[str]:
+    """What lies in the folder of the model liver, but for the note of the highest number that was given."""
+    return sorted({path.name for path in (models.folder / "liver").iterdir()} - {"last-version.txt"})
+
+
 def test_versions_are_numbered_and_stay(models):
     assert models.names() == []
     assert [add_version(models, "liver", text) for text in "abc"] == [1, 2, 3]
@@ -49,7 +54,7 @@ def test_a_version_that_fails_leaves_nothing(models):
         (folder / "weights.onnx").write_bytes(b"half")
         raise OSError("the disk is full")
     assert models.versions("liver") == [1]
-    assert sorted(path.name for path in (models.folder / "liver").iterdir()) == ["1"]
+    assert files_of(models) == ["1"]
 
 
 def test_a_version_counts_only_when_all_of_its_files_are_on_the_disk(models, monkeypatch):
@@ -111,10 +116,19 @@ def test_no_number_is_given_twice_and_rollback_says_what_is_used(models):
     assert models.rollback("liver", "Ada") == 1 == models.published("liver")
 
 
+@pytest.mark.parametrize(("noted", "number"), [(None, 3), ("x", 2), ("", 2)])
+def test_the_number_of_a_removed_version_is_not_given_again_though_nobody_published_it(models, noted, number):
+    assert [add_version(models, "liver") for _ in range(2)] == [1, 2]
+    shutil.rmtree(models.folder_of("liver", 2))
+    if noted is not None:  # a damaged note keeps nobody from a version
+        (models.folder / "liver" / "last-version.txt").write_text(noted)
+    assert add_version(models, "liver") == number
+
+
 def test_what_a_killed_process_left_goes_with_the_next_version(models):
     (models.folder / "liver" / ".unfinished-1").mkdir(parents=True)
     assert add_version(models, "liver") == 1
-    assert sorted(path.name for path in (models.folder / "liver").iterdir()) == ["1"]
+    assert files_of(models) == ["1"]
 
 
 def test_only_versions_that_are_there_can_be_published(models):

@@ -12,7 +12,9 @@ from groundtruth_helpers import SHAPE, random_volume
 
 from aiassist.cli import main
 from aiassist.groundtruth import GroundTruthStore
-from aiassist.imaging import Geometry, Volume, read_labelmap, write_volume
+from aiassist.imaging import Geometry, Label, Volume, read_labelmap, read_volume, write_volume
+from aiassist.imaging.segmentation_file import write_segmentation
+from aiassist.segmenters.model_store import ASKED
 
 LABELMAP = np.zeros(SHAPE, np.uint8)
 LABELMAP[1:4, 2:6, 3:8] = 1
@@ -67,6 +69,23 @@ def assert_one_sentence(outcome, *named: str) -> None:
 
 
 # What works
+
+
+def test_a_slicer_segmentation_is_added_by_its_names_or_by_one_where_it_has_none(truth, folder):
+    volume = read_volume(folder / "torso.nii.gz")
+    labelmap = np.zeros(volume.shape, np.uint8)
+    labelmap[1:3, 1:3, 1:3], labelmap[4:6, 1:3, 1:3] = 1, 2
+
+    def add(names: list[str], *arguments):
+        labels = [Label(name, value) for value, name in enumerate(names, 1)]
+        write_segmentation(folder / "s.seg.nrrd", labelmap * (labelmap <= len(names)), volume.geometry, labels)
+        return truth("add", folder / "torso.nii.gz", folder / "s.seg.nrrd", *arguments)
+
+    assert "cyst" in add(["cyst", "left\\right"])[1]
+    assert json.loads(truth("list", "--json")[1])[0]["labels"][1]["structure"] == "left\\right"
+    assert "spleen" in add(["Segment_1"], "--name", "spleen")[1]
+    assert_one_sentence(add(["kidney"], "--name", "spleen"), "'1=spleen' contradicts", "in which 1 is 'kidney'")
+    assert_one_sentence(add(["lesion", "Lesion"]), "calls both 1 and 2 'Lesion'")
 
 
 def test_add_names_structures_by_value_and_prints_a_line_for_each(add):
@@ -385,9 +404,11 @@ def test_a_study_is_removed_only_for_good_and_the_models_that_it_taught_are_name
     add("two", "--names", "1=liver", "2=spleen")
     study = GroundTruthStore(folder / "studies").study("torso").id
     uploads, models = folder / "studies" / "uploads", folder / "studies" / "models" / "mine"
-    for version, taught in (("1", study), ("2", "0" * 32)):
+    config = dict.fromkeys(ASKED) | {"base": "network"}
+    for version, taught in (("1", study), ("2", "0" * 32), ("3", study)):
         (models / version).mkdir(parents=True)
-        (models / version / "learned-from.json").write_text(json.dumps({"teaching": [{"study": taught}]}))
+        plan = {"config": config, "teaching": [{"study": taught}], "judging": []}
+        (models / version / "learned-from.json").write_text(json.dumps(plan) if version != "3" else "{")
     uploads.mkdir()
     (uploads / f"{study}.raw").write_bytes(b"voxels")
     status, out, _ = truth("remove", "torso")
@@ -396,6 +417,7 @@ def test_a_study_is_removed_only_for_good_and_the_models_that_it_taught_are_name
     status, out, _ = truth("remove", "torso", "--for-good")
     assert status == 0 and out.startswith(f"Removed torso ({study[:8]})")
     assert f"It taught {models / '1'}," in out and str(models / "2") not in out
+    assert f"What {models / '3'} learned from cannot be read; it may know it" in out
     assert truth("list")[1] == "" and not list(uploads.iterdir()) and not list((folder / "studies/studies").iterdir())
     assert_one_sentence(truth("remove", "torso", "--for-good"), "torso")
 

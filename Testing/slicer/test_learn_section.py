@@ -134,7 +134,14 @@ def test_what_came_of_a_training_is_said(learn, monkeypatch):
             "better": True,
             "published": False,
         },
-        "liver version 3 is not better, so what is used stays as it is: mean Dice 0.800, before 0.750.": {
+        "liver version 3 is there; all labels that were to judge it were removed meanwhile.": {
+            "version": 3,
+            "published": False,
+            "better": False,
+            "now": {},
+            "before": {},
+        },
+        "liver version 3 is not clearly better, so what is used stays as it is: mean Dice 0.800, before 0.750.": {
             "better": False,
             "published": False,
         },

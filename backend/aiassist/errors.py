@@ -81,6 +81,14 @@ class NotStoredError(StoreError):
     """The ground-truth store has no such study, structure or version."""
 
 
+class NotNewestError(StoreError):
+    """The version that was looked at is not the newest one any more; look again."""
+
+
+class BrokenStoreError(StoreError):
+    """The ground-truth store's own files are gone, damaged or cannot be used; its administrator must see to it."""
+
+
 class MissingExtraError(AIAssistError):
     """An optional package is needed for what was asked."""
 

@@ -80,19 +80,20 @@ def run(options) -> None:
 
 def _base(options, models, kind) -> Path:
     """The network to begin from: what was said, or what an unfinished run began from, whatever is published since."""
-    from aiassist.learning.networks import base_of, folder_of
+    from aiassist.learning.networks import base_of, begun_from
     from aiassist.segmenters.model_store import RUN
 
-    begun = models.unfinished(options.model) if options.base is None else None
-    if begun is not None:
-        try:
-            return folder_of(models, begun["base"], begun["base_version"])
-        except UnknownModelError as error:
-            raise ModelError(
-                f"The unfinished training of {options.model!r} began from {begun['base']} {begun['base_version']}, "
-                f"which is gone; remove {models.folder / options.model / RUN} to begin anew."
-            ) from error
-    return base_of(models, options.model, kind.kind, options.base)
+    begun = models.unfinished(options.model)
+    if begun is None:
+        return base_of(models, options.model, kind.kind, options.base)
+    try:
+        base = begun_from(models, begun["base"], begun["base_version"])
+    except UnknownModelError as error:
+        raise ModelError(
+            f"The unfinished training of {options.model!r} began from {begun['base']} {begun['base_version']}, which "
+            f"is not here any more; remove {models.folder / options.model / RUN} to begin anew."
+        ) from error
+    return base if options.base is None else base_of(models, options.model, kind.kind, options.base)
 
 
 def _config(options, kind, base: Path):
@@ -157,8 +158,11 @@ def _tell_stopped(options, enough: Enough) -> None:
 
 
 def _finish(learning, options, progress: Progress) -> dict:
-    """Judge, and add the version; what there is to say of it."""
-    from aiassist.learning.judge import judge
+    """Judge, and add the version; what there is to say of it.
+
+    Where all labels that were to judge it were removed since, nothing judges it.
+    """
+    from aiassist.learning.judge import Scores, judge
     from aiassist.learning.networks import rival_of
     from aiassist.segmenters.registry import load_network_folder
 
@@ -166,12 +170,15 @@ def _finish(learning, options, progress: Progress) -> dict:
     judged = iter(range(1, total + 1))
 
     def judge_both(folder: Path):
+        if not total:
+            return Scores(), Scores()
         rival = rival_of(learning.models, learning.name, learning.kind)
         pair = [None if place is None else load_network_folder(place) for place in (folder, rival)]
         return judge(learning.store, learning.judging, pair, lambda: progress.tell("judging", next(judged), total))
 
     progress.tell("judging", 0, total)
     number, now, before = learning.finish(judge_both, _machine(options.device))
+    judged_of = {structure for found in now.dice.values() for structure in found}
     return {
         "model": learning.name,
         "version": number,
@@ -180,7 +187,7 @@ def _finish(learning, options, progress: Progress) -> dict:
         "judging labels": total,
         "before": before.means(),
         "now": now.means(),
-        "unjudged": sorted({x.structure for x in learning.teaching} - {x.structure for x in learning.judging}),
+        "unjudged": sorted(set(learning.structures) - judged_of),
         "better": now.is_better(before),
     }
 
@@ -212,15 +219,22 @@ def _tell(outcome: dict, options) -> None:
     if options.json:
         print(json.dumps({**outcome, "published": published}))
         return
-    print(
+    learned = (
         f"{outcome['model']} version {outcome['version']} learned from {counted(outcome['labels'], 'label')} of "
-        f"{outcome['studies']} studies; Dice by {counted(outcome['judging labels'], 'other label')}, before and now:"
+        f"{outcome['studies']} studies"
     )
+    if not outcome["judging labels"]:
+        print(
+            f"{learned}; all labels that were to judge it were removed meanwhile. aiassist models publish "
+            f"{outcome['model']} --studies {options.studies} judges it by those of today."
+        )
+        return
+    print(f"{learned}; Dice by {counted(outcome['judging labels'], 'other label')}, before and now:")
     for course, dice in outcome["now"].items():
         print(f"  {course:16} {outcome['before'][course]:.3f}  {dice:.3f}")
     if outcome["unjudged"]:
         unjudged = ", ".join(outcome["unjudged"])
-        print(f"Nothing judges what it learned of {unjudged}: no patient who judges has such a label.")
+        print(f"Nothing judges what it learned of {unjudged}: no patient who judges has one of 30 voxels or more.")
     if published:
         print("It is better, and used from now on.")
     elif outcome.get("kept back"):
@@ -228,4 +242,4 @@ def _tell(outcome: dict, options) -> None:
     elif outcome["better"]:
         print(f"It is better. To use it: aiassist models publish {outcome['model']} --studies {options.studies}")
     else:
-        print("It is not better, so there is no reason to publish it; what is used stays as it is.")
+        print("It is not clearly better, so there is no reason to publish it; what is used stays as it is.")

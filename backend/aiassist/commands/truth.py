@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from aiassist.commands.shared import add_author, check_output, check_studies
@@ -11,6 +12,8 @@ from aiassist.words import some_of
 
 #: The most seconds or edits that are taken, as by the server.
 MOST = 10**9
+#: What 3D Slicer calls segments that nobody named.
+_UNNAMED = re.compile(r"Segment_?\d*")
 
 
 def add_to(commands) -> None:
@@ -241,14 +244,18 @@ def _names(options, labelmap) -> dict[int, str]:
             raise AIAssistError(
                 f"{options.label} holds {len(values)} structures; name them with --names {values[0]}=..."
             )
-        return {values[0]: options.name}
     held = {value: name for value, name in segment_names(Path(options.label)).items() if value in values}
-    names = _by_value(options.names) or held
+    names = {values[0]: options.name} if options.name else _by_value(options.names) or held
+    values_of: dict[str, int] = {}
     for value, name in names.items():
         if value not in values:
             raise AIAssistError(f"'{value}={name}' names no value of {options.label}; it holds {values}.")
-        if key_of(name) != key_of(other := held.get(value, name)):
+        if key_of(name) != key_of(other := held.get(value, name)) and not _UNNAMED.fullmatch(other):
             raise AIAssistError(f"'{value}={name}' contradicts {options.label}, in which {value} is {other!r}.")
+        if (first := values_of.setdefault(key_of(name), value)) != value:
+            raise AIAssistError(
+                f"{options.label} calls both {first} and {value} {name!r}; give each structure a name of its own there."
+            )
     if not names:
         raise AIAssistError(f"Say what {options.label} holds: --name STRUCTURE, or --names {values[0]}=STRUCTURE ...")
     return names
@@ -343,10 +350,12 @@ def remove_study(options) -> None:
         if not options.for_good:
             print(f"This would remove {what}. It cannot be undone; to do it, add --for-good.")
             return
-        taught = taught_by(ModelStore(options.studies / MODELS), study.id)
+        taught, unsure = taught_by(ModelStore(options.studies / MODELS), study.id)
         if (options.studies / UPLOADS).exists():
             Spool(options.studies / UPLOADS, 0).remove(study.id)
         store.remove_study(study.id)
     print(f"Removed {what}. Backups still have it, and a server that runs, until it is started again.")
     for folder in taught:
         print(f"It taught {folder}, which still knows it; remove that folder, too, if it must not.")
+    for folder in unsure:
+        print(f"What {folder} learned from cannot be read; it may know it: remove that folder, too, if it must not.")

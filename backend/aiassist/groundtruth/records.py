@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from aiassist.groundtruth.index import ACCEPTED, LabelRow, State, StudyRow
 from aiassist.imaging import Label, describe_structure
@@ -55,6 +56,14 @@ class LabelVersion:
         data = asdict(self)
         del data["path"]
         return {**data, "made": self.made.isoformat(), "state": self.state.value}
+
+
+class Newest(NamedTuple):
+    """Which version of a structure is the newest, and when it was made (UTC)."""
+
+    structure: str
+    number: int
+    made: datetime
 
 
 def study_record(row: StudyRow) -> StudyRecord:

@@ -14,11 +14,11 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from aiassist.errors import NotStoredError, StoreError
+from aiassist.errors import BrokenStoreError, ImageError, NotNewestError, NotStoredError, StoreError
 from aiassist.files import UNFINISHED, sync, whole_file
 from aiassist.groundtruth.index import LabelRow, State, StudyRow
 from aiassist.groundtruth.names import check_said, folder_name, key_of
-from aiassist.groundtruth.records import LabelVersion, label_version, study_to_json
+from aiassist.groundtruth.records import LabelVersion, Newest, label_version, study_to_json
 from aiassist.groundtruth.studies import Studies
 from aiassist.imaging import MaskPatch, describe_structure, read_volume
 from aiassist.imaging.segmentation_file import write_segmentation
@@ -91,7 +91,7 @@ class GroundTruthStore(Studies):
         parent : int, optional
             Number of the version it was made from, 0 for none; the latest when absent.
         newest : int, optional
-            Number of the version that must be the newest one still; `StoreError` when another is.
+            Number of the version that must be the newest one still; `NotNewestError` when another is.
 
         Returns
         -------
@@ -135,7 +135,7 @@ class GroundTruthStore(Studies):
                     raise NotStoredError(f"The study {row.study} was removed meanwhile; add its image again.")
                 last = self._last_number(session, row.study, row.key)
                 if newest not in (None, last):
-                    raise StoreError(f"{row.structure!r} got version {last} meanwhile; look at that one.")
+                    raise NotNewestError(f"{row.structure!r} got version {last} meanwhile; look at that one.")
                 row.number = 1 + max(last, _last_file(home))
                 if row.parent is None:
                     row.parent = last
@@ -182,23 +182,41 @@ class GroundTruthStore(Studies):
         newest = {key_of(v.structure): v for v in self.history(study)}
         return {version.structure: version for version in newest.values()}
 
+    def structures(self, study: str | None = None) -> dict[str, list[Newest]]:
+        """What is newest of each structure of each study that has labels (of one study), read at once.
+
+        The structure that was saved first comes first, so that one that is added later changes no place of another.
+        """
+        newest: dict[str, dict[str, Newest]] = {}
+        columns = (LabelRow.study, LabelRow.key, LabelRow.structure, LabelRow.number, LabelRow.made)
+        query = select(*columns).order_by(LabelRow.id)
+        if study is not None:
+            query = query.where(LabelRow.study == study)
+        with self._session() as session:
+            for of, key, *said in session.execute(query):
+                newest.setdefault(of, {})[key] = Newest(*said)
+        return {of: list(labels.values()) for of, labels in newest.items()}
+
     def accepted(self, drafts: bool = False) -> dict[str, list[LabelVersion]]:
         """The labels of each study that somebody stands for, oldest study first.
 
         Of each structure it is the newest version that is no draft, if that was not rejected; a draft that was begun on
-        top of it changes nothing, even when it is rejected. With `drafts` it is the newest version of all, if that was
-        not rejected.
+        top of it changes nothing, even when it is rejected. With `drafts` a draft on top of it that was not rejected
+        takes its place.
         """
-        newest: dict[str, dict[str, LabelVersion]] = {study.id: {} for study in self.studies()}
-        begun = set()  # drafts, and those that were rejected
+        newest: dict[str, dict[str, LabelVersion | None]] = {study.id: {} for study in self.studies()}
+        standing, begun = {}, set()  # the newest without any drafts; drafts, and those that were rejected
         with self._session() as session:
             for row in session.scalars(select(LabelRow).order_by(LabelRow.key, LabelRow.number)):
                 is_rejected_draft = row.state is State.REJECTED and (row.study, row.key, row.parent) in begun
+                version = label_version(row, self.folder)
                 if row.state is State.DRAFT or is_rejected_draft:
                     begun.add((row.study, row.key, row.number))
-                if drafts or (row.study, row.key, row.number) not in begun:
-                    newest.setdefault(row.study, {})[row.key] = label_version(row, self.folder)
-        good = {s: [v for v in of.values() if v.state is not State.REJECTED] for s, of in newest.items()}
+                else:
+                    standing[row.study, row.key] = version
+                is_taken = drafts and row.state is State.DRAFT
+                newest.setdefault(row.study, {})[row.key] = version if is_taken else standing.get((row.study, row.key))
+        good = {s: [v for v in of.values() if v and v.state is not State.REJECTED] for s, of in newest.items()}
         return {study: versions for study, versions in good.items() if versions}
 
     def version(self, study: str, structure: str, number: int | None = None) -> LabelVersion:
@@ -214,15 +232,19 @@ class GroundTruthStore(Studies):
         return chosen[0]
 
     def mask(self, version: LabelVersion) -> MaskPatch:
-        """The voxels of a version; `StoreError` when its file no longer holds what was saved."""
+        """The voxels of a version; `BrokenStoreError` when its file no longer holds what was saved."""
+        what = f"{version.structure!r} v{version.number}"
         if not version.path.exists():
-            what = f"{version.structure!r} v{version.number}"
-            raise StoreError(f"{version.path}, which holds {what}, is gone; restore it from a backup.")
-        patch = MaskPatch.of_mask(read_volume(version.path).voxels != 0)
+            raise BrokenStoreError(f"{version.path}, which holds {what}, is gone; restore it from a backup.")
+        try:
+            patch = MaskPatch.of_mask(read_volume(version.path).voxels != 0)
+        except ImageError as error:
+            raise BrokenStoreError(
+                f"{version.path}, which holds {what}, is damaged; restore it from a backup."
+            ) from error
         if patch.version != version.mask:
-            raise StoreError(
-                f"{version.path} was changed after it was saved as {version.structure!r} v{version.number}; "
-                "restore it from a backup."
+            raise BrokenStoreError(
+                f"{version.path} was changed after it was saved as {what}; restore it from a backup."
             )
         return patch
 
@@ -253,13 +275,15 @@ class GroundTruthStore(Studies):
         ------
         NotStoredError
             When there is no such label.
+        NotNewestError
+            When the version that was looked at is not the newest any more.
         StoreError
-            When the version that was looked at is not the newest any more, or is in this state already.
+            When it is in this state already.
         """
         newest = self.version(study, structure)
         what = f"{newest.structure!r} version {newest.number} by {newest.author}"
         if number not in (None, newest.number):
-            raise StoreError(f"Version {number} is not the newest one, which is {what}; look at that one.")
+            raise NotNewestError(f"Version {number} is not the newest one, which is {what}; look at that one.")
         if newest.state is state:
             raise StoreError(f"{what} is {state.value} already.")
         return self._again(newest, author, comment, state, newest.number)

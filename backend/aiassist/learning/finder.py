@@ -42,7 +42,14 @@ class FinderTraining(LearningRun):
     kind = "automatic"
     weights = "finder.onnx"
 
-    def _write_data(self, teaching: list[Sample], progress: Callable[[int, int], None]) -> list[str]:
+    def prepare(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """See `LearningRun.prepare`; `ModelError` where the card of an older version is damaged."""
+        self._known_values()  # without them it could not end, which is said now and not after hours
+        super().prepare(progress)
+
+    def _write_data(
+        self, teaching: list[Sample], progress: Callable[[int, int], None]
+    ) -> tuple[list[Sample], list[str]]:
         places = {structure: n for n, structure in enumerate(sorted({sample.structure for sample in teaching}))}
         total, maps = len({sample.study for sample in teaching}), []
         for study, loaded in groupby(load(self.store, teaching), lambda one: one[1].study):
@@ -50,7 +57,7 @@ class FinderTraining(LearningRun):
             labels = ((volume, places[sample.structure], label) for volume, sample, label in loaded)
             write_map(self.data / maps[-1], labels, len(places))
             progress(len(maps), total)
-        return maps
+        return teaching, maps
 
     @property
     def steps(self) -> int:
@@ -70,7 +77,6 @@ class FinderTraining(LearningRun):
             fine=min(32, 8 + len(self.structures)),
             rate=RATE,
             warmup=min(50, self.steps // 4),
-            seed=self.config.seed,
         )
         yield MapTrainer(self.folder, settings, [self.data / name for name in self.plan["files"]], device)
 
@@ -82,16 +88,21 @@ class FinderTraining(LearningRun):
         """See `LearningRun.labels`."""
         names = {key_of(name): name for study in self.store.studies() for name in self.store.latest(study.id)}
         values = self._values()
-        return tuple(describe_structure(names[key], values[key]) for key in self.structures)
+        return tuple(describe_structure(names.get(key, key), values[key]) for key in self.structures)
 
     def _values(self) -> dict[str, int]:
         """The value of each structure in an answer: that which it has in every other version, too."""
+        values = self._known_values()
+        for key in self.structures:
+            values.setdefault(key, 1 + max(values.values(), default=0))
+        return values
+
+    def _known_values(self) -> dict[str, int]:
+        """The value that each structure has in the versions that there are."""
         values: dict[str, int] = {}
         for version in self.models.versions(self.name):
             for label in load_network_folder(self.models.folder_of(self.name, version)).card.labels:
                 values[key_of(label.name)] = label.value
-        for key in self.structures:
-            values.setdefault(key, 1 + max(values.values(), default=0))
         return values
 
 

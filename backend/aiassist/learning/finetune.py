@@ -35,17 +35,21 @@ class FineTuning(LearningRun):
     kind = "promptable"
     weights = "weights.onnx"
 
-    def _write_data(self, teaching: list[Sample], progress: Callable[[int, int], None]) -> dict[str, list[str]]:
+    def _write_data(
+        self, teaching: list[Sample], progress: Callable[[int, int], None]
+    ) -> tuple[list[Sample], dict[str, list[str]]]:
+        taught: list[Sample] = []
         crops: dict[str, list[str]] = {}
         for number, (volume, sample, label) in enumerate(load(self.store, teaching)):
             for part, mask in enumerate(targets(label)):
                 crop = f"{number:05d}-{part}.npz"
                 write_crop(self.data / crop, volume, mask)
                 crops.setdefault(sample.structure, []).append(crop)
+                taught += [sample] if part == 0 else []
             progress(number + 1, len(teaching))
         if not crops:
             raise StoreError("The labels to learn from hold no structure of 30 voxels or more.")
-        return crops
+        return taught, crops
 
     @property
     def steps(self) -> int:
@@ -62,7 +66,7 @@ class FineTuning(LearningRun):
         start = self.base / CORRECTIONS
         if start.exists():
             first, folder = self._first_looks(), self.folder / "corrections"
-            more = {"steps": self.steps // FEWER, "fresh": BATCH // 4, "rate": RATE / 2, "seed": self.config.seed + 1}
+            more = {"steps": self.steps // FEWER, "fresh": BATCH // 4, "rate": RATE / 2, "seed": 1}
             settings = self._settings(start, **more, second=0.0, corrections=True)
             examples = CorrectionExamples(self._crops(), settings.cells, first)
             yield Trainer(folder, settings, device, workers, start=start, corrects=first, examples=examples)
@@ -79,7 +83,7 @@ class FineTuning(LearningRun):
 
     def _settings(self, start: Path, **more) -> Settings:
         net, cells = load_network(start)
-        usual = {"steps": self.steps, "rate": RATE, "warmup": min(20, self.steps // 4), "seed": self.config.seed}
+        usual = {"steps": self.steps, "rate": RATE, "warmup": min(20, self.steps // 4)}
         return Settings(batch=BATCH, cells=cells, **asdict(net.shape), **{**usual, **more})
 
     def _first_looks(self) -> Path:

@@ -22,7 +22,7 @@ CLICKS = 3
 #: Courses that a model is judged by: six points as exact as can be, six that a hand misses a little (see
 #: `aiassist.evaluation.annotator.jitter`), clicks after the exact ones; and for an automatic model, nothing at all.
 POINTS, MOVED, AFTER, ALONE = "six points", "points moved", f"after {CLICKS} clicks", "on its own"
-#: A model is better when its score is higher by more than this.
+#: A model is better when its score is higher by more than this, and by more than the labels leave in doubt.
 CLEARLY = 0.002
 _TOO_SMALL = "The labels that judge hold no structure of 30 voxels or more; label some larger ones."
 
@@ -56,7 +56,21 @@ class Scores:
 
     def is_better(self, other: Scores) -> bool:
         """Whether these are clearly better than others by the same labels, and not at the cost of what those find."""
-        return self.score > other.score + CLEARLY and not self.fallen(other)
+        return self.score > other.score + max(CLEARLY, self.doubt(other)) and not self.fallen(other)
+
+    def doubt(self, other: Scores) -> float:
+        """The standard error of the difference to others by the same labels; 0 where one label a structure judges."""
+        gains: dict[str, list[np.ndarray]] = {}
+        for course, found in self.dice.items():
+            for structure, ours in found.items():
+                theirs = other.dice.get(course, {}).get(structure, [0.0] * len(ours))
+                gains.setdefault(structure, []).append(np.subtract(ours, theirs))
+        by_label = [np.mean(courses, axis=0) for courses in gains.values()]
+        free = sum(len(gain) - 1 for gain in by_label)
+        if free == 0:
+            return 0.0
+        variance = sum(np.square(gain - gain.mean()).sum() for gain in by_label) / free
+        return float(np.sqrt(sum(variance / len(gain) for gain in by_label)) / len(by_label))
 
     def fallen(self, other: Scores) -> list[str]:
         """What became clearly worse, in words, when the mean over all structures that the other model finds did."""

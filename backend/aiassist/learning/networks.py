@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aiassist.errors import ModelError
+from aiassist.errors import ModelError, UnknownModelError
 from aiassist.resources import resource
 from aiassist.segmenters.base import ModelCard
 from aiassist.segmenters.model_store import ModelStore, check_model_name
@@ -51,9 +51,14 @@ def base_of(models: ModelStore, name: str, kind: str, base: str | None = None) -
     return folder
 
 
-def folder_of(models: ModelStore, name: str, version: str) -> Path:
-    """Where a version of a network lies that a run began from; the one that ships has one version."""
-    return resource("Models", DEFAULT) if name == DEFAULT else models.folder_of(name, int(version))
+def begun_from(models: ModelStore, name: str, version: str) -> Path:
+    """Where a version of a network lies that a run began from; `UnknownModelError` when it is not here any more."""
+    if name != DEFAULT:
+        return models.folder_of(name, int(version))
+    shipped = resource("Models", DEFAULT)
+    if (now := card_of(shipped).version) != version:
+        raise UnknownModelError(f"{DEFAULT!r} is of version {now} here.")
+    return shipped
 
 
 def rival_of(models: ModelStore, name: str, kind: str) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from aiassist.learning.networks import check_own_name, rival_of
 from aiassist.learning.samples import Sample, find_samples
 from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.segmenters.base import ModelCard, Segmenter
-from aiassist.segmenters.model_store import ModelStore
+from aiassist.segmenters.model_store import ModelStore, read_plan
 from aiassist.segmenters.registry import load_network_folder
 
 
@@ -74,7 +73,7 @@ def _publish(store, models, name, version, by, progress) -> tuple[Scores, Scores
         other = "no model" if rival is None else f"{rival.card.name!r} version {rival.card.version}"
         raise ModelError(
             f"Version {version} of {name!r} is {_verdict(now, before)} {other} (mean Dice {now.score:.3f} against "
-            f"{before.score:.3f} by {len(samples)} labels), so it is not published."
+            f"{before.score:.3f} by {len(samples)} labels{_doubt(now, before)}), so it is not published."
         )
     models.publish(name, version, by)
     return now, before
@@ -82,7 +81,12 @@ def _publish(store, models, name, version, by, progress) -> tuple[Scores, Scores
 
 def _verdict(now: Scores, before: Scores) -> str:
     fallen = now.fallen(before) if now.score > before.score else []
-    return f"worse at {', '.join(fallen)} than" if fallen else "not better than"
+    return f"worse at {', '.join(fallen)} than" if fallen else "not clearly better than"
+
+
+def _doubt(now: Scores, before: Scores) -> str:
+    doubt = now.doubt(before) if now.score > before.score else 0
+    return f", which leave {doubt:.3f} in doubt" if doubt > 0 else ""
 
 
 def _check_nothing_lost(card: ModelCard, rival: Segmenter | None) -> None:
@@ -116,4 +120,4 @@ def _judging(store: GroundTruthStore, models: ModelStore, folder: Path, rival: P
 
 def _learned_from(folder: Path) -> dict | None:
     path = folder / LEARNED_FROM
-    return json.loads(path.read_text(encoding="utf8")) if path.exists() else None
+    return read_plan(path) if path.exists() else None

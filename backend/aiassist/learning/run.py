@@ -15,10 +15,10 @@ from aiassist.files import whole_file
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.imaging import Label
 from aiassist.learning.judge import Scores, check_can_judge
-from aiassist.learning.samples import Sample, find_samples
-from aiassist.learning.splits import LEARNED_FROM, Splits
+from aiassist.learning.samples import Sample, check_each, find_samples
+from aiassist.learning.splits import Splits
 from aiassist.segmenters.base import ModelCard
-from aiassist.segmenters.model_store import PLAN, RUN, ModelStore
+from aiassist.segmenters.model_store import LEARNED_FROM, PLAN, RUN, ModelStore, read_plan
 from aiassist.synthesis.export import export_onnx
 from aiassist.synthesis.training import Trainer
 
@@ -39,7 +39,6 @@ class TrainingConfig:
     epochs: int
     structures: tuple[str, ...] = ()
     drafts: bool = False
-    seed: int = 0
 
 
 class LearningRun(ABC):
@@ -70,22 +69,22 @@ class LearningRun(ABC):
         self.store, self.models, self.name, self.config, self.base = store, models, name, config, base
         self.folder = models.folder / name / RUN
         self._plan_path = self.folder / PLAN
-        asked = json.loads(json.dumps({"kind": self.kind, **asdict(config)}))
-        if self.is_begun and self.plan["config"] != asked:
+        asked, begun = json.loads(json.dumps({"kind": self.kind, **asdict(config)})), models.unfinished(name)
+        if begun not in (None, asked):
             raise AIAssistError(
-                f"An unfinished run of {name!r} was begun otherwise ({_in_words(self.plan['config'])}); give the same "
-                f"options to go on with it, or remove {self.folder}."
+                f"An unfinished run of {name!r} was begun otherwise ({_in_words(begun)}); give the same options to go "
+                f"on with it, or remove {self.folder}."
             )
 
     @property
     def is_begun(self) -> bool:
         """Whether an earlier run was prepared here and not finished."""
-        return self._plan_path.exists()
+        return self.models.unfinished(self.name) is not None
 
     @cached_property
     def plan(self) -> dict:
         """What was decided when the run was prepared."""
-        return _read(self._plan_path)
+        return read_plan(self._plan_path)
 
     @cached_property
     def teaching(self) -> list[Sample]:
@@ -94,8 +93,9 @@ class LearningRun(ABC):
 
     @cached_property
     def judging(self) -> list[Sample]:
-        """The labels that it is judged by."""
-        return [Sample(**sample) for sample in self.plan["judging"]]
+        """The labels that it is judged by: those that were chosen, but for studies that were removed since."""
+        chosen = (Sample(**sample) for sample in self.plan["judging"])
+        return [one for one in chosen if one in map(Sample.of, self.store.history(one.study, one.structure))]
 
     @cached_property
     def structures(self) -> list[str]:
@@ -105,25 +105,32 @@ class LearningRun(ABC):
     def prepare(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Decide what teaches and what judges, and write what training reads of the former; once for a run.
 
+        Where that is broken off, nothing is left of it.
+
         Raises
         ------
         StoreError
-            When there is nothing to learn from or to be judged by.
+            When there is nothing to learn from or to be judged by, or no label of a structure that was asked for.
         """
         if self.is_begun:
             return
         samples = find_samples(self.store, self.config.structures, self.config.drafts, absent=self.kind == "automatic")
+        check_each(self.store, samples, self.config.structures)
         studies = list(dict.fromkeys(sample.study for sample in samples))
         judges = Splits(self.models.folder).judging(self.store, studies)
         teaching, judging = ([x for x in samples if (x.study in judges) == side] for side in (False, True))
         if self.kind == "promptable":  # an automatic one is judged by whatever they hold
             check_can_judge(self.store, judging)
-        shutil.rmtree(self.folder, ignore_errors=True)  # what a preparation left that was broken off
+        self.models.remove_run(self.name)  # what one left that was killed
         self.data.mkdir(parents=True)
-        plan = {"config": {"kind": self.kind, **asdict(self.config)}}
-        plan |= {"teaching": [asdict(x) for x in teaching], "judging": [asdict(x) for x in judging]}
-        plan["files"] = self._write_data(teaching, progress)
-        write_json(self._plan_path, plan)
+        try:
+            taught, files = self._write_data(teaching, progress)
+            plan = {"config": {"kind": self.kind, **asdict(self.config)}, "files": files}
+            plan |= {"teaching": [asdict(x) for x in taught], "judging": [asdict(x) for x in judging]}
+            write_json(self._plan_path, plan)
+        except BaseException:  # nobody would know whose voxels lie there
+            self.models.remove_run(self.name)
+            raise
 
     @property
     def data(self) -> Path:
@@ -136,8 +143,8 @@ class LearningRun(ABC):
         """Length of the run."""
 
     @abstractmethod
-    def _write_data(self, teaching: list[Sample], progress: Callable[[int, int], None]) -> object:
-        """Write what training reads into `data`; returns what `plan` keeps of it as "files"."""
+    def _write_data(self, teaching: list[Sample], progress: Callable[[int, int], None]) -> tuple[list[Sample], object]:
+        """Write what training reads into `data`; the labels of which it is, and what `plan` keeps of it as "files"."""
 
     @abstractmethod
     def trainers(self, device: str = "cpu", workers: int = 1) -> Iterator[Trainer]:
@@ -198,9 +205,10 @@ class LearningRun(ABC):
             now, before = judged(folder)
             card["metrics"] |= now.metrics() | {f"before, {key}": value for key, value in before.metrics().items()}
             write_json(folder / "card.json", card)
-            write_json(folder / LEARNED_FROM, {part: self.plan[part] for part in ("config", "teaching", "judging")})
-        self._plan_path.unlink()  # the run is over, whatever of its files cannot be removed now
-        shutil.rmtree(self.folder, ignore_errors=True)
+            learned_from = {part: self.plan[part] for part in ("config", "teaching")}
+            write_json(folder / LEARNED_FROM, learned_from | {"judging": [asdict(x) for x in self.judging]})
+            write_json(self._plan_path, self.plan | {"version": number})  # once that is there, the run is over
+        self.models.remove_run(self.name)
         return number, now, before
 
 
@@ -208,13 +216,6 @@ def write_json(path: Path, content: dict) -> None:
     """Write JSON, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
-
-
-def _read(plan: Path) -> dict:
-    try:
-        return json.loads(plan.read_text(encoding="utf8"))
-    except ValueError as error:
-        raise AIAssistError(f"{plan} is damaged; remove {plan.parent} to begin anew.") from error
 
 
 def _in_words(config: dict) -> str:

@@ -73,6 +73,13 @@ def find_samples(
     return found
 
 
+def check_each(store: GroundTruthStore, samples: Sequence[Sample], structures: Sequence[str]) -> None:
+    """Raise `StoreError` when one of some structures, by name, has no label among those that were found."""
+    missing = sorted(set(map(key_of, structures)) - {sample.structure for sample in samples})
+    if missing:
+        raise StoreError(f"{store.folder} holds no label of {' or '.join(missing)} to learn from; check the spelling.")
+
+
 def targets(mask: np.ndarray) -> Iterator[np.ndarray]:
     """The structures of a label, as bool masks ``(k, j, i)``: itself, or its largest pieces where it is in several.
 

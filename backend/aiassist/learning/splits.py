@@ -10,13 +10,12 @@ from pathlib import Path
 from aiassist.errors import BusyError, ModelError, StoreError
 from aiassist.files import locked, whole_file
 from aiassist.groundtruth import GroundTruthStore
-from aiassist.segmenters.model_store import PLAN, RUN, ModelStore
+from aiassist.segmenters.model_store import BUNDLE, LEARNED_FROM, PLAN, RUN, ModelStore, read_plan
+from aiassist.segmenters.registry import DEFAULT
 
 #: Share of the patients whose labels judge, and are never learned from.
 SHARE = 0.2
 FILE = "splits.json"
-#: Beside a version's weights: what was asked of its training, and by which labels it was taught and judged.
-LEARNED_FROM = "learned-from.json"
 
 
 class Splits:
@@ -103,12 +102,45 @@ class Splits:
         return sides, patients
 
 
-def taught_by(models: ModelStore, study: str) -> list[Path]:
-    """Folders of the versions of models, and of the unfinished trainings, that a study taught."""
-    homes = [models.folder / name for name in models.names()]
-    plans = [path for home in homes for path in (*home.glob(f"*/{LEARNED_FROM}"), home / RUN / PLAN) if path.exists()]
-    read = {path.parent: json.loads(path.read_text(encoding="utf8")) for path in plans}
-    return [folder for folder, plan in read.items() if any(one["study"] == study for one in plan["teaching"])]
+def taught_by(models: ModelStore, study: str) -> tuple[list[Path], list[Path]]:
+    """Which versions of models, and unfinished trainings, a study taught, and which ones it may have taught.
+
+    What began from a network that it taught, it taught, too. It may have taught those of which nobody can read any more
+    what they, or the networks that they began from, learned from.
+
+    Returns
+    -------
+    list of Path, list of Path
+        Their folders.
+    """
+    plans, unsure = _plans(models)
+    bases = {folder: _base(models, plan["config"]) for folder, plan in plans.items()}
+    unsure |= {folder for folder, base in bases.items() if base is not None and not base.is_dir()}
+    taught = {folder for folder, plan in plans.items() if any(one["study"] == study for one in plan["teaching"])}
+    for found in (taught, unsure):
+        while began := {folder for folder, base in bases.items() if base in found} - found:
+            found.update(began)
+    return sorted(taught), sorted(unsure - taught)
+
+
+def _plans(models: ModelStore) -> tuple[dict[Path, dict], set[Path]]:
+    """What each version and each unfinished training learned from, by its folder; folders that do not say so."""
+    plans, unsure = {}, set()
+    for folder in (path for name in models.names() for path in (models.folder / name).iterdir() if path.is_dir()):
+        said = folder / (PLAN if folder.name == RUN else LEARNED_FROM)
+        try:
+            if said.exists():
+                plans[folder] = read_plan(said)
+            elif not (folder / BUNDLE).is_dir():  # it was broken off, or somebody removed the file
+                unsure.add(folder)
+        except (ModelError, OSError):
+            unsure.add(folder)
+    return plans, unsure
+
+
+def _base(models: ModelStore, config: dict) -> Path | None:
+    """Where the network lies, or lay, that a training began from; None of the one that ships."""
+    return None if config["base"] == DEFAULT else models.folder / str(config["base"]) / str(config["base_version"])
 
 
 def _follow_headers(store: GroundTruthStore, sides: dict[str, bool], patients: dict[str, str]) -> None:

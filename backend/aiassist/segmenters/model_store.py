@@ -23,10 +23,14 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
 #: Names that Windows keeps for itself.
 _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 _PUBLISHED = "published.json"
+#: Of a model, the highest number that a version of it ever had.
+_LAST = "last-version.txt"
 #: Of a model, where its unfinished training lies among its versions, and the file there that says what it was asked.
 RUN, PLAN = ".training", "plan.json"
-#: What it was asked; see `aiassist.learning.run.TrainingConfig`.
-ASKED = ("kind", "base", "base_version", "epochs", "structures", "drafts", "seed")
+#: Beside a version's weights: what was asked of its training, and by which labels it was taught and judged.
+LEARNED_FROM = "learned-from.json"
+#: What a training was asked; see `aiassist.learning.run.TrainingConfig`.
+ASKED = ("kind", "base", "base_version", "epochs", "structures", "drafts")
 #: Of a version, the folder that makes it a MONAI bundle.
 BUNDLE = "bundle"
 
@@ -39,6 +43,30 @@ def check_model_name(name: str) -> str:
             "ending with a letter or digit."
         )
     return name
+
+
+def read_plan(path: Path) -> dict:
+    """What a training was asked, and by which labels it is taught and judged, of `PLAN` or a version's `LEARNED_FROM`.
+
+    Returns
+    -------
+    dict
+        ``config``, which holds `ASKED`, and ``teaching`` and ``judging``, the labels, each with its ``study``.
+
+    Raises
+    ------
+    ModelError
+        When the file is damaged.
+    OSError
+        When it is not there, or cannot be read.
+    """
+    try:
+        plan = json.loads(path.read_text(encoding="utf8"))
+        config, samples = plan["config"], plan["teaching"] + plan["judging"]
+        _ = [config[key] for key in ASKED] + [sample["study"] for sample in samples]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged; restore it from a backup, or remove {path.parent}.") from error
+    return plan
 
 
 class ModelStore:
@@ -89,14 +117,14 @@ class ModelStore:
     def new_version(self, name: str) -> Iterator[tuple[Path, int]]:
         """A folder to write the next version into, and its number; it counts once the block has ended well.
 
-        The number of a version that was ever published is not given twice, even when somebody removed its folder. One
-        process at a time may do so for a model.
+        No number is given twice, even when somebody removed the folder of a version. One process at a time may do so
+        for a model.
         """
         home = self.folder / check_model_name(name)
         home.mkdir(parents=True, exist_ok=True)
         for left in home.glob(f"{UNFINISHED}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
-        known = _versions(home)
+        known = [*_versions(home), _last_version(home)]
         with suppress(ModelError):  # of a damaged one nothing is published, and what was trained is not lost
             known += [entry["version"] for entry in self.history(name)]
         number = 1 + max(known, default=0)
@@ -106,6 +134,8 @@ class ModelStore:
             yield unfinished, number
             for path in (*unfinished.rglob("*"), unfinished):  # a loss of power must not leave empty weights
                 sync(path)
+            with whole_file(home / _LAST) as temporary:
+                temporary.write_text(f"{number}\n", encoding="utf8")
             unfinished.rename(home / str(number))
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -152,20 +182,29 @@ class ModelStore:
         return entries
 
     def unfinished(self, name: str) -> dict | None:
-        """What the model's unfinished training was asked, see `ASKED`; None without one."""
-        path = self.folder / check_model_name(name) / RUN / PLAN
+        """What the model's unfinished training was asked, see `ASKED`; None without one.
+
+        One whose version is there already was killed while it was removed, and is not unfinished.
+        """
         try:
-            asked = json.loads(path.read_text(encoding="utf8"))["config"]
-            return {key: asked[key] for key in ASKED}
+            plan = read_plan(self.folder / check_model_name(name) / RUN / PLAN)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path} is damaged; remove {path.parent} to begin anew.") from error
+        is_over = plan.get("version") in self.versions(name)
+        return None if is_over else {key: plan["config"][key] for key in ASKED}
 
     def discard_unfinished(self, name: str) -> None:
         """Remove the model's unfinished training, with all that it did; `BusyError` while it goes on."""
         with self.held(name, "training"):
-            shutil.rmtree(self.folder / check_model_name(name) / RUN, ignore_errors=True)
+            self.remove_run(name)
+
+    def remove_run(self, name: str) -> None:
+        """As `discard_unfinished`, for who holds the lock; it is over whatever of its files cannot be removed now."""
+        home = self.folder / check_model_name(name)
+        (home / RUN / PLAN).unlink(missing_ok=True)
+        shutil.rmtree(home / RUN, ignore_errors=True)
+        with suppress(OSError):  # there is more
+            home.rmdir()
 
     def publish(self, name: str, version: int, by: str) -> None:
         """Make a version the one that is used under the model's name."""
@@ -199,6 +238,15 @@ class ModelStore:
 
 def _is_entry(entry) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("version"), int) and "action" in entry
+
+
+def _last_version(home: Path) -> int:
+    """The highest number that a version ever had, as it was noted; 0 where nothing (or nothing readable) was."""
+    try:
+        noted = (home / _LAST).read_text(encoding="utf8", errors="replace").strip()
+    except FileNotFoundError:
+        return 0
+    return int(noted) if noted.isdecimal() else 0  # what was trained is not lost for such a file
 
 
 def _versions(home: Path) -> list[int]:
