@@ -25,7 +25,7 @@ from groundtruth_helpers import (
 )
 from sqlalchemy.exc import OperationalError
 
-from aiassist.errors import AIAssistError, BusyError, ImageError, RoomError, StoreError
+from aiassist.errors import AIAssistError, BrokenStoreError, BusyError, ImageError, RoomError, StoreError
 from aiassist.files import UNFINISHED
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.groundtruth.folder import INDEX, STALE
@@ -200,7 +200,7 @@ def test_a_full_disk_is_an_error_that_leaves_the_store_as_it_was(store, study, l
     store.add(study, "spleen", random_patch(1), author="ann")
     before = everything_in(store.folder)
     message = run_python(FULL, store.folder, limit, what)
-    assert message.startswith(("OSError: ", "RoomError: ", "StoreError: ")), message
+    assert message.startswith(("OSError: ", "RoomError: ", "BrokenStoreError: ")), message
     after = everything_in(store.folder)
     if (limit, what) == (4096, "study"):  # only the index did not fit: the image is whole, and waits for its study
         image = store.folder / "studies" / random_volume(9).study_id / "image.nrrd"
@@ -379,7 +379,7 @@ def test_a_store_opens_while_another_process_finishes_its_files(store, tmp_path)
 
 @pytest.mark.parametrize(
     ("said", "kind"),
-    [("database is locked", BusyError), ("database or disk is full", RoomError), ("no such table", StoreError)],
+    [("database is locked", BusyError), ("database or disk is full", RoomError), ("no such table", BrokenStoreError)],
 )
 def test_what_stands_against_the_index_is_told_apart(store, said, kind):
     with pytest.raises(AIAssistError) as caught, store._session():
@@ -390,5 +390,8 @@ def test_what_stands_against_the_index_is_told_apart(store, said, kind):
 def test_a_version_whose_file_is_gone_is_said_to_be(store, study):
     version = store.add(study, "spleen", random_patch(1), author="ann")
     version.path.unlink()
-    with pytest.raises(StoreError, match=r"v0001\.seg\.nrrd, which holds 'spleen' v1, is gone; restore it"):
+    with pytest.raises(BrokenStoreError, match=r"v0001\.seg\.nrrd, which holds 'spleen' v1, is gone; restore it"):
+        store.mask(version)
+    version.path.write_bytes(b"NRRD0004, and no more")
+    with pytest.raises(BrokenStoreError, match=r"v0001\.seg\.nrrd, which holds 'spleen' v1, is damaged; restore it"):
         store.mask(version)

@@ -101,10 +101,18 @@ def test_a_body_without_a_length_is_counted_as_it_comes():
     assert asyncio.run(ask(guard)) == 413
 
 
+@pytest.mark.parametrize(
+    ("limits", "status", "said"),
+    [
+        (Limits(small=1000, body=1000), 413, b"A request may have 1,000 bytes here."),
+        (Limits(unanswered=1000), 429, b"600 bytes of requests of yours are not answered yet, of 1,000 at most"),
+    ],
+    ids=["large", "much"],
+)
 @pytest.mark.parametrize("path", ["/api/truth/next", "/infer/network"])
-def test_a_route_that_reads_json_says_too_large_as_well(tmp_path, path):
+def test_a_route_that_reads_json_says_too_large_or_too_much_as_well(tmp_path, path, limits, status, said):
     service, replies = Service(Settings(tmp_path)), []
-    app = make_app(service, Tokens(own=(Person("me", "admin"), "secret")), Limits(small=1000, body=1000))
+    app = make_app(service, Tokens(own=(Person("me", "admin"), "secret")), limits)
 
     async def receive():
         return {"type": "http.request", "body": b" " * 600, "more_body": True}
@@ -116,7 +124,62 @@ def test_a_route_that_reads_json_says_too_large_as_well(tmp_path, path):
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
     asyncio.run(app(scope, receive, send))
     service.close()
-    assert replies[0]["status"] == 413 and b"A request may have 1,000 bytes here." in replies[1]["body"]
+    assert replies[0]["status"] == status and said in replies[1]["body"]
+
+
+def statuses(guard: Guard, bodies: list[dict], path: str, headers: tuple = ()) -> list[int]:
+    """What is answered to requests whose bodies these are, each sent when the ones before wait for their ends."""
+    replies = []
+
+    async def ask(body):
+        pieces, end = [body], asyncio.Event()
+        ends.append(end)
+
+        async def receive():
+            if not pieces:
+                await end.wait()
+            return pieces.pop() if pieces else {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            if message["type"] == "http.response.start":
+                replies.append(message["status"])
+
+        said = [(b"authorization", b"Bearer secret"), *headers]
+        await guard({"type": "http", "method": "POST", "path": path, "headers": said}, receive, send)
+
+    async def all_of_them():
+        asked = []
+        for body in bodies:
+            asked.append(asyncio.create_task(ask(body)))
+            await asyncio.sleep(0.01)
+        for end in ends:
+            end.set()
+        await asyncio.gather(*asked)
+
+    ends: list[asyncio.Event] = []
+    asyncio.run(all_of_them())
+    return replies
+
+
+FORM = (b"content-type", b"multipart/form-data; boundary=x")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "refused"),
+    [
+        ("/api/studies/a/masks", (), 1),
+        ("/api/annotate", (), 1),
+        ("/infer/a", (), 1),
+        ("/infer/a", (FORM,), 2),  # on the disk, of which there is more
+        ("/api/studies/a/voxels", (), 0),  # written as they come
+        ("/api/studies/a/masks", ((b"content-encoding", b"deflate"),), 4),  # each may become 64 MiB
+    ],
+)
+def test_of_one_persons_bodies_only_so_many_bytes_are_held_at_once(path, headers, refused):
+    guard, _ = guarded(Limits(unanswered=3500, files=2500))
+    body = {"type": "http.request", "body": bytes(1000), "more_body": True}
+    for _ in range(2):  # all are answered then, so that as many may come again
+        assert statuses(guard, [body] * 4, path, headers) == [429] * refused + [200] * (4 - refused)
 
 
 @pytest.mark.parametrize(

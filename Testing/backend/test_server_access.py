@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -11,9 +14,12 @@ import trustme
 from server_helpers import Server, ball
 
 from aiassist.client import RemoteBackend, RequestsTransport
-from aiassist.errors import AccessError, AIAssistError, ConnectionLostError, StoreError, UploadError
+from aiassist.errors import AccessError, AIAssistError, ConnectionLostError, NotNewestError, UploadError
 from aiassist.imaging import MaskPatch
-from aiassist.protocol.messages import study_bytes
+from aiassist.protocol import Reply, Request
+from aiassist.protocol.messages import check, study_bytes
+from aiassist.protocol.wire import AGAIN
+from aiassist.server import sessions as sessions_module
 from aiassist.server.sessions import SessionExpired, Sessions
 from aiassist.server.tokens import Person, Tokens, add_token, read_tokens, revoke_token
 
@@ -84,7 +90,7 @@ def test_only_an_admin_approves_and_rejects(guarded):
             ann.run(ann.conversations.review(study, "L5/S1", 1, "approved"))
         made = boss.run(boss.conversations.review(study, "L5/S1", 1, "rejected", "Too small"))
         assert [made[key] for key in ("number", "state", "author", "comment")] == [2, "rejected", "boss", "Too small"]
-        with pytest.raises(StoreError, match="Version 1 is not the newest one"):
+        with pytest.raises(NotNewestError, match="Version 1 is not the newest one"):
             boss.run(boss.conversations.review(study, "L5/S1", 1, "approved"))
         with pytest.raises(AIAssistError, match="state: Input should be 'approved' or 'rejected'"):
             boss.run(boss.conversations.review(study, "L5/S1", 2, "draft"))
@@ -183,6 +189,22 @@ def test_a_session_that_is_used_goes_on_and_one_that_is_not_ends():
         sessions.get(name, ann)
 
 
+def test_a_session_in_use_stays_and_who_makes_many_pushes_out_their_own(monkeypatch):
+    monkeypatch.setattr(sessions_module, "MOST", 10)
+    sessions, ann, bob = Sessions(), Person("ann", "annotator"), Person("bob", "annotator")
+    first, second = (sessions.make("study", ann, 60).id for _ in range(2))
+    many = [sessions.make("study", bob, 60).id for _ in range(20)]
+    assert sessions.get(first, ann) and sessions.get(many[-1], bob)
+    with pytest.raises(SessionExpired):
+        sessions.get(many[0], bob)
+    for _ in range(9):
+        sessions.get(first, ann)  # the second is used no more
+        sessions.make("study", ann, 60)
+    assert sessions.get(first, ann) and sessions.get(many[-1], bob)
+    with pytest.raises(SessionExpired):
+        sessions.get(second, ann)
+
+
 def test_a_token_file_keeps_its_readers_and_one_that_cannot_be_read_changes_nothing(tmp_path, monkeypatch):
     file = tmp_path / "tokens.txt"
     first = add_token(file, "ann", "annotator")
@@ -261,6 +283,42 @@ def test_a_token_does_not_travel_unencrypted():
     with pytest.raises(AccessError, match="use https"):
         RequestsTransport("http://server.example:8000", token="secret")
     RequestsTransport("http://server.example:8000", token="secret", plain=True).close()
+
+
+def test_over_tls_too_what_breaks_off_is_sent_again(tmp_path):
+    authority, tries = trustme.CA(), []
+    authority.cert_pem.write_to_path(tmp_path / "hospital.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def serve():
+        for _ in range(len(AGAIN) + 1):
+            connection, _ = listener.accept()
+            tries.append(connection)
+            with context.wrap_socket(connection, server_side=True) as line:
+                line.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        transport = RequestsTransport(address, verify=str(tmp_path / "hospital.pem"), sleep=lambda _: None)
+        with pytest.raises(ConnectionLostError) as error:
+            transport.send(Request("PATCH", "/patient", bytes(10_000_000), seconds=20))
+        serving.join()
+        transport.close()
+    assert len(tries) == len(AGAIN) + 1 and "patient" not in str(error.value)
+
+
+def test_what_a_proxy_answers_while_the_server_starts_anew_is_waited_out():
+    replies = [Reply(status, {}, b"<html>") for status in (502, 502, 200)]
+    transport = RequestsTransport("http://127.0.0.1:1", sleep=lambda _: None)
+    transport._once = lambda _request: replies.pop(0)
+    assert transport.send(Request("GET", "/api/models")).status == 200
+    with pytest.raises(ConnectionLostError, match=r"The proxy before the server answered 502: .* does not run"):
+        check(Reply(502, {}, b"<html>"))
+    with pytest.raises(ConnectionLostError, match="is its address that of an AIAssist server"):
+        check(Reply(405, {}, b"<html>"))
 
 
 def test_a_token_may_end_as_the_file_does_that_it_was_read_from(guarded):

@@ -14,21 +14,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine_helpers import WAIT, Broken, Steps
+from engine_helpers import WAIT, Broken, Steps, Whole
 from server_helpers import Server, noise, wait_until
 from server_here import Here
 
 from aiassist.client import RemoteBackend, RequestsTransport
 from aiassist.client.conversations import MASKS, Conversations
-from aiassist.engine import AnnotateRequest, JobState, LocalBackend
+from aiassist.engine import AnnotateRequest, JobState, LocalBackend, SegmentRequest
 from aiassist.errors import Cancelled
 from aiassist.imaging import Geometry, MaskPatch, Region, Volume
 from aiassist.prompts import Prompts
+from aiassist.segmenters.base import Step
 from aiassist.segmenters.ellipsoid import Ellipsoid
 from aiassist.segmenters.model_store import ModelStore
 from aiassist.segmenters.registry import Registry
 from aiassist.server.forms import image_bytes
-from aiassist.server.jobs import Jobs
+from aiassist.server.jobs import KEPT, Jobs
 from aiassist.server.service import SHARE
 from aiassist.server.tokens import Person, add_token, revoke_token
 
@@ -80,6 +81,20 @@ def test_a_request_that_was_held_up_does_not_overtake_a_newer_one():
         assert newest.result(60).patch.mask.any() and other.result(60).patch.mask.any()
         assert jobs.ask(person, "b", asked, turn=3) is newest  # asked again for its answer
         assert jobs.ask(person, "d", asked).result(60).patch.mask.any()  # of an elder protocol, which has no turns
+
+
+def test_the_answer_of_a_long_job_is_remembered_however_many_short_ones_came_meanwhile():
+    with LocalBackend() as backend:
+        jobs, ann, bob = Jobs(backend), Person("ann", "annotator"), Person("bob", "annotator")
+        asked = AnnotateRequest(backend.open_study(noise(3)), CLICK, model="ellipsoid")
+        long = jobs.ask(ann, "long", asked)
+        long.result(60)
+        for n in range(KEPT):
+            jobs.ask(bob, str(n), replace(asked, structure=str(n))).result(60)
+            jobs.leave(bob, str(n))
+        jobs.leave(ann, "long")
+        assert jobs.get(ann, "long") is long
+        assert jobs.get(bob, "0") is None and jobs.get(bob, "1") is not None
 
 
 def test_a_failed_job_that_is_remembered_keeps_no_image(monkeypatch):
@@ -405,3 +420,30 @@ def posted(server: Server, path: str, body: dict, token: str) -> socket.socket:
 def read_all(line: socket.socket) -> bytes:
     """What comes until the server closes the connection."""
     return b"".join(iter(lambda: line.recv(65536), b""))
+
+
+class Endless(Whole):
+    """An automatic segmenter that goes on until it is told to end."""
+
+    def __init__(self):
+        self.end = threading.Event()
+
+    def segment(self, volume):
+        """All of the volume, in the end."""
+        while not self.end.wait(0.01):
+            yield Step("pass", 0.0)
+        return (yield from super().segment(volume))
+
+
+def test_a_click_does_not_wait_at_the_client_for_segmentations_that_take_long(tmp_path):
+    registry, endless = Registry(), Endless()
+    registry.add("ellipsoid", Ellipsoid)
+    registry.add("whole", lambda: endless)
+    with Here(tmp_path, LocalBackend(registry, default="ellipsoid")) as here, here.backend() as backend:
+        study = backend.open_study(noise(3))
+        long = [backend.submit(SegmentRequest(study, "whole", client=str(n))) for n in range(5)]
+        assert backend.submit(AnnotateRequest(study, CLICK)).result(WAIT).patch.mask.any()
+        assert not any(job.finished for job in long)
+        endless.end.set()
+        for job in long:
+            assert job.result(WAIT).patch.voxels.any()

@@ -178,7 +178,8 @@ def test_what_cannot_be_trained_or_published_is_said_at_once(studies):
         ("train", {"model": "tiny", "epochs": 0}, 422, "epochs: Input should be greater than or equal to 1"),
         ("publish", {"model": "tiny", "version": 7}, 404, "There is no version 7 of the model 'tiny'"),
         ("publish", {"model": "none", "version": 1}, 404, "No model 'none' was trained"),
-        ("rollback", {"model": "none"}, 422, "No version of 'none' is published"),
+        ("rollback", {"model": "none"}, 404, "There is no model 'none' here, but tiny."),
+        ("discard", {"model": "none"}, 404, "There is no model 'none' here, but tiny."),
         ("train", {"model": "tiny", "base": "../x"}, 422, "'../x' is no name for a model"),
         ("train", {"model": "tiny", "structures": ["a\0b"]}, 422, "structures.0: String should match pattern"),
     ]
@@ -187,6 +188,7 @@ def test_what_cannot_be_trained_or_published_is_said_at_once(studies):
             reply = server.ask("POST", f"/api/learning/{what}", json=body)
             assert reply.status_code == status and sentence in reply.json()["message"]
         assert task(server) is None
+        assert not list((studies / MODELS).glob(".none*"))
 
 
 def test_a_training_that_fails_says_why(studies):

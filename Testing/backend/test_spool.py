@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import time
 
 import numpy as np
 import pytest
 from server_helpers import noise
 
-from aiassist.errors import RoomError, UnknownStudyError
+from aiassist.errors import RoomError, UnknownStudyError, UploadError
 from aiassist.protocol.messages import study_to_json, voxels_as_bytes
 from aiassist.server import spool as spools
 from aiassist.server.arriving import Upload
+from aiassist.server.service import Service, Settings
 from aiassist.server.spool import ABANDONED, HESITATES, Spool
 
 
@@ -19,11 +22,10 @@ def test_an_upload_begun_anew_is_not_rewound(tmp_path):
     spool, volume = Spool(tmp_path, 10**9), noise(6)
     study, data, said = volume.study_id, bytes(voxels_as_bytes(volume)), study_to_json(volume)
     first = spool.begin(study, {**said, "dtype": "uint16"})
-    mark = first.mark()
     first.append(0, [data[:1000]])
     second = spool.begin(study, said)  # another window, which says it right
     second.append(0, [data[:2000], data[2000:3000]])
-    first.rewind(mark)
+    first.rewind(0)
     with pytest.raises(UnknownStudyError, match="announce it first"):
         first.append(1000, [data[1000:]])
     second.append(3000, [data[3000:]])
@@ -35,12 +37,28 @@ def test_what_a_body_left_behind_is_taken_back(tmp_path):
     study, data = volume.study_id, bytes(voxels_as_bytes(volume))
     upload = spool.begin(study, study_to_json(volume))
     upload.append(0, [data[:500]])
-    mark = upload.mark()
     upload.append(500, [bytes(700)])
-    upload.rewind(mark)
+    upload.rewind(500)
     assert spool.received(study) == upload.received == 500
     upload.append(500, [data[500:]])
     assert np.array_equal(spool.finish(study).voxels, volume.voxels)
+
+
+def test_what_one_window_took_back_no_other_brings_back(tmp_path):
+    spool, volume = Spool(tmp_path, 10**9), noise(15)
+    study, data = volume.study_id, bytes(voxels_as_bytes(volume))
+    upload = spool.begin(study, study_to_json(volume))
+    upload.append(0, [data[:5000]])  # of the first window, while the second one begins at 5000
+    upload.rewind(0)
+    upload.rewind(5000)
+    assert spool.received(study) == upload.received == 0
+    upload.append(0, [bytes(4000)])  # a third one's, which are wrong
+    upload.append(4000, [bytes(4000)])
+    upload.rewind(5000)
+    assert spool.received(study) == upload.received == 4000
+    upload.append(4000, [data[4000:]])
+    with pytest.raises(UploadError, match=f"not {study}; send it again"):
+        spool.finish(study)
 
 
 def test_a_disk_that_fills_up_leaves_an_upload_as_it_was(tmp_path, monkeypatch):
@@ -102,6 +120,29 @@ def test_an_upload_for_which_there_is_no_room_beside_others_is_refused_and_nothi
     with pytest.raises(RoomError, match="try again later"):
         spool.put(second)
     assert spool.received(first.study_id) == 1000 and idle.study_id in spool and second.study_id not in spool
+
+
+def test_what_is_larger_than_the_spool_is_refused_for_good_however_it_comes(tmp_path):
+    volume = noise(44)
+    spool = Spool(tmp_path, volume.voxels.nbytes - 1)
+    with pytest.raises(UploadError, match="The study has 51,840 bytes; this server keeps 51,839 at most"):
+        spool.begin(volume.study_id, study_to_json(volume))
+    with pytest.raises(UploadError, match="The study has 51,840 bytes; this server keeps 51,839 at most"):
+        spool.put(volume)
+
+
+def test_a_study_in_use_stays_while_others_go_also_when_it_is_in_memory(tmp_path):
+    used, idle, new = noise(45), noise(46), noise(47)
+    service = Service(Settings(tmp_path, disk=3 * used.voxels.nbytes - 1))
+    for volume, age in ((used, 3000), (idle, 2000)):
+        service.open_volume(volume)
+        then = time.time() - age
+        os.utime(service.spool.folder / f"{volume.study_id}.raw", (then, then))
+    service.studies.volume(used.study_id)
+    service.open_volume(new)
+    assert [volume.study_id in service.spool for volume in (used, idle, new)] == [True, False, True]
+    service.studies.volume(idle.study_id)  # still in memory, so it can be used
+    service.close()
 
 
 def test_an_announced_upload_of_which_nothing_comes_makes_room_after_a_minute(tmp_path, monkeypatch):
@@ -171,11 +212,10 @@ def test_what_another_process_adds_while_an_upload_is_taken_up_is_not_hashed(tmp
 def test_an_upload_whose_file_is_gone_is_asked_for_again(tmp_path):
     spool, volume = Spool(tmp_path, 10**9), noise(23)
     upload = spool.begin(volume.study_id, study_to_json(volume))
-    mark = upload.mark()
     (tmp_path / f"{volume.study_id}.part").unlink()
     with pytest.raises(UnknownStudyError, match="announce it first"):
         upload.append(0, [b"abc"])
-    upload.rewind(mark)
+    upload.rewind(0)
     assert spool.begin(volume.study_id, study_to_json(volume)).append(0, [b"abc"]) == 3
 
 

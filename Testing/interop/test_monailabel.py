@@ -141,7 +141,8 @@ def test_two_segments_of_one_name_are_refused_and_none_is_saved(client, server, 
         client.save_label(study, str(label), "final", named)
     assert "Two segments are called 'Lesion'; give each structure a name of its own" in error.value.msg
     assert server.ask("GET", f"/api/truth/{study}").json().get("versions", []) == []
-    named["label_info"][1]["idx"] = 3  # one of them is empty
+    values[0] = 0  # one of them is empty
+    write_volume(label, Volume(values, noise(11).geometry))
     assert client.save_label(study, str(label), "final", named)["saved"] == ["lesion"]
 
 

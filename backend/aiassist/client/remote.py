@@ -31,6 +31,8 @@ class RemoteBackend:
         self.transport = RequestsTransport(transport, token) if isinstance(transport, str) else transport
         self.conversations = Conversations(uuid.uuid4().hex, compress=not self.transport.local)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="aiassist-remote")
+        #: Segmentations take long, so that they would keep clicks waiting here.
+        self._long = ThreadPoolExecutor(4, thread_name_prefix="aiassist-remote-long")
         self._latest: dict[tuple[str, ...], _RemoteJob] = {}
 
     def run(self, conversation: Conversation[Outcome]) -> Outcome:
@@ -59,7 +61,8 @@ class RemoteBackend:
         if request.slot in self._latest:
             self._latest[request.slot].overtake()
         self._latest = {slot: j for slot, j in self._latest.items() if not j.finished} | {request.slot: job}
-        self._threads.submit(_finish, job)
+        threads = self._long if isinstance(request, SegmentRequest) else self._threads
+        threads.submit(_finish, job)
         return job
 
     def annotate(self, request: AnnotateRequest, progress: Callable[[Step], None] | None = None) -> Annotation:
@@ -80,7 +83,8 @@ class RemoteBackend:
         for job in self._latest.values():
             if not job.finished:
                 job.cancel()  # the server is told, so that what waits for its answer has it soon
-        self._threads.shutdown(cancel_futures=True)
+        for threads in (self._threads, self._long):
+            threads.shutdown(cancel_futures=True)
         if isinstance(self.transport, RequestsTransport):
             self.transport.close()
 

@@ -94,23 +94,28 @@ class RequestsTransport:
                     return reply
                 wait = max(wait, retry_after(reply))
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-                if isinstance(error, requests.exceptions.SSLError):
-                    raise ConnectionLostError(self._without_tls(error)) from error
-                if wait is None:
-                    raise ConnectionLostError(
-                        f"The server {self.url} does not answer; check that it runs and that the address is right."
-                    ) from error
+                final = self._without_tls(error)
+                if final is not None or wait is None:
+                    raise ConnectionLostError(final or self._broken_off(error)) from error
             except requests.RequestException as error:
                 raise ConnectionLostError(f"The server {self.url} cannot be used: {error}.") from error
             self._sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _without_tls(self, error: Exception) -> str:
+    def _without_tls(self, error: Exception) -> str | None:
+        """What keeps TLS from beginning, which another try would meet as well; None of a connection that broke."""
+        if not isinstance(error, requests.exceptions.SSLError):
+            return None
         if "certificate" in str(error).lower():
             return f"The certificate of {self.url} is not trusted; give your institution's file of certificates."
         if any(said in str(error) for said in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "record layer failure")):
             return f"The server {self.url} does not answer by TLS; check whether its address begins with http://."
-        return f"TLS with {self.url} failed ({error}); try again, and ask its administrator."
+        return None
+
+    def _broken_off(self, error: Exception) -> str:
+        if isinstance(error, requests.exceptions.SSLError):
+            return f"TLS with {self.url} breaks off; try again, and ask its administrator."
+        return f"The server {self.url} does not answer; check that it runs and that the address is right."
 
     def _once(self, request: Request) -> Reply:
         answer = self._session.request(

@@ -25,10 +25,17 @@ class Studies:
         Bytes of voxels to hold; beyond it the volume used least recently goes. No limit when absent.
     load : callable, optional
         Brings back a volume that went, by its id; raises `UnknownStudyError` when it cannot.
+    used : callable, optional
+        Told the id of each study whose volume is asked for and held, so that what `load` brings back is kept as well.
     """
 
-    def __init__(self, budget: int | None = None, load: Callable[[str], Volume] | None = None):
-        self._budget, self._load = budget, load
+    def __init__(
+        self,
+        budget: int | None = None,
+        load: Callable[[str], Volume] | None = None,
+        used: Callable[[str], None] = lambda study: None,
+    ):
+        self._budget, self._load, self._used = budget, load, used
         self.mask_budget = max(MASKS, int((budget or 0) * MASKS_OF_BUDGET))
         self._volumes: OrderedDict[str, Volume] = OrderedDict()
         self._geometries: dict[str, Geometry] = {}
@@ -63,11 +70,6 @@ class Studies:
         with self._lock:
             return study in self._volumes
 
-    def knows(self, study: str) -> bool:
-        """Whether the study was opened, even if its voxels are on the disk now."""
-        with self._lock:
-            return study in self._geometries
-
     def close(self, study: str) -> None:
         """Forget a study and its masks."""
         with self._lock:
@@ -81,6 +83,7 @@ class Studies:
         """The volume of an open study; `UnknownStudyError` when it is not open and cannot be brought back."""
         volume = self._held(study)
         if volume is not None:
+            self._used(study)
             return volume
         if self._load is None:
             raise UnknownStudyError(f"The study {study} is not open here; open it first.")

@@ -13,7 +13,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
-from aiassist.errors import AIAssistError, BusyError, RoomError, StoreError
+from aiassist.errors import AIAssistError, BrokenStoreError, BusyError, RoomError
 from aiassist.files import INDEX, UNFINISHED
 from aiassist.groundtruth.index import open_index
 
@@ -66,10 +66,14 @@ class StudiesFolder:
         if "full" in said or "disk I/O" in said:
             return RoomError("The disk of the ground truth is full, or fails; nothing was changed. Make room there.")
         if "unable to open" in said:
-            return StoreError(f"The index of {self.folder} cannot be opened; check who may read and write that folder.")
+            return BrokenStoreError(
+                f"The index of {self.folder} cannot be opened; check who may read and write that folder."
+            )
         if "readonly" in said:
-            return StoreError(f"The folder {self.folder} may not be written, which its index needs; use a copy of it.")
-        return StoreError(
+            return BrokenStoreError(
+                f"The folder {self.folder} may not be written, which its index needs; use a copy of it."
+            )
+        return BrokenStoreError(
             f"The index of {self.folder} cannot be used ({error.orig}); "
             f"check its disk, or restore {INDEX} from a backup."
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, select
 
-from aiassist.errors import ImageError, NotStoredError, SeriesError, StoreError
+from aiassist.errors import BrokenStoreError, ImageError, NotStoredError, SeriesError, StoreError
 from aiassist.files import sync, whole_file
 from aiassist.groundtruth.folder import StudiesFolder
 from aiassist.groundtruth.index import LabelRow, StudyRow
@@ -88,7 +88,7 @@ class Studies(StudiesFolder):
         try:
             return None if path is None else DicomSeries.from_bytes(path.read_bytes())
         except FileNotFoundError:
-            raise StoreError(f"The DICOM headers {path} are gone; restore them from a backup.") from None
+            raise BrokenStoreError(f"The DICOM headers {path} are gone; restore them from a backup.") from None
 
     def series_file(self, study: str) -> Path | None:
         """Where the DICOM headers of a study lie, by id; None when it has none."""

@@ -36,6 +36,8 @@ _STATUS = {
     errors.UnknownMaskError: 404,
     errors.UnknownModelError: 404,
     errors.NotStoredError: 404,
+    errors.NotNewestError: 409,
+    errors.BrokenStoreError: 500,
     errors.BusyError: 503,
     errors.DeviceMemoryError: 507,
     errors.RoomError: 507,
@@ -43,6 +45,8 @@ _STATUS = {
     errors.SeriesError: 409,
     Cancelled: 409,
 }
+#: What a proxy answers for a server that it cannot reach, or that does not answer in time.
+_OF_PROXIES = (502, 503, 504)
 
 
 # Addresses
@@ -51,14 +55,18 @@ _STATUS = {
 def in_path(name: str) -> str:
     """A structure's name as a part of an address.
 
-    Servers take ``%2F`` in an address for a slash before they look where the parts end, so a slash is escaped twice.
+    Servers take ``%2F`` in an address for a slash before they look where the parts end, so a slash is escaped twice,
+    and so are the dots of ``.`` and ``..``, which mean folders wherever an address is read.
     """
-    return quote(name.replace("%", "%25").replace("/", "%2F"), safe="")
+    escaped = name.replace("%", "%25").replace("/", "%2F")
+    return quote(escaped.replace(".", "%2E") if name in (".", "..") else escaped, safe="")
 
 
 def from_path(part: str) -> str:
     """The name of which `in_path` made a part of an address, as servers see it."""
-    return part.replace("%2F", "/").replace("%2f", "/").replace("%25", "%")
+    for escaped, character in (("%2F", "/"), ("%2f", "/"), ("%2E", "."), ("%2e", "."), ("%25", "%")):
+        part = part.replace(escaped, character)
+    return part
 
 
 # Errors
@@ -82,14 +90,22 @@ def check(reply: Reply) -> Reply:
         data = reply.json()
         name, message = str(data["error"]), str(data["message"])
     except (ValueError, KeyError, TypeError):
-        raise ConnectionLostError(
-            f"The server answered {reply.status} without saying why; is its address that of an AIAssist server?"
-        ) from None
+        raise ConnectionLostError(_said_by_others(reply.status)) from None
     if name == "Cancelled":
         raise Cancelled(message)
     kind = getattr(errors, name, None)
     known = isinstance(kind, type) and issubclass(kind, AIAssistError) and kind is not errors.MissingExtraError
     raise (kind if known else AIAssistError)(message)
+
+
+def _said_by_others(status: int) -> str:
+    """What a reply means that no AIAssist server made."""
+    if status in _OF_PROXIES:
+        return (
+            f"The proxy before the server answered {status}: the server does not run, or takes too long; "
+            "try again later, and ask its administrator."
+        )
+    return f"The server answered {status} without saying why; is its address that of an AIAssist server?"
 
 
 # Studies

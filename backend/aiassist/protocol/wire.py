@@ -11,8 +11,10 @@ from aiassist.errors import ConnectionLostError
 
 #: Seconds to wait before each new try of a repeatable request.
 AGAIN = (0.2, 1.0, 3.0)
-#: Statuses after which it is sent again, and the longest wait that a server may ask for, in seconds.
-LATER, LONGEST = (408, 429, 503), 10.0
+#: Statuses after which it is sent again: of a server that is busy, and of a proxy whose server does not run now.
+LATER = (408, 429, 502, 503)
+#: The longest wait that a server may ask for, in seconds.
+LONGEST = 10.0
 
 
 @dataclass(frozen=True)

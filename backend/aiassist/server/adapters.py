@@ -20,8 +20,9 @@ from aiassist.engine.job import Result, Turn
 from aiassist.errors import PromptError, UnknownStudyError, UploadError
 from aiassist.imaging import MaskPatch, Volume
 from aiassist.prompts import Prompts
+from aiassist.protocol.messages import error_to_json
 from aiassist.segmenters.base import ModelCard, Step
-from aiassist.server.exchange import at_once, fails, finished, in_turn, person_of
+from aiassist.server.exchange import at_once, fails, finished, person_of, to_the_end
 from aiassist.server.forms import Form, form_of, form_with, image_bytes, read_image
 from aiassist.server.service import Service
 from aiassist.server.sessions import Session, SessionExpired, Sessions
@@ -82,13 +83,16 @@ class LegacyApi:
     async def in_steps(
         self, request: Request, file: UploadFile, use: Callable[[Volume], Generator[Step, None, Result]]
     ) -> Result:
-        """As `of_image`, by a long `use` of many steps, before which and between which others' images are read."""
+        """As `of_image`, by a long `use` of many steps, before which and between which others' images are read.
+
+        It comes to its end also when the client goes away: of labels all are saved, and found when they are sent again.
+        """
 
         def work() -> Generator[Step, None, Result]:
             yield Step("read", 0.0)
             return (yield from use(self.read(file)))
 
-        return await in_turn(self.service.reader, work(), request, Turn.LONG)
+        return await to_the_end(self.service.reader, work(), request, Turn.LONG)
 
     async def study(self, request: Request, form: Form, session: str = "", image: str = "") -> str:
         """The study that a request speaks of: of its session, an image it sends, or one that is here by name or id."""
@@ -174,17 +178,22 @@ def session_routes(api: LegacyApi) -> APIRouter:
         try:
             return JSONResponse(_told(api.sessions.get(name, person_of(request))))
         except SessionExpired as error:
-            return JSONResponse({"error": "SessionExpired", "message": str(error)}, 404)
+            return _over(error)
 
     @routes.delete("/session/{name}", summary="Close a session", responses=fails(404))
     async def end(name: str, request: Request) -> Response:
         try:
             api.sessions.end(name, person_of(request))
         except SessionExpired as error:
-            return JSONResponse({"error": "SessionExpired", "message": str(error)}, 404)
+            return _over(error)
         return JSONResponse({})
 
     return routes
+
+
+def _over(error: SessionExpired) -> Response:
+    """Of a session itself it is told as its clients expect it: there is none."""
+    return JSONResponse(error_to_json(error), 404)
 
 
 def _told(session: Session) -> dict:

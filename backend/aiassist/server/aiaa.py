@@ -22,10 +22,9 @@ from aiassist.errors import ContourError, ModelError, PromptError, UploadError
 from aiassist.imaging import Geometry, Region, Volume, finite
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard, Step
-from aiassist.server.adapters import EXPIRED, LegacyApi, points_of
+from aiassist.server.adapters import LegacyApi, points_of
 from aiassist.server.exchange import admin_of, fails, in_turn
 from aiassist.server.forms import form_of, form_reply, form_with, image_bytes
-from aiassist.server.sessions import SessionExpired
 
 #: A model for extreme points is offered once more, for clicks, under this name.
 CLICKS = "_deepgrow"
@@ -68,18 +67,20 @@ def _annotation(api: LegacyApi) -> APIRouter:
         listed = [one for one in listed if (not type or one["type"] == type)]
         return JSONResponse([one for one in listed if not label or not one["labels"] or label in one["labels"]])
 
+    async def called(name: str) -> str | None:
+        """The model that a client means, which may be called as one for clicks is; None for the default."""
+        cards = await asyncio.to_thread(api.service.backend.models)
+        return (name if any(card.name == name for card in cards) else name.removesuffix(CLICKS)) or None
+
     async def answer(request: Request, model: str, session: str, prompts_of, output: str) -> Response:
-        try:
-            async with form_of(request) as form:
-                study = await api.study(request, form, session)
-        except SessionExpired as error:
-            return JSONResponse({"error": "SessionExpired", "message": str(error)}, EXPIRED)
+        async with form_of(request) as form:
+            study = await api.study(request, form, session)
         if prompts_of is None:
             mask, told = await api.labelmap(request, study, model), {}
         else:
             prompts, told = prompts_of(form.params)
             prompts = _onto(prompts, await asyncio.to_thread(api.service.studies.geometry, study))
-            mask = await api.mask(request, study, prompts, model.removesuffix(CLICKS) or None)
+            mask = await api.mask(request, study, prompts, await called(model))
         if mask is None:
             return Response(status_code=499)
         told = told or {"points": await asyncio.to_thread(_ends, mask)}

@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +18,8 @@ from aiassist.errors import UnknownStudyError, UploadError
 
 #: Hash what arrives while another thread writes it.
 _HASHING = ThreadPoolExecutor(2, thread_name_prefix="aiassist-hash")
+#: Places to which an upload can be taken back: far more than there are in one body.
+PLACES = 256
 
 
 class OffsetError(UploadError):
@@ -63,7 +66,8 @@ class Upload:
         self.over = False
         if size := part.stat().st_size:
             digest.update(np.memmap(part, np.uint8, mode="r")[:size])  # another process may have added to it
-        self._arrived = size, digest
+        #: How many bytes have arrived and the hash of all of them, at the ends of what was added, the latest last.
+        self._arrived = deque([(size, digest)], PLACES)
         self.hear()
 
     def hear(self) -> None:
@@ -78,12 +82,12 @@ class Upload:
     @property
     def received(self) -> int:
         """Bytes that have arrived."""
-        return self._arrived[0]
+        return self._arrived[-1][0]
 
     @property
     def found(self) -> str:
         """The id of what has arrived."""
-        return self._arrived[1].hexdigest()
+        return self._arrived[-1][1].hexdigest()
 
     def append(self, offset: int, pieces: Sequence[bytes]) -> int:
         """Add bytes, in one piece or several; returns the bytes that have arrived.
@@ -99,7 +103,7 @@ class Upload:
         """
         with self._lock:
             self.hear()
-            received, digest = self._arrived
+            received, digest = self._arrived[-1]
             if self.over:
                 raise UnknownStudyError(f"No upload of the study {self.study} is under way; announce it first.")
             if offset != received:
@@ -107,6 +111,8 @@ class Upload:
             end = received + sum(map(len, pieces))
             if end > self.due:
                 raise UploadError(f"The study has {self.due} bytes; this piece would make it {end}.")
+            if end == received:
+                return end
             self._make_room(end)
             digest = digest.copy()
             hashing = _HASHING.submit(_update, digest, pieces)
@@ -116,7 +122,7 @@ class Upload:
                 raise UnknownStudyError(f"What arrived of the study {self.study} is gone; announce it first.") from None
             finally:
                 hashing.result()
-            self._arrived = end, digest
+            self._arrived.append((end, digest))
             return end
 
     def _write(self, offset: int, pieces: Sequence[bytes]) -> None:
@@ -131,17 +137,15 @@ class Upload:
             os.truncate(self._part, offset)  # a full disk: keep what was whole
             raise
 
-    def mark(self):
-        """Where the upload stands, for `rewind`."""
-        return self._arrived
-
-    def rewind(self, mark) -> None:
-        """Forget what came after a mark, unless the upload is over."""
+    def rewind(self, size: int) -> None:
+        """Forget what was added when more than so many bytes had arrived, unless the upload is over."""
         with self._lock:
-            if not self.over:
-                with suppress(FileNotFoundError):
-                    os.truncate(self._part, mark[0])
-                self._arrived = mark
+            if self.over:
+                return
+            while self.received > size and len(self._arrived) > 1:
+                self._arrived.pop()
+            with suppress(FileNotFoundError):
+                os.truncate(self._part, self.received)
 
 
 def _update(digest: hashlib.blake2b, pieces: Sequence[bytes]) -> None:

@@ -24,7 +24,8 @@ Structure = Annotated[
     Path(
         min_length=1,
         max_length=200,
-        description="Its name; in an address a slash in it is written `%252F`, and a percent sign `%2525`",
+        description="Its name; in an address a slash in it is written `%252F`, a percent sign `%2525`, and "
+        "each dot of the names `.` and `..` `%252E`",
     ),
     AfterValidator(from_path),
 ]

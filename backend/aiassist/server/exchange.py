@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import zlib
 from collections.abc import AsyncIterator, Callable, Generator
 
-from fastapi import HTTPException, Request, Response
+from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
 from aiassist.engine import Job
@@ -32,15 +31,16 @@ def fails(*statuses: int) -> dict:
         404: "The study, mask, job or model is not known here",
         408: "The request stopped in its middle, or took too long",
         409: "Cancelled or overtaken; of uploads: the piece does not begin where the last one ended; of DICOM headers: "
-        "those of another series are kept",
+        "those of another series are kept; of reviews: another version is the newest",
         413: "Too large",
-        440: "The session is over; send the image again",
         422: "Something in the request is wrong",
         429: "Too many requests",
+        440: "The session is over; send the image again",
+        500: "The server failed at this, or its own files are damaged; its administrator must see to it",
         503: "The queue is full",
         507: "No room on the disk or in memory",
     }
-    of_all = (400, 401, 408, 413, 422, 429)
+    of_all = (400, 401, 408, 413, 422, 429, 500)
     return {status: {"model": Failure, "description": said[status]} for status in (*of_all, *statuses)}
 
 
@@ -86,12 +86,17 @@ async def body_of(request: Request, limit: int) -> bytes:
     return b"".join([piece async for piece in pieces_of(request, limit)])
 
 
-async def finished(job: Job, request: Request) -> bool:
-    """Wait for a job's outcome; False when the client went away first."""
+async def outcome(job: Job) -> None:
+    """Wait for a job's outcome, whatever the client does."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     job.when_finished(lambda: loop.call_soon_threadsafe(done.set))
+    await done.wait()
+
+
+async def finished(job: Job, request: Request) -> bool:
+    """Wait for a job's outcome; False when the client went away first."""
     gone = asyncio.create_task(_disconnected(request))
-    waiting = asyncio.create_task(done.wait())
+    waiting = asyncio.create_task(outcome(job))
     await asyncio.wait((gone, waiting), return_when=asyncio.FIRST_COMPLETED)
     gone.cancel()
     waiting.cancel()
@@ -101,7 +106,10 @@ async def finished(job: Job, request: Request) -> bool:
 async def in_turn(
     worker: Worker, work: Generator[Step, None, Result], request: Request, turn: Turn = Turn.FIRST
 ) -> Result:
-    """What work comes to that is done when the turn of who asks has come; `ClientDisconnect` when they went away."""
+    """What work comes to that is done when the turn of who asks has come; `ClientDisconnect` when they went away.
+
+    When this ends, no step of it runs any more, so that a file that it reads may be closed.
+    """
     job = Job(work, sharer=person_of(request).name, turn=turn)
     worker.add(job)
     try:
@@ -109,6 +117,15 @@ async def in_turn(
             raise ClientDisconnect
     finally:
         worker.cancel(job)
+        await outcome(job)
+    return job.result(0)
+
+
+async def to_the_end(worker: Worker, work: Generator[Step, None, Result], request: Request, turn: Turn) -> Result:
+    """As `in_turn`, of work that must not be done by halves: it goes on when who asked for it goes away."""
+    job = Job(work, sharer=person_of(request).name, turn=turn)
+    worker.add(job)
+    await outcome(job)
     return job.result(0)
 
 
@@ -125,7 +142,3 @@ async def at_once(worker: Worker, do: Callable[[], Result], request: Request) ->
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def json_reply(status: int, data: dict, headers: dict | None = None) -> Response:
-    return Response(json.dumps(data), status, headers, "application/json")

@@ -53,13 +53,20 @@ def form_with(*files: str) -> dict:
 
 @asynccontextmanager
 async def form_of(request: Request) -> AsyncIterator[Form]:
-    """A form, whose files are there until the block ends; `UploadError` when its parameters are no JSON object."""
+    """A form, whose files are there until the block ends.
+
+    `UploadError` when its parameters are no JSON object, or several files have one name.
+    """
     if "multipart/form-data" not in request.headers.get("content-type", "").lower():
         yield Form(await asyncio.to_thread(_params, await body_of(request, TEXT)))
         return
     found = Form()
     async with request.form(max_files=4, max_fields=16, max_part_size=TEXT) as parts:
         for name, part in parts.multi_items():
+            if isinstance(part, UploadFile) and name in found.files:
+                raise UploadError(
+                    f"There are several files {name[:40]!r} in the request; send a series as one file (NIfTI, NRRD)."
+                )
             if isinstance(part, UploadFile):
                 found.files[name] = part
             elif name == "params":
@@ -96,6 +103,12 @@ def read_image(part: UploadFile, most: int) -> Volume:
             raise UploadError(str(error).replace(str(path), "The image")) from error
 
 
+def name_of_file(part: UploadFile) -> str:
+    """What a client calls an image that it gives no other name: its file's name, without folders and ending."""
+    name = re.split(r"[/\\\\]", part.filename or "")[-1]
+    return _ENDING.sub("", name)[:200]
+
+
 def image_bytes(voxels: np.ndarray, geometry: Geometry, params: dict, default: str) -> tuple[bytes, str]:
     """A mask or image as the file that the client asked for, and its ending.
 
@@ -109,7 +122,10 @@ def image_bytes(voxels: np.ndarray, geometry: Geometry, params: dict, default: s
     voxels, compress = _as_type(voxels, params), _flag(params, "result_compress", True)
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
         path = Path(folder) / f"result{ending.lower()}"
-        write_volume(path, Volume(voxels, geometry), compress)
+        try:
+            write_volume(path, Volume(voxels, geometry), compress)
+        except ImageError as error:
+            raise UploadError(str(error).replace(str(path), "The result")) from error
         return path.read_bytes(), ending.lower()
 
 

@@ -9,11 +9,13 @@ import logging
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 
+from aiassist.server.incoming import Incoming
 from aiassist.server.outgoing import CrowdedError, Outgoing, UnreadError
 from aiassist.server.tokens import Person, Tokens
 
@@ -41,7 +43,8 @@ class Limits:
 
     ``body`` bytes of a request that may hold an image, ``small`` of all others, ``rate`` requests a second with
     ``burst`` at once, ``wait`` seconds between two pieces of a request's body or of an answer, ``whole`` seconds for
-    all of a body, ``unread`` bytes of large answers on their way.
+    all of a body, ``unread`` bytes of large answers on their way, ``unanswered`` bytes of requests' bodies in memory,
+    and ``files`` bytes of them on the disk.
     """
 
     body: int = 2 * 2**30
@@ -51,10 +54,8 @@ class Limits:
     wait: float = 60.0
     whole: float = 3600.0
     unread: int = 256 * 2**20
-
-
-class _TooLarge(HTTPException):
-    """A body without a length went on for too long; routes let pass what has a status, and hide all else."""
+    unanswered: int = 256 * 2**20
+    files: int = 4 * 2**30
 
 
 class _RevokedError(Exception):
@@ -84,6 +85,7 @@ class Guard:
         self._tries: OrderedDict[str, _Tries] = OrderedDict()
         self._buckets: dict[str, _Bucket] = {}
         self._outgoing = Outgoing(limits.wait, limits.unread)
+        self._incoming = Incoming(limits.unanswered, limits.files)
 
     async def __call__(self, scope, receive, send):
         """See the ASGI specification."""
@@ -107,12 +109,15 @@ class Guard:
                 await _answer(watched, *refusal)
                 return
             scope.setdefault("state", {})["person"] = person
-            sender = self._outgoing.sender(person.name if person else "-", self._while_known(token, watched))
-            async with asyncio.timeout(None) as clock:
-                await self.app(scope, self._patient(receive, clock, self._most(scope)), sender)
-        except _TooLarge as error:
+            who = person.name if person else "-"
+            sender = self._outgoing.sender(who, self._while_known(token, watched))
+            with self._incoming.counted(who, scope) as count:
+                async with asyncio.timeout(None) as clock:
+                    await self.app(scope, self._patient(receive, clock, self._most(scope), count), sender)
+        except HTTPException as error:  # of a body that came for too long, or while too much of others is here
             if status == 0:
-                await _answer(watched, error.status_code, "UploadError", error.detail)
+                headers = [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
+                await _answer(watched, error.status_code, "HTTPError", error.detail, headers)
         except TimeoutError:
             if status == 0:
                 await _answer(watched, 408, "UploadError", _STOPPED)
@@ -188,8 +193,11 @@ class Guard:
         bucket.left -= 1
         return True
 
-    def _patient(self, receive, clock: asyncio.Timeout, most: int):
-        """`receive` that sets the clock on a client that stops in its body or trickles it, and counts its bytes."""
+    def _patient(self, receive, clock: asyncio.Timeout, most: int, count: Callable[[int], None]):
+        """`receive` that sets the clock on a client that stops in its body or trickles it, and counts its bytes.
+
+        What it refuses is an `HTTPException`: routes let pass what has a status, and hide all else.
+        """
         now = asyncio.get_running_loop().time
 
         async def next_piece():
@@ -199,9 +207,11 @@ class Guard:
             message = await receive()
             waiting = waiting and message.get("more_body", False)
             clock.reschedule(None)
-            left -= len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            left -= size
             if left < 0:
-                raise _TooLarge(413, _too_large(most))
+                raise HTTPException(413, _too_large(most))
+            count(size)
             return message
 
         waiting, left, end = True, most, now() + self.limits.whole

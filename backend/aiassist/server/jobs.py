@@ -117,6 +117,8 @@ class Jobs:
             if asked.waiting == 0 and (forget or not asked.job.finished):
                 del self._asked[key]
                 self.cancel(asked.job)
+            elif asked.waiting == 0:
+                self._asked.move_to_end(key)  # remembered from now on, however long ago it was asked for
             idle = [key for key, one in self._asked.items() if one.waiting == 0]
             for key in idle[: max(0, len(idle) - KEPT)]:
                 del self._asked[key]

@@ -114,12 +114,14 @@ def learning_routes(service: Service) -> APIRouter:
         asked = (body.bundle, body.version, body.name)
         return {"task": (await thread(service.pull, admin_of(request), *asked)).to_json()}
 
-    @routes.post("/discard", summary="Remove a model's unfinished training, for an admin", responses=fails(403, 503))
+    @routes.post(
+        "/discard", summary="Remove a model's unfinished training, for an admin", responses=fails(403, 404, 503)
+    )
     async def discard(body: ModelBody, request: Request) -> dict:
         await thread(service.discard, admin_of(request), body.model)
         return {"model": body.model}
 
-    @routes.post("/rollback", summary="Take back what was published last, for an admin", responses=fails(403, 503))
+    @routes.post("/rollback", summary="Take back what was published last, for an admin", responses=fails(403, 404, 503))
     async def rollback(body: ModelBody, request: Request) -> dict:
         return {"published": await thread(service.rollback, admin_of(request), body.model)}
 

@@ -15,12 +15,13 @@ from fastapi.responses import JSONResponse, Response
 
 from aiassist import __version__
 from aiassist.errors import AccessError, ModelError, PromptError, UploadError
+from aiassist.groundtruth.records import Newest, StudyRecord
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.prompts import Prompts
 from aiassist.segmenters.base import ModelCard
 from aiassist.server.adapters import LegacyApi, points_of
 from aiassist.server.exchange import at_once, fails, person_of
-from aiassist.server.forms import form_of, form_reply, form_with, image_bytes
+from aiassist.server.forms import form_of, form_reply, form_with, image_bytes, name_of_file
 from aiassist.server.monailabel_labels import check_grid, label_info, labelmap_file, saving
 from aiassist.server.monailabel_training import train_stats, trainers, training_routes
 from aiassist.server.tokens import Tokens
@@ -52,8 +53,8 @@ def monailabel_routes(api: LegacyApi, tokens: Tokens) -> APIRouter:
     @routes.get("/info/", summary="Models, labels and images", responses=fails())
     async def info() -> dict:
         cards = await thread(service.backend.models)
-        latest = await thread(_latest, service)
-        names = sorted({name for labels in latest.values() for name in labels}) or ["structure"]
+        saved = await thread(service.store.structures)
+        names = sorted({one.structure for labels in saved.values() for one in labels}) or ["structure"]
         found = {label.name for card in cards for label in card.labels}
         return {
             "name": "AIAssist",
@@ -65,13 +66,13 @@ def monailabel_routes(api: LegacyApi, tokens: Tokens) -> APIRouter:
             "strategies": {"first": {"description": "The oldest image without a label that nobody else works on"}},
             "scoring": {},
             "train_stats": train_stats(service),
-            "datastore": {"total": len(latest), "completed": sum(bool(labels) for labels in latest.values())},
+            "datastore": {"total": len(await thread(service.store.studies)), "completed": len(saved)},
         }
 
     @routes.post("/activelearning/{strategy}", summary="The next image to annotate", responses=fails())
     async def next_image(strategy: str, request: Request) -> dict:
-        latest = await thread(_latest, service)
-        free = [study for study, labels in latest.items() if not labels]
+        saved, studies = await thread(service.store.structures), await thread(service.store.studies)
+        free = [study.id for study in studies if study.id not in saved]
         study = service.take_first(person_of(request), free)
         if study is None:
             return {}
@@ -97,32 +98,18 @@ def _model(card: ModelCard, names: list[str]) -> dict:
     }
 
 
-def _latest(service) -> dict[str, dict]:
-    """The newest versions of each study's structures."""
-    return {study.id: service.store.latest(study.id) for study in service.store.studies()}
-
-
 def _datastore_routes(routes: APIRouter, api: LegacyApi) -> None:
     service, thread = api.service, asyncio.to_thread
 
     @routes.get("/datastore/", summary="All images and labels", responses=fails())
-    async def datastore(output: str = "all") -> dict | list:
-        latest = await thread(_latest, service)
-        if output == "stats":
-            return {"total": len(latest), "completed": sum(bool(labels) for labels in latest.values())}
+    async def datastore(output: str = "stats") -> dict | list:
+        saved, studies = await thread(service.store.structures), await thread(service.store.studies)
+        if output == "all":
+            objects = {study.id: _object(study, saved.get(study.id, [])) for study in studies}
+            return {"name": "AIAssist", "objects": objects}
         if output == "train":
-            return [{"image": study, "label": study} for study, labels in latest.items() if labels]
-        names = {study.id: study.name for study in await thread(service.store.studies)}
-        return {
-            "name": "AIAssist",
-            "objects": {
-                study: {
-                    "image": {"ext": ".nrrd", "info": {"name": names[study]}},
-                    "labels": {"final": {"ext": ".nrrd", "info": _label_info(labels)}} if labels else {},
-                }
-                for study, labels in latest.items()
-            },
-        }
+            return [{"image": study.id, "label": study.id} for study in studies if study.id in saved]
+        return {"total": len(studies), "completed": len(saved)}
 
     @routes.put("/datastore/", summary="Add an image", responses=fails(503, 507), openapi_extra=form_with("file"))
     @routes.put("/datastore/image", include_in_schema=False)
@@ -131,7 +118,8 @@ def _datastore_routes(routes: APIRouter, api: LegacyApi) -> None:
         async with form_of(request) as form:
             if form.image is None:
                 raise UploadError("There is no image in the request; send it as the part file.")
-            return {"image": await api.of_image(request, form.image, lambda sent: api.keep(person, sent, image))}
+            name = image or name_of_file(form.image)
+            return {"image": await api.of_image(request, form.image, lambda sent: api.keep(person, sent, name))}
 
     @routes.get("/datastore/image", summary="An image as NRRD", response_class=Response, responses=fails(404, 503))
     async def get_image(request: Request, image: Annotated[str, Query(max_length=200)]) -> Response:
@@ -174,9 +162,14 @@ def _datastore_routes(routes: APIRouter, api: LegacyApi) -> None:
         return _attached(data, f"{study}.nrrd")
 
 
-def _label_info(labels: dict) -> dict:
-    made = max(version.made for version in labels.values())
-    return {"ts": int(made.timestamp()), "params": {"label_info": label_info(labels)}}
+def _object(study: StudyRecord, labels: list[Newest]) -> dict:
+    """An image and its labels as MONAI Label lists them."""
+    image = {"ext": ".nrrd", "info": {"name": study.name}}
+    if not labels:
+        return {"image": image, "labels": {}}
+    last = max(label.made for label in labels)
+    info = {"ts": int(last.timestamp()), "params": {"label_info": label_info(labels)}}
+    return {"image": image, "labels": {"final": {"ext": ".nrrd", "info": info}}}
 
 
 def _infer_routes(routes: APIRouter, api: LegacyApi) -> None:
@@ -284,8 +277,9 @@ def within(prompts: Prompts, geometry: Geometry) -> Prompts:
 
 
 def _name_of(params: dict) -> str:
-    """The structure's name, as text that can be sent."""
-    return str(params.get("label") or "structure").encode("utf8", "replace").decode()
+    """The structure's name, the first of several, as text that can be sent."""
+    label = params.get("label") or "structure"
+    return str(label[0] if isinstance(label, list) else label).encode("utf8", "replace").decode()
 
 
 def _are_points(value) -> bool:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import tempfile
+from collections.abc import Generator, Sequence
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 
 from aiassist.errors import NotStoredError, UploadError
 from aiassist.groundtruth.index import State
 from aiassist.groundtruth.names import key_of
-from aiassist.groundtruth.records import LabelVersion
+from aiassist.groundtruth.records import LabelVersion, Newest
+from aiassist.groundtruth.store import GroundTruthStore
 from aiassist.imaging import Geometry, MaskPatch, Volume
 from aiassist.imaging.image_files import LABELS_OFF
+from aiassist.imaging.nrrd_files import write_nrrd
 from aiassist.segmenters.base import Step
 from aiassist.server.asked import NewVersion
-from aiassist.server.forms import image_bytes
 from aiassist.server.service import Service
 from aiassist.server.tokens import Person
 
@@ -28,37 +32,59 @@ def saving(
     """Save each named value of a labelmap that holds something, when it differs from what is there; returns the names.
 
     An empty one says nothing: clients name all structures that they know, drawn or not. What is the newest version
-    already makes none, but a draft is submitted.
+    already, or is what a labelmap that was fetched showed of it, makes none, but a draft is submitted, as it is.
     """
     check_grid(label, service.studies.geometry(study))
-    named = _drawn(label, _named(params))  # all are checked before any is saved
+    named = _drawn(label, _named(params))
+    history, kept = {}, []
+    for version in service.store.history(study):
+        history.setdefault(key_of(version.structure), []).append(version)
+    for name, value in named:  # all are compared before any is saved, so that a fault leaves nothing half done
+        yield Step("compare", 0.0)
+        kept.append((yield from _kept(service.store, history, key_of(name), MaskPatch.of_mask(label.voxels == value))))
     saved = []
-    for number, (name, value) in enumerate(named):
+    for number, ((name, value), same) in enumerate(zip(named, kept, strict=True)):
         yield Step("save", number / len(named))
-        patch = MaskPatch.of_mask(label.voxels == value)
-        if not _is_saved(service, study, name, patch):
-            service.save(person, study, name, NewVersion(patch, comment=comment, state=State.SUBMITTED))
+        if same is None or same.state is State.DRAFT:
+            mask = MaskPatch.of_mask(label.voxels == value)
+            if same is not None and same.mask != mask.version:  # a part of it is hidden
+                mask = service.store.mask(same)
+            service.save(person, study, name, NewVersion(mask, comment=comment, state=State.SUBMITTED))
             saved.append(name)
     return saved
 
 
-def label_info(labels: Mapping[str, LabelVersion]) -> list[dict]:
-    """What the values of `labelmap_file` are called, by the newest versions of a study's structures."""
-    return [{"name": name, "idx": value} for value, name in enumerate(labels, 1)]
+def label_info(labels: Sequence[Newest]) -> list[dict]:
+    """What the values of `labelmap_file` are called, by `GroundTruthStore.structures` of a study.
+
+    A structure that is added gets a value of its own and changes no other: clients ask for names and file one by one.
+    """
+    return [{"name": label.structure, "idx": value} for value, label in enumerate(labels, 1)]
 
 
 def labelmap_file(service: Service, person: Person, study: str) -> bytes:
-    """The newest labels as one NRRD; where structures overlap, the voxels are those of the one that was saved last."""
-    labels = list(service.store.latest(study).values()) if service.store.has(study) else []
+    """The newest labels as one NRRD; where structures overlap, the voxels are those of the one that was saved last.
+
+    What the values are called stands in its header, as in that of a segmentation of 3D Slicer.
+    """
+    store = service.store
+    labels = store.structures(study).get(study, [])
     if not labels:
         raise NotStoredError(f"There are no labels of the study {study} here.")
-    geometry = service.store.geometry(study)
+    geometry = store.geometry(study)
     labelmap = np.zeros(geometry.shape, np.uint8 if len(labels) < 256 else np.uint16)
-    for value, version in sorted(enumerate(labels, 1), key=lambda one: one[1].made):
-        mask = service.store.mask(version)
+    for value, label in sorted(enumerate(labels, 1), key=lambda one: one[1].made):
+        mask = store.mask(store.version(study, label.structure, label.number))
         labelmap[mask.region.slices][mask.mask] = value
-    data, ending = image_bytes(labelmap, geometry, {}, ".nrrd")
-    service.note(person, "export", study=study, ending=ending)
+    fields = {}
+    for one in label_info(labels):
+        segment = f"Segment{one['idx'] - 1}"
+        fields |= {f"{segment}_Name": one["name"], f"{segment}_LabelValue": str(one["idx"])}
+    with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
+        path = Path(folder) / "labels.nrrd"
+        write_nrrd(path, Volume(labelmap, geometry), fields)
+        data = path.read_bytes()
+    service.note(person, "export", study=study, ending=".nrrd")
     return data
 
 
@@ -88,19 +114,63 @@ def _named(params: dict) -> list[tuple[str, int]]:
 
 
 def _drawn(label: Volume, named: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Those of which a labelmap holds voxels; `UploadError` when two of them have one name."""
-    values = np.array([value for _, value in named])
+    """Those of which a labelmap holds voxels.
+
+    `UploadError` when it holds a value that has no name, or two, or when two values have one name.
+    """
+    values = np.array([0, *(value for _, value in named)])
     is_there = np.zeros(len(values), bool)
     for plane in label.voxels:
-        is_there |= np.isin(values, np.unique(plane))
+        found = np.unique(plane)
+        is_there |= np.isin(values, found)
+        unnamed = found[~np.isin(found, values)]
+        if len(unnamed):
+            raise UploadError(
+                f"The labelmap holds the value {unnamed[0].item()}, which label_info does not name; name each value."
+            )
     drawn: dict[str, tuple[str, int]] = {}
-    for (name, value), is_drawn in zip(named, is_there, strict=True):
-        if is_drawn and drawn.setdefault(key_of(name), (name, value)) != (name, value):
+    names: dict[int, str] = {}
+    for name, value in (one for one, is_drawn in zip(named, is_there[1:], strict=True) if is_drawn):
+        if drawn.setdefault(key_of(name), (name, value)) != (name, value):
             raise UploadError(f"Two segments are called {name[:80]!r}; give each structure a name of its own.")
+        if (other := names.setdefault(value, name)) != name:
+            raise UploadError(f"label_info calls the value {value} {other[:80]!r} and {name[:80]!r}; give it one name.")
     return list(drawn.values())
 
 
-def _is_saved(service: Service, study: str, name: str, patch: MaskPatch) -> bool:
-    """Whether these voxels are the newest version of a structure, and no draft."""
-    versions = service.store.history(study, name) if service.store.has(study) else []
-    return bool(versions) and versions[-1].mask == patch.version and versions[-1].state is not State.DRAFT
+def _kept(
+    store: GroundTruthStore, history: dict[str, list[LabelVersion]], key: str, patch: MaskPatch
+) -> Generator[Step, None, LabelVersion | None]:
+    """The newest version of a structure, when a patch is it, or is all that a labelmap showed of it at any time.
+
+    `history` holds the versions of the study's structures, by their keys.
+    """
+    own = history.get(key)
+    if own is None or own[-1].mask == patch.version:
+        return own[-1] if own else None
+    mask = store.mask(own[-1])
+    is_seen = patch.within(mask.region)[mask.mask]
+    if is_seen.sum() != patch.mask.sum():  # it has voxels besides
+        return None
+    same = [version.made for version in own if version.mask == own[-1].mask]
+    later = [(v.made, other, v) for other, of in history.items() if other != key for v in of if v.made > same[0]]
+    others = []
+    for made, other, version in sorted(later, key=lambda one: one[0]):
+        yield Step("compare", 0.0)
+        others.append((made, other, np.packbits(store.mask(version).within(mask.region)[mask.mask])))
+    return own[-1] if any(_was_hidden(np.packbits(~is_seen), others, since) for since in same) else None
+
+
+def _was_hidden(unseen: np.ndarray, others: list[tuple[datetime, str, np.ndarray]], since: datetime) -> bool:
+    """Whether others that were saved since hid just these of a structure's voxels, before or after one of them.
+
+    Clients go on with the labelmap that they fetched, so what hid a part may have been corrected meanwhile. Voxels are
+    bits; of the others it is when they were made, their keys, and which voxels they hide.
+    """
+    hidden: dict[str, np.ndarray] = {}
+    for made, other, hides in others:
+        if made > since:
+            hidden[other] = hides
+            if np.array_equal(np.bitwise_or.reduce(list(hidden.values())), unseen):
+                return True
+    return False

@@ -7,9 +7,12 @@ import errno
 import gc
 import json
 import logging
+import shutil
 import socket
 import ssl
 import sys
+import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +28,10 @@ from aiassist.server.service import Service, Settings
 from aiassist.server.tokens import Person, Tokens, new_token
 
 log = logging.getLogger(__name__)
+
+#: Of a studies folder, where files lie as long as the request that brought them, and seconds after which those go that
+#: a server left which was killed.
+TEMPORARY, STALE = "tmp", 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ def serve(
     limits = limits or Limits()
     listener = _listen(address, limits.wait)
     service = Service(replace(settings, named=own is None))
+    tempfile.tempdir = str(temporary_folder(settings.studies))  # the system's own may be memory
     config = uvicorn.Config(
         make_app(service, tokens, limits),
         log_level="warning",
@@ -116,6 +124,16 @@ def serve(
     if until_stdin_closes:
         when_stdin_closes(lambda: setattr(server, "should_exit", True))
     asyncio.run(_run(server, listener, ready, service.backend if warm_up else None))
+
+
+def temporary_folder(studies: Path) -> Path:
+    """A folder for the files of requests, on the disk of the studies."""
+    folder = studies.absolute() / TEMPORARY
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if time.time() - left.stat().st_mtime > STALE:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return folder
 
 
 async def _run(server: uvicorn.Server, listener: socket.socket, ready: dict, cold: LocalBackend | None) -> None:

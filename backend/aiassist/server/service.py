@@ -19,7 +19,7 @@ from aiassist.engine.backend import Answer, Request
 from aiassist.engine.job import Result
 from aiassist.engine.studies import Studies
 from aiassist.engine.worker import Worker
-from aiassist.errors import ContourError, ImageError, SeriesError, StoreError, UnknownStudyError
+from aiassist.errors import ContourError, ImageError, SeriesError, StoreError, UnknownModelError, UnknownStudyError
 from aiassist.files import sync
 from aiassist.groundtruth.export import export
 from aiassist.groundtruth.index import State
@@ -75,7 +75,7 @@ class Service:
         self.settings = settings = replace(settings, studies=settings.studies.absolute())
         self.store = GroundTruthStore(settings.studies)
         self.spool = Spool(settings.studies / UPLOADS, settings.disk)
-        self.studies = Studies(settings.memory, self._load)
+        self.studies = Studies(settings.memory, self._load, self.spool.touch)
         share = max(2, settings.queue // SHARE)
         #: Outlines are pulled beside the device, by one thread, in which people take turns as they do there.
         self.outlines = Worker("outlines", limit=settings.queue, share=share)
@@ -438,7 +438,8 @@ class Service:
         return (self.models.unfinished(model) or {}).get("kind")
 
     def discard(self, person: Person, model: str) -> None:
-        """Remove a model's unfinished training."""
+        """Remove a model's unfinished training; `UnknownModelError` when nothing is here of the model."""
+        self._check_here(model)
         self.models.discard_unfinished(model)
         self.note(person, "discard training", model=model)
 
@@ -456,11 +457,20 @@ class Service:
         return task
 
     def rollback(self, person: Person, model: str) -> int | None:
-        """Take back what was published last of a model; the version that is used now, if any."""
+        """Take back what was published last of a model; the version that is used now, if any.
+
+        `UnknownModelError` when nothing is here of the model.
+        """
+        self._check_here(model)
         with self.models.held(model, "publishing"):
             version = self.models.rollback(model, person.name)
         self.note(person, "rollback", model=model, used=version)
         return version
+
+    def _check_here(self, model: str) -> None:
+        names = self.models.names()
+        if model not in names:  # before its lock, which would leave a file of that name
+            raise UnknownModelError(f"There is no model {model!r} here, but {', '.join(names) or 'none yet'}.")
 
     def stop_training(self, person: Person) -> None:
         """Tell the training that runs to save and stop."""

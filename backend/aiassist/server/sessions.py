@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, replace
 
 from aiassist.errors import AIAssistError
@@ -12,7 +13,7 @@ from aiassist.server.tokens import Person
 
 #: Seconds that a session lives when the client does not say, and at most.
 USUAL, LONGEST = 3600, 86_400
-#: Sessions of all people together; beyond it the oldest goes.
+#: Sessions of all people together; beyond it, of who has most, the one that was used longest ago goes.
 MOST = 1000
 
 
@@ -36,7 +37,7 @@ class Sessions:
 
     def __init__(self, clock=time.time):
         self._clock = clock
-        self._open: dict[str, Session] = {}
+        self._open: OrderedDict[str, Session] = OrderedDict()  # the one that was used last is the last
         self._lock = threading.Lock()
 
     def make(self, study: str, person: Person, seconds: int) -> Session:
@@ -45,11 +46,15 @@ class Sessions:
         lives = min(seconds, LONGEST) if seconds > 0 else USUAL
         session = Session(secrets.token_urlsafe(16), study, person.name, lives, now + lives)
         with self._lock:
-            self._open = {k: s for k, s in self._open.items() if s.expires > now}
-            while len(self._open) >= MOST:
-                del self._open[next(iter(self._open))]
+            self._open = OrderedDict((k, s) for k, s in self._open.items() if s.expires > now)
+            if len(self._open) >= MOST:
+                self._close_one()
             self._open[session.id] = session
         return session
+
+    def _close_one(self) -> None:
+        has = Counter(session.person for session in self._open.values())
+        del self._open[max(self._open, key=lambda name: has[self._open[name].person])]
 
     def get(self, name: str, person: Person) -> Session:
         """A session of this person, used now; `SessionExpired` when there is none, or no longer."""
@@ -59,6 +64,7 @@ class Sessions:
             if session is None or session.expires <= now or session.person != person.name:
                 raise SessionExpired(f"The session {name[:40]} is over; send the image again.")
             self._open[name] = session = replace(session, expires=now + session.lives)
+            self._open.move_to_end(name)
         return session
 
     def end(self, name: str, person: Person) -> None:

@@ -31,6 +31,8 @@ STALE = 24 * 3600
 ABANDONED = 3600
 #: The same of uploads of which nothing has come.
 HESITATES = 60
+#: Seconds for which a study that is used counts as used just now, so that a click need not write to the disk.
+TOUCHED = 60
 #: Bytes beyond those that have come for which room is made at once; each time the folder is looked through.
 AHEAD = 2**26
 
@@ -75,8 +77,6 @@ class Spool:
         `UploadError` when the study cannot be one, or is too large for the spool.
         """
         due, digest = study_bytes(data), study_digest(geometry_from(data), np.dtype(data["dtype"]))
-        if due > self.limit:
-            raise UploadError(f"The study has {due:,} bytes; this server keeps {self.limit:,} at most.")
         part = self._path(study, "part")
         if study in self._uploads:
             self._uploads[study].hear()
@@ -139,7 +139,10 @@ class Spool:
         return volume
 
     def put(self, volume: Volume) -> None:
-        """Keep a volume that came some other way. Call with the lock held."""
+        """Keep a volume that came some other way. Call with the lock held.
+
+        `UploadError` when it is too large for the spool.
+        """
         study, data = volume.study_id, study_to_json(volume)
         self._remove_voxels(study)
         try:
@@ -199,6 +202,13 @@ class Spool:
         vars(volume)["study_id"] = study  # known, so not hashed again
         return volume
 
+    def touch(self, study: str) -> None:
+        """A study that was loaded, and maybe removed since, is used; it goes after those that are not."""
+        path = self._path(study, "raw")
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > TOUCHED:
+                os.utime(path)
+
     def remove(self, study: str) -> None:
         """Forget a study, whole or not, with its DICOM headers."""
         self._remove_voxels(study)
@@ -213,6 +223,8 @@ class Spool:
 
     def _reserve(self, study: str, due: int) -> None:
         """See that `due` bytes of a study that is announced could be kept beside all that is arriving."""
+        if due > self.limit:
+            raise UploadError(f"The study has {due:,} bytes; this server keeps {self.limit:,} at most.")
         with self._lock:
             for other, upload in list(self._uploads.items()):
                 if upload.silence > (ABANDONED if upload.received else HESITATES):

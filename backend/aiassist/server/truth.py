@@ -104,8 +104,9 @@ def _add_versions(routes: APIRouter, service: Service) -> None:
     @routes.post(
         "/truth/{study}/{structure}/{number}/review",
         summary="Approve or reject the newest version, for an admin",
-        description="It becomes a new version of the same voxels, by who reviews.",
-        responses=fails(403, 404, 507),
+        description="It becomes a new version of the same voxels, by who reviews. When another version is the newest "
+        "one, nothing is changed (409).",
+        responses=fails(403, 404, 409, 507),
     )
     async def review(study: Study, structure: Structure, number: Number, body: ReviewBody, request: Request) -> dict:
         asked = (study, structure, number, State(body.state), body.comment, body.author)

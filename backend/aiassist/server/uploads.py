@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from aiassist.errors import PatchError, UploadError
@@ -15,7 +16,7 @@ from aiassist.imaging import MaskPatch
 from aiassist.protocol.messages import OFFSET, PIECE, RECEIVED, SERIES, error_to_json
 from aiassist.server.arriving import OffsetError, Upload
 from aiassist.server.bodies import MASK_BYTES, Study, StudyBody
-from aiassist.server.exchange import admin_of, body_of, fails, json_reply, pieces_of
+from aiassist.server.exchange import admin_of, body_of, fails, pieces_of
 from aiassist.server.service import Service
 
 #: Bytes of an upload that are written at once.
@@ -70,8 +71,8 @@ def upload_routes(service: Service) -> APIRouter:
         except OffsetError as error:
             async for _ in pieces:  # a client that still sends would not hear the answer
                 pass
-            return json_reply(409, error_to_json(error), {RECEIVED: str(error.received)})
-        return json_reply(200, {"received": received, "whole": await thread(service.finish, study)})
+            return JSONResponse(error_to_json(error), 409, {RECEIVED: str(error.received)})
+        return JSONResponse({"received": received, "whole": await thread(service.finish, study)})
 
     @routes.delete("/studies/{study}", summary="Remove an uploaded study, for an admin", responses=fails(403, 404))
     async def forget(study: Study, request: Request) -> dict:
@@ -96,7 +97,7 @@ async def _keep(upload: Upload, offset: int, pieces: AsyncIterator[bytes]) -> in
 
     A body that turns out to be wrong leaves nothing behind; one that is cut off leaves what came.
     """
-    mark, writing = upload.mark(), None
+    before, writing = upload.received, None
     try:
         async for block in _blocks(pieces):
             offset = await writing if writing is not None else offset
@@ -106,7 +107,7 @@ async def _keep(upload: Upload, offset: int, pieces: AsyncIterator[bytes]) -> in
         if writing is not None:
             await asyncio.wait((writing,))
         if not isinstance(error, OffsetError):
-            await asyncio.to_thread(upload.rewind, mark)
+            await asyncio.to_thread(upload.rewind, before)
         raise
 
 
