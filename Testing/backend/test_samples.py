@@ -10,7 +10,7 @@ import pytest
 import torch
 from dicom_series import write_series
 from groundtruth_helpers import random_volume
-from learning_helpers import ellipsoid_scan, patch, store_of_ellipsoids
+from learning_helpers import add_tiny_version, ellipsoid_scan, patch, store_of_ellipsoids
 
 from aiassist.errors import ModelError, StoreError
 from aiassist.groundtruth import GroundTruthStore, State
@@ -20,7 +20,7 @@ from aiassist.learning.crops import read_crop, write_crop
 from aiassist.learning.examples import LabelExamples, vary
 from aiassist.learning.samples import find_samples, targets
 from aiassist.learning.splits import Splits
-from aiassist.segmenters.model_store import MODELS
+from aiassist.segmenters.model_store import ASKED, LEARNED_FROM, MODELS, ModelStore
 from aiassist.synthesis.fields import Draw
 
 # Samples
@@ -177,6 +177,36 @@ def test_patients_of_whom_a_study_taught_judge_nothing_more(tmp_path):
         assert one in judging and len(judging) == 2
         assert splits.judging(store, [one, *rest], taught=[other]) == judging - {one}  # of which no side is known
         assert splits.judging(store, [one, other, *rest], taught=[other, "gone"]) == judging - {one}
+
+
+def test_where_the_list_of_sides_is_lost_who_taught_a_version_does_not_judge(tmp_path):
+    with store_of_ellipsoids(tmp_path, 6) as store:
+        studies = [study.id for study in store.studies()]
+        splits, models = Splits(tmp_path / MODELS), ModelStore(tmp_path / MODELS)
+        assert splits.judging(store, studies) == {studies[0], studies[5]}
+        splits.path.unlink()
+        add_tiny_version(models, "cysts")
+        plan = {"config": dict.fromkeys(ASKED), "teaching": [{"study": studies[0]}], "judging": [{"study": studies[3]}]}
+        (models.folder_of("cysts", 1) / LEARNED_FROM).write_text(json.dumps(plan))
+        judging = splits.judging(store, studies)
+        assert studies[3] in judging and studies[0] not in judging
+
+
+def test_a_study_that_is_removed_for_good_leaves_no_trace_of_its_patient(tmp_path):
+    with GroundTruthStore(tmp_path) as store:
+        splits = Splits(tmp_path / MODELS)
+        splits.forget("nobody")
+        one, other = (add_scan(store, n, series("P-1", "1", f"1.{n}")) for n in (0, 1))
+        alone = add_scan(store, 2, series("P-2", "2", "2.1"))
+        rest = [add_scan(store, n) for n in range(3, 8)]
+        judging = splits.judging(store, [one, other, alone, *rest])
+        patients = json.loads(splits.path.read_text())["patients"]
+        splits.forget(one)
+        splits.forget(alone)
+        left = splits.path.read_text()
+        assert patients[alone] not in left and alone not in left and one not in left
+        assert json.loads(left)["judges"][patients[one]] is True  # the other's
+        assert splits.judging(store, [other, *rest]) == judging - {one, alone}
 
 
 def test_a_damaged_list_of_sides_is_named_and_stays(tmp_path):

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from aiassist.commands.shared import add_author, check_output, check_studies
-from aiassist.errors import AIAssistError, StoreError
+from aiassist.errors import AIAssistError, ModelError, StoreError
 from aiassist.words import some_of
 
 #: The most seconds or edits that are taken, as by the server.
@@ -339,7 +339,7 @@ def export_labels(options) -> None:
 
 def remove_study(options) -> None:
     """Remove a study: its image, DICOM headers, labels and cached upload; or say what would go."""
-    from aiassist.learning.splits import taught_by
+    from aiassist.learning.splits import Splits, taught_by
     from aiassist.segmenters.model_store import MODELS, ModelStore
     from aiassist.server.spool import UPLOADS, Spool
 
@@ -351,6 +351,7 @@ def remove_study(options) -> None:
             print(f"This would remove {what}. It cannot be undone; to do it, add --for-good.")
             return
         taught, unsure = taught_by(ModelStore(options.studies / MODELS), study.id)
+        known = _forget(Splits(options.studies / MODELS), study.id)
         if (options.studies / UPLOADS).exists():
             Spool(options.studies / UPLOADS, 0).remove(study.id)
         store.remove_study(study.id)
@@ -359,3 +360,14 @@ def remove_study(options) -> None:
         print(f"It taught {folder}, which still knows it; remove that folder, too, if it must not.")
     for folder in unsure:
         print(f"What {folder} learned from cannot be read; it may know it: remove that folder, too, if it must not.")
+    if known:
+        print(known)
+
+
+def _forget(splits, study: str) -> str | None:
+    """Remove a study from the list of who judges; a sentence when that cannot be, which must not keep the study."""
+    try:
+        splits.forget(study)
+    except ModelError as error:
+        return f"{error} It names the study and, by a hash, the patient still."
+    return None

@@ -54,17 +54,45 @@ class Splits:
         ModelError
             When the file is damaged.
         """
-        busy = BusyError("Another training or publishing decides now which patients judge; try again in a moment.")
-        with locked(self.path.with_name(f".{FILE}.lock"), busy):
-            sides, patients = self._read()
+        with self._held():
+            sides, patients = self._read() if self.path.exists() else self._recall(store)
             _follow_headers(store, sides, patients)
             chosen = {study: self._give_side(store, study, sides, patients) for study in studies}
             self._check_both(store, {patient: sides[patient] for patient in chosen.values()})
-            with whole_file(self.path) as temporary:
-                said = {"judges": sides, "patients": patients}
-                temporary.write_text(json.dumps(said, indent=1) + "\n", encoding="utf8")
+            self._write(sides, patients)
         known = {patients.get(study) or _patient(store, study, _hash(study)) for study in taught}
         return {study for study, patient in chosen.items() if sides[patient] and patient not in known}
+
+    def forget(self, study: str) -> None:
+        """Forget a study, and its patient when it was the only one; `ModelError` when the file is damaged."""
+        if not self.path.exists():
+            return
+        with self._held():
+            sides, patients = self._read()
+            patient = patients.pop(study, None)
+            if patient is not None and patient not in patients.values():
+                del sides[patient]
+            self._write(sides, patients)
+
+    def _held(self):
+        busy = BusyError("Another training or publishing decides now which patients judge; try again in a moment.")
+        return locked(self.path.with_name(f".{FILE}.lock"), busy)
+
+    def _write(self, sides: dict[str, bool], patients: dict[str, str]) -> None:
+        with whole_file(self.path) as temporary:
+            said = {"judges": sides, "patients": patients}
+            temporary.write_text(json.dumps(said, indent=1) + "\n", encoding="utf8")
+
+    def _recall(self, store: GroundTruthStore) -> tuple[dict[str, bool], dict[str, str]]:
+        """As `_read`, of a file that is not there (yet, or any more): by what taught and judged the versions here."""
+        sides: dict[str, bool] = {}
+        patients: dict[str, str] = {}
+        plans = _plans(ModelStore(self.path.parent))[0].values()
+        for part, judges in (("judging", True), ("teaching", False)):  # who taught anything never judges
+            for study in {sample["study"] for plan in plans for sample in plan[part]}:
+                patients[study] = _patient(store, study, _hash(study))
+                sides[patients[study]] = judges
+        return sides, patients
 
     def _give_side(self, store: GroundTruthStore, study: str, sides: dict[str, bool], patients: dict[str, str]) -> str:
         """The patient of a study, who has a side now."""
@@ -93,8 +121,6 @@ class Splits:
         try:
             held = json.loads(self.path.read_text(encoding="utf8"))
             sides, patients = dict(held["judges"]), dict(held["patients"])
-        except FileNotFoundError:
-            return {}, {}
         except (ValueError, TypeError, KeyError):
             sides, patients = {"": None}, {}
         if not all(isinstance(side, bool) for side in sides.values()) or not set(patients.values()) <= set(sides):
