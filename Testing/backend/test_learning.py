@@ -25,7 +25,7 @@ from aiassist.learning.judge import ALONE, MOVED, POINTS, Scores, judge
 from aiassist.learning.publish import publish_if_better
 from aiassist.learning.run import TrainingConfig
 from aiassist.learning.samples import find_samples
-from aiassist.learning.splits import LEARNED_FROM
+from aiassist.learning.splits import LEARNED_FROM, Splits
 from aiassist.resources import resource
 from aiassist.segmenters.automatic import AutomaticNetwork
 from aiassist.segmenters.base import ModelCard, Step
@@ -310,7 +310,7 @@ def test_a_verdict_is_the_same_twice_and_counts_structures_alike(studies):
     assert once == again
     assert {name: len(dices) for name, dices in once.dice[POINTS].items()} == {"cyst": 2}
     assert once.mean(POINTS) > 0.85
-    uneven = Scores({POINTS: {"a": [1.0, 1.0, 1.0], "b": [0.0]}, MOVED: {"a": [0.9], "b": [0.7]}})
+    uneven = Scores({POINTS: {"a": [1.0, 1.0, 1.0], "b": [0.0]}, MOVED: {"a": [0.9] * 3, "b": [0.7]}})
     assert (uneven.mean(POINTS), uneven.score) == (0.5, pytest.approx(0.65))
     assert not uneven.is_better(uneven)
     assert uneven.is_better(Scores())
@@ -349,7 +349,8 @@ def test_an_automatic_model_that_lost_much_of_what_the_published_one_finds_is_ke
             with models.new_version("auto") as (folder, number):
                 labels = tuple(describe_structure(name, value) for value, name in enumerate(known, 1))
                 card = ModelCard("auto", str(number), "automatic", "For tests.", labels=labels)
-                plan = {"config": {"kind": "automatic", "structures": [], "drafts": False}, "teaching": []}
+                config = dict.fromkeys(ASKED) | {"kind": "automatic", "structures": [], "drafts": False}
+                plan = {"config": config, "teaching": [], "judging": []}
                 (folder / "card.json").write_text(json.dumps(card.to_json()))
                 (folder / LEARNED_FROM).write_text(json.dumps(plan))
         models.publish("auto", 1, "Ada")
@@ -399,6 +400,7 @@ def test_a_worse_version_is_not_published(studies):
     models = ModelStore(studies / MODELS)
     with GroundTruthStore(studies) as store:
         samples = find_samples(store)
+        Splits(models.folder).judging(store, [sample.study for sample in samples])
         with models.new_version("cysts") as (folder, _):  # what taught it lies on both sides, to be left out
             shutil.copytree(models.folder_of("tiny", 1), folder, dirs_exist_ok=True)
             plan = {
@@ -426,9 +428,10 @@ def test_another_image_of_a_patient_who_taught_a_version_does_not_judge_it(tmp_p
             studies.append(store.add_study(image.with_dicom(dicom), f"scan {seed}").id)
             if seed < 2:  # what taught it is not labelled any more
                 store.add(studies[-1], "cyst", MaskPatch.of_mask(mask), author="Ada", state=State.APPROVED)
+        Splits(models.folder).judging(store, studies[:2])
         add_tiny_version(models, "tiny")
-        plan = {"config": {"kind": "promptable", "structures": [], "drafts": False}}
-        plan["teaching"] = [{"study": studies[2]}]
+        config = dict.fromkeys(ASKED) | {"kind": "promptable", "structures": [], "drafts": False}
+        plan = {"config": config, "teaching": [{"study": studies[2]}], "judging": []}
         (models.folder_of("tiny", 1) / LEARNED_FROM).write_text(json.dumps(plan))
         with pytest.raises(StoreError, match="taught one of the versions, so none can judge; label more"):
             publish_if_better(store, models, "tiny", 1, "Ada")

@@ -85,7 +85,7 @@ def _verdict(now: Scores, before: Scores) -> str:
 
 
 def _doubt(now: Scores, before: Scores) -> str:
-    doubt = now.doubt(before) if now.score > before.score else 0
+    doubt = now.doubt(before) if now.score > before.score and not now.fallen(before) else 0
     return f", which leave {doubt:.3f} in doubt" if doubt > 0 else ""
 
 
