@@ -247,7 +247,7 @@ def disc_in_noise(shape, radius, centre) -> tuple[Volume, np.ndarray]:
 def test_a_picture_and_two_slices_work(shape, radius):
     volume, inside = disc_in_noise(shape, radius, (0, 200, 200))
     prompts = Prompts(extreme_points=extreme_points(inside, np.random.default_rng(0)))
-    assert dice(segment(prompts, volume), inside) > 0.95
+    assert dice(segment(prompts, volume), inside) > 0.93
 
 
 def test_a_long_stroke_is_looked_at_from_end_to_end():

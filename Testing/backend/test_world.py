@@ -16,6 +16,7 @@ from aiassist.segmenters.promptable import PromptableNetwork
 from aiassist.synthesis.corrections import CLICKS as CLICKS_A_SCAN
 from aiassist.synthesis.corrections import corrections
 from aiassist.synthesis.example import STARTS, example
+from aiassist.synthesis.example import examples as examples_of
 from aiassist.synthesis.fields import Draw, distance_to_curve, grid_points
 from aiassist.synthesis.scene import Scene
 from aiassist.synthesis.shapes import FAMILIES, mottled, repeated, severed, tube
@@ -32,6 +33,14 @@ def test_same_seed_gives_the_same_example_and_another_seed_another():
     assert torch.equal(again.channels, examples()[3].channels)
     assert torch.equal(again.truth, examples()[3].truth)
     assert not torch.equal(again.channels, examples()[4].channels)
+
+
+def test_examples_of_one_scan_differ_in_their_prompts_only():
+    one, other = examples_of(3, 24, 2)
+    assert torch.equal(one.channels, example(3, 24).channels)
+    assert one.family == other.family and not torch.equal(one.channels, other.channels)
+    inside = [float((made.truth * made.valid).sum()) for made in (one, other)]
+    assert min(inside) > 0.2 * max(inside)  # the same structure, on a cube of another size
 
 
 def test_every_family_and_every_kind_of_prompt_occurs():

@@ -37,11 +37,16 @@ class Example:
 
 def example(seed: int, cells: int, device: torch.device | str = "cpu") -> Example:
     """The example of a seed; the same on every call."""
+    return examples(seed, cells, 1, device)[0]
+
+
+def examples(seed: int, cells: int, count: int, device: torch.device | str = "cpu") -> list[Example]:
+    """So many examples of the scan of a seed, each with prompts of its own; the same on every call."""
     draw = Draw(seed, device)
     scanned = None
     while scanned is None:
         scanned = scan(draw)
-    return present(draw, scanned, cells)
+    return [present(draw, scanned, cells) for _ in range(count)]
 
 
 def present(draw: Draw, scanned: Scan, cells: int) -> Example:

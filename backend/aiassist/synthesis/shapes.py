@@ -98,12 +98,12 @@ def tube(draw: Draw) -> Shape:
     """A vessel, cord, rib or gut loop, sometimes with a wall, branching, or beside others of its kind or a muscle."""
     centre = draw.vector(-0.2, 0.2)
     curves = _tree(draw, draw.choice((1, 1, 1, 2, 3)))
-    radius = draw.log_uniform(0.025, 0.2)
+    radius = draw.log_uniform(0.02, 0.05) if draw.chance(0.4) else draw.log_uniform(0.05, 0.2)
     taper = draw.uniform(0, 0.6)
     wall = draw.uniform(0.6, 0.9) if draw.chance(0.3) else 0.0
     rough = _rough(draw, 0.2 * radius * draw.uniform(0, 1), 8)
     beside = [_beside(draw, curves[0], radius) for _ in range(draw.choice((0, 0, 1, 2)))]
-    muscle = _muscle(draw, curves[0], radius) if draw.chance(0.4) else None
+    muscle = _muscle(draw, curves[0], radius) if draw.chance(0.6 if radius < 0.05 else 0.4) else None
 
     def parts(points):
         moved = points - centre.view(3, 1, 1, 1)
@@ -159,20 +159,27 @@ def _relative(points, curves, radius: float, taper: float) -> torch.Tensor:
 
 
 def coil(draw: Draw) -> Shape:
-    """A long tube in loops, with pouches, often hollow: bowel."""
+    """A long tube in loops, with pouches, often hollow, and often another among its loops: bowel."""
     knots = loops(draw, draw.uniform(0.4, 0.8))
     centre = draw.vector(-0.1, 0.1)
     radius = draw.log_uniform(0.06, 0.15)
     pouches, deep = draw.integer(6, 24), draw.uniform(0.0, 0.2)
     wall = draw.uniform(0.7, 0.92) if draw.chance(0.7) else 0.0
     rough = _rough(draw, 0.2 * draw.uniform(0, 1), 8)
+    other = loops(draw, draw.uniform(0.4, 0.9)) if draw.chance(0.5) else None
+    width = radius * draw.uniform(0.5, 1.2)
 
     def parts(points):
-        distance, along = distance_to_curve(points - centre.view(3, 1, 1, 1), knots)
+        moved = points - centre.view(3, 1, 1, 1)
+        distance, along = distance_to_curve(moved, knots)
         own = distance / (radius * (1 + deep * torch.sin(6.3 * pouches * along))) + rough(points)
-        return (own <= 1).long() + (own <= wall).long()
+        inside = (own <= 1).long() + (own <= wall).long()
+        if other is None:
+            return inside
+        away = distance_to_curve(moved, other)[0] / width + rough(points)
+        return torch.where((inside == 0) & (away <= 1), 3 + (away <= wall).long(), inside)
 
-    return Shape("coil", parts, (1, 2), 2)
+    return Shape("coil", parts, (1, 2), 4, ((3, 1), (4, 2)))
 
 
 def sheet(draw: Draw) -> Shape:
@@ -319,7 +326,7 @@ FAMILIES = {
     compact: 4.0,
     lobed: 2.0,
     bent: 3.0,
-    tube: 6.0,
+    tube: 8.0,
     coil: 3.0,
     sheet: 3.0,
     shelled: 3.0,

@@ -33,13 +33,15 @@ from aiassist.segmenters.registry import load_network_folder
 from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.torch_runner import load_network
 from aiassist.synthesis.corrections import corrections
-from aiassist.synthesis.example import example
+from aiassist.synthesis.example import examples
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.muon import optimisers
 
-#: Scans whose examples are kept for another showing, flipped and turned: 2 GB. Of corrections, several a scan, fewer.
+#: Scans whose examples are kept for another showing, flipped and turned: 4 GB. Of corrections, several a scan, fewer.
 BUFFER = 512
 FEWER = 4
+#: Examples that are made of a scan: the first is shown at once, the others among those that are kept.
+OF_A_SCAN = 2
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Examples(Dataset):
 
     def __getitem__(self, seed: int) -> list[tuple]:
         if self.corrects is None:
-            made = [example(seed, self.cells, self.device)]
+            made = examples(seed, self.cells, OF_A_SCAN, self.device)
         else:
             made = corrections(seed, self.cells, self._network, self.device)
         return [(m.channels.half().cpu(), m.truth.half().cpu(), m.valid.cpu()) for m in made]
@@ -288,9 +290,9 @@ class Trainer:
         if self.step >= until:
             self.write_weights(self.folder / "weights.safetensors")
             return
-        for examples in self._batches(until, broken_off, on_remade):
+        for batch in self._batches(until, broken_off, on_remade):
             tick = time.perf_counter()
-            numbers = self.train_step(*examples)
+            numbers = self.train_step(*batch)
             self.step += 1
             self.seconds += time.perf_counter() - tick
             self.log(numbers)
@@ -335,7 +337,7 @@ class Trainer:
                 if broken_off():
                     return
                 continue
-            fresh += made
+            fresh += made if settings.corrections else made[:1]
             if (seed - base + 1) % settings.fresh == 0:
                 draw = Draw(base + 7_000_000 + seed)
                 fresh = fresh[: settings.batch]
