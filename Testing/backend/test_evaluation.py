@@ -310,7 +310,7 @@ def test_command_prints_tables_and_writes_json_and_pictures(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "mean over strata" in text and "network" in text and "worse than the ellipsoid" in text
     numbers = json.loads(out.read_text(encoding="utf8"))
-    assert numbers["models"]["network"]["all"]["oracle"]["dice"]["0"] > 0.85
+    assert numbers["models"]["network"]["all"]["oracle"]["dice"]["0"] > 0.8
     assert numbers["structures"][0]["voxels"] == 10 * 11 * 12
     assert len(list(pictures.glob("network-*.png"))) == 2
 

@@ -16,7 +16,7 @@ import slicer
 from engine_helpers import Whole, make_volume
 
 from aiassist.engine import SegmentRequest
-from aiassist.errors import AccessError, ConnectionLostError
+from aiassist.errors import AccessError, ConnectionLostError, UnknownStudyError
 from aiassist.groundtruth import GroundTruthStore
 from aiassist.resources import resource
 from aiassist.segmenters.base import Step
@@ -327,7 +327,9 @@ def test_an_image_that_goes_while_it_is_prepared_is_in_memory_no_longer(module, 
     assert talk.active and "study_id" not in vars(volume)
     slicer.mrmlScene.RemoveNode(case.node)
     wait(lambda: not talk.active)
-    assert not home.conversations.knows(volume.study_id) and not home.backend.studies.knows(volume.study_id)
+    assert not home.conversations.knows(volume.study_id)
+    with pytest.raises(UnknownStudyError):
+        home.backend.studies.geometry(volume.study_id)
 
 
 def test_what_is_cancelled_in_this_slicer_is_over_at_once(own):
