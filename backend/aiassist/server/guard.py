@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 
-from aiassist.server.incoming import Incoming
+from aiassist.server.incoming import FORMS, Incoming
 from aiassist.server.outgoing import CrowdedError, Outgoing, UnreadError
 from aiassist.server.tokens import Person, Tokens
 
@@ -28,7 +28,7 @@ FOLDERS = {"/info", "/session", "/datastore", "/logs", "/auth", "/train"}
 #: Clients that cannot send headers put their token here: /t/TOKEN/v1/models.
 TOKEN_PATH = "/t/"
 #: Routes to which images, masks and DICOM headers travel.
-LARGE = re.compile(r"/api/studies/[^/]+/(voxels|masks|dicom)$|/session/|/datastore/|/infer/|/v1/")
+LARGE = re.compile(rf"/api/studies/[^/]+/(voxels|masks|dicom)$|{FORMS}")
 #: Bytes of a request that needs no token.
 PASSWORD = 2**14
 #: Seconds added to an answer for each failed try of an address, at most, and how soon failures are forgotten.

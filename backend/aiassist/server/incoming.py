@@ -13,8 +13,8 @@ from aiassist.server.bodies import MASK_BYTES
 
 #: Routes that write what comes to its place at once, and hold nothing of it.
 PASSING = re.compile(r"/api/studies/[^/]+/voxels$")
-#: Routes to which images come in forms as files, which lie on the disk until the request is answered.
-FILES = re.compile(r"/session/|/datastore/|/infer/|/v1/")
+#: Beginnings of routes to which images come in forms as files, which lie on the disk until the request is answered.
+FORMS = "/session/|/datastore/|/infer/|/v1/"
 
 
 class Incoming:
@@ -39,7 +39,7 @@ class Incoming:
         What it is told raises `HTTPException` 429 when that person has too much here.
         """
         path, headers, own, came = scope["path"], dict(scope["headers"]), 0, 0
-        is_file = bool(FILES.match(path)) and b"multipart/form-data" in headers.get(b"content-type", b"").lower()
+        is_file = bool(re.match(FORMS, path)) and b"multipart/form-data" in headers.get(b"content-type", b"").lower()
         key, most = (who, is_file), self._files if is_file else self._memory
         least = MASK_BYTES if b"content-encoding" in headers else 0
 

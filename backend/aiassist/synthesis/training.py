@@ -32,14 +32,14 @@ from aiassist.segmenters.network_input import CHANNELS, CLICKS, FORMER, SIZES, W
 from aiassist.segmenters.registry import load_network_folder
 from aiassist.segmenters.settle import Borders
 from aiassist.segmenters.torch_runner import load_network
+from aiassist.synthesis.corrections import CLICKS as CORRECTIONS_OF_A_SCAN
 from aiassist.synthesis.corrections import corrections
 from aiassist.synthesis.example import examples
 from aiassist.synthesis.fields import Draw
 from aiassist.synthesis.muon import optimisers
 
-#: Scans whose examples are kept for another showing, flipped and turned: 4 GB. Of corrections, several a scan, fewer.
+#: Scans whose examples are kept for another showing, flipped and turned: 4 GB.
 BUFFER = 512
-FEWER = 4
 #: Examples that are made of a scan: the first is shown at once, the others among those that are kept.
 OF_A_SCAN = 2
 
@@ -317,7 +317,7 @@ class Trainer:
         settings = self.settings
         base = settings.seed * 1_000_000_000
         first = self.step * settings.fresh
-        kept = BUFFER // FEWER if settings.corrections else BUFFER
+        kept = BUFFER // CORRECTIONS_OF_A_SCAN if settings.corrections else BUFFER
         replay = max(0, first - kept)
         seeds = range(base + replay, base + until * settings.fresh)
         loader = DataLoader(
