@@ -325,7 +325,15 @@ def test_a_structure_that_is_new_does_not_make_up_for_one_that_became_worse():
     assert now.fallen(before) == ["cyst (0.400 against 0.800)"]
     made_up = Scores({ALONE: {"cyst": [0.79], "aorta": [0.65], "liver": [0.95], "node": [0.5]}})
     assert made_up.is_better(before) and made_up.fallen(before) == []  # the mean of the three rose
-    assert now.is_better(Scores(before.dice, frozenset())) and now.is_better(Scores(before.dice))
+    assert now.is_better(Scores(before.dice, frozenset()))
+
+
+@pytest.mark.parametrize(("fall", "is_better"), [(0.04, True), (0.06, False)])
+def test_a_version_that_is_far_worse_at_one_structure_is_kept_back_whatever_it_gains(fall, is_better):
+    before = Scores({POINTS: {"cyst": [0.8], "aorta": [0.6], "liver": [0.7]}})
+    now = Scores({POINTS: {"cyst": [0.8 - fall], "aorta": [0.9], "liver": [0.9]}})
+    assert now.is_better(before) is is_better
+    assert now.fallen(before) == ([] if is_better else ["cyst (0.740 against 0.800)"])
 
 
 def test_an_automatic_model_that_lost_much_of_what_the_published_one_finds_is_kept_back(studies, monkeypatch):

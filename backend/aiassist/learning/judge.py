@@ -24,6 +24,8 @@ CLICKS = 3
 POINTS, MOVED, AFTER, ALONE = "six points", "points moved", f"after {CLICKS} clicks", "on its own"
 #: A model is better when its score is higher by more than this, and by more than the labels leave in doubt.
 CLEARLY = 0.002
+#: A structure that falls by more than this keeps a version back, whatever the others gain.
+FAR = 0.05
 _TOO_SMALL = "The labels that judge hold no structure of 30 voxels or more; label some larger ones."
 
 
@@ -73,15 +75,14 @@ class Scores:
         return float(np.sqrt(sum(variance / len(gain) for gain in by_label)) / len(by_label))
 
     def fallen(self, other: Scores) -> list[str]:
-        """What became clearly worse, in words, when the mean over all structures that the other model finds did."""
+        """What became far worse than by the other model, in words; clearly worse, if the mean of what it finds did."""
         known = set().union(*other.dice.values()) if other.known is None else other.known
-        if not self._falls(other, known):
-            return []
-        worse = sorted(structure for structure in known if self._falls(other, {structure}))
+        bearable = CLEARLY if self._falls(other, known, CLEARLY) else FAR
+        worse = sorted(structure for structure in known if self._falls(other, {structure}, bearable))
         return [f"{one} ({self._only({one}).score:.3f} against {other._only({one}).score:.3f})" for one in worse]
 
-    def _falls(self, other: Scores, structures: Set[str]) -> bool:
-        return self._only(structures).score < other._only(structures).score - CLEARLY
+    def _falls(self, other: Scores, structures: Set[str], bearable: float) -> bool:
+        return self._only(structures).score < other._only(structures).score - bearable
 
     def _only(self, structures: Set[str]) -> Scores:
         parts = {course: {s: d for s, d in found.items() if s in structures} for course, found in self.dice.items()}
