@@ -22,33 +22,7 @@ def add_to(commands) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = _action(actions, "list", "studies and the newest label of each structure", list_labels)
     listing.add_argument("--json", action="store_true", help="print JSON")
-
-    add = _action(
-        actions, "add", "save labels of an image as new versions, or keep an image to be labelled", add_labels
-    )
-    add.add_argument("image", help="an image file, or a folder with one DICOM series")
-    add.add_argument("label", nargs="?", help="a labelmap on the same grid; without one, the image waits for labels")
-    add.add_argument("--study-name", help="name of the study (default: the image's name)")
-    add.add_argument("--name", metavar="STRUCTURE", help="structure, when the labelmap holds one")
-    add.add_argument(
-        "--names",
-        metavar="N=STRUCTURE",
-        nargs="+",
-        default=[],
-        help="structures by value: 1=liver 2=spleen (default: those that a .seg.nrrd names)",
-    )
-    add.add_argument("--comment", default="", help="what others should know")
-    add.add_argument(
-        "--state",
-        choices=("draft", "submitted", "approved", "rejected"),
-        default="draft",
-        help="state of review (default: draft)",
-    )
-    add.add_argument("--model", help="model that the labels came from")
-    add.add_argument("--model-version", help="its version")
-    add.add_argument("--seconds", type=float, help="time that the person spent")
-    add.add_argument("--edits", type=int, help="edits that the person made")
-    add_author(add)
+    _offer_adding(actions)
 
     history = _action(actions, "history", "all label versions of a study", show_history)
     history.add_argument("study", help="name or id")
@@ -62,36 +36,49 @@ def add_to(commands) -> None:
     review.add_argument("--version", type=int, metavar="N", help="the one that was looked at; refused if it is older")
     review.add_argument("--comment", default="", help="what the author should know")
     add_author(review, "who reviews")
+
     restore = _action(actions, "restore", "make an old version the newest again", restore_label)
     restore.add_argument("study", help="name or id")
     restore.add_argument("structure", help="its name")
     restore.add_argument("version", type=int, metavar="N", help="which version")
     add_author(restore)
-
-    export = _action(actions, "export", "write labels of a study to a file", export_labels)
-    export.add_argument("study", help="name or id")
-    export.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        type=Path,
-        help=".nii.gz, .nrrd, .seg.nrrd, .mha, or .dcm (DICOM SEG)",
-    )
-    export.add_argument("--structure", action="append", help="only this structure; may be repeated")
-    export.add_argument(
-        "--names",
-        metavar="N=STRUCTURE",
-        nargs="+",
-        default=[],
-        help="only these structures, by their values in a labelmap (default: 1, 2, ... in alphabetical order)",
-    )
-    export.add_argument(
-        "--version", type=int, metavar="N", help="this version, of a single structure (default: newest)"
-    )
+    _offer_export(actions)
 
     remove = _action(actions, "remove", "remove a study for good, as the law may ask for", remove_study)
     remove.add_argument("study", help="name or id")
     remove.add_argument("--for-good", action="store_true", help="do it; without, only what would go is printed")
+
+
+def _offer_adding(actions) -> None:
+    add = _action(
+        actions, "add", "save labels of an image as new versions, or keep an image to be labelled", add_labels
+    )
+    add.add_argument("image", help="an image file, or a folder with one DICOM series")
+    add.add_argument("label", nargs="?", help="a labelmap on the same grid; without one, the image waits for labels")
+    add.add_argument("--study-name", help="name of the study (default: the image's name)")
+    add.add_argument("--name", metavar="STRUCTURE", help="structure, when the labelmap holds one")
+    what = "structures by value: 1=liver 2=spleen (default: those that a .seg.nrrd names)"
+    add.add_argument("--names", metavar="N=STRUCTURE", nargs="+", default=[], help=what)
+    add.add_argument("--comment", default="", help="what others should know")
+    states = ("draft", "submitted", "approved", "rejected")
+    add.add_argument("--state", choices=states, default="draft", help="state of review (default: draft)")
+    add.add_argument("--model", help="model that the labels came from")
+    add.add_argument("--model-version", help="its version")
+    add.add_argument("--seconds", type=float, help="time that the person spent")
+    add.add_argument("--edits", type=int, help="edits that the person made")
+    add_author(add)
+
+
+def _offer_export(actions) -> None:
+    export = _action(actions, "export", "write labels of a study to a file", export_labels)
+    export.add_argument("study", help="name or id")
+    endings = ".nii.gz, .nrrd, .seg.nrrd, .mha, or .dcm (DICOM SEG)"
+    export.add_argument("-o", "--output", required=True, type=Path, help=endings)
+    export.add_argument("--structure", action="append", help="only this structure; may be repeated")
+    what = "only these structures, by their values in a labelmap (default: 1, 2, ... in alphabetical order)"
+    export.add_argument("--names", metavar="N=STRUCTURE", nargs="+", default=[], help=what)
+    which = "this version, of a single structure (default: newest)"
+    export.add_argument("--version", type=int, metavar="N", help=which)
 
 
 def _action(actions, name: str, text: str, run):
