@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import shutil
 import signal
@@ -49,6 +50,31 @@ def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, extra, said
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ({"positive": [[1e300, 1, 1]]}, "lies outside the volume"),
+        ({"points": [[10, 46, 102]], "prior": "aGVs"}, "prompts.json: These 3 bytes are not a mask patch"),
+    ],
+)
+def test_faulty_prompts_of_a_file_are_one_sentence(tmp_path, capsys, prompts, said):
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps(prompts), encoding="utf8")
+    assert cli.main(["annotate", IMAGE, "-o", str(tmp_path / "mask.nii.gz"), "--points", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_a_contour_is_pulled_on_the_slice_that_its_place_lies_in(tmp_path, capsys):
+    for place, said in (("1,1,10.5", "slice 10"), ("1,1,11.5", "slice 11"), ("1,1,-0.5", "slice 0")):
+        pull = ["--value", "1", "--from", place, "--to", place, "-o", str(tmp_path / "mask.nii.gz")]
+        assert cli.main(["contour", "snap", IMAGE, LABEL, *pull]) == 2
+        assert f"The axial {said} holds no outline to pull" in capsys.readouterr().err
+    pull = ["--value", "1", "--from", "1,1,111.5", "--to", "1,1,111", "-o", str(tmp_path / "mask.nii.gz")]
+    assert cli.main(["contour", "snap", IMAGE, LABEL, *pull]) == 2
+    assert "from the nearest outline" in capsys.readouterr().err  # slice 111 holds the spleen
 
 
 def test_one_structure_of_several_can_be_corrected(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,16 @@ def test_extreme_points_lie_on_the_mask_where_it_ends(organs):
         assert points[2 * axis, axis] == inside[:, axis].min()
         assert points[2 * axis + 1, axis] == inside[:, axis].max()
     assert all(truth[tuple(p[::-1].astype(int))] for p in points)
+
+
+def test_extreme_points_of_a_large_mask_need_no_list_of_its_voxels():
+    mask = np.ones((120, 200, 200), bool)  # 4.8 million voxels, of which a list takes 115 MB
+    tracemalloc.start()
+    points = extreme_points(mask, np.random.default_rng(0))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**21
+    assert (points.min(axis=0).tolist(), points.max(axis=0).tolist()) == ([0, 0, 0], [199, 199, 119])
 
 
 def test_ties_of_extreme_points_follow_the_seed():

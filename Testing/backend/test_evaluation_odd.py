@@ -15,8 +15,8 @@ from PIL import Image
 from aiassist.errors import AIAssistError, ImageError
 from aiassist.evaluation import run
 from aiassist.evaluation.annotator import starting_prompts
-from aiassist.evaluation.baselines import comparable
-from aiassist.evaluation.cases import Structure, find_structures
+from aiassist.evaluation.baselines import INSIDE, OUTSIDE, comparable, grow_from_seeds
+from aiassist.evaluation.cases import Structure, find_structures, load_case
 from aiassist.evaluation.measure import Plan, Result, Trail
 from aiassist.evaluation.metrics import dice
 from aiassist.evaluation.pictures import Outline, draw_slices
@@ -160,6 +160,31 @@ def test_a_manifest_beside_a_case_or_above_the_folder_may_name_cases_that_are_no
     assert [s.name for s in find_structures(case.parent)] == ["lesion"]
     (case.parent / "manifest.json").write_text(entries, encoding="utf8")
     assert [s.name for s in find_structures(case)] == ["lesion"]
+
+
+def test_a_case_that_the_manifest_leaves_out_is_not_measured_unless_it_leaves_out_all(case):
+    write_case(case.parent / "two", np.pad(np.ones((8, 8, 8), np.uint8), 4))
+    (case.parent / "manifest.json").write_text(json.dumps([ENTRY]), encoding="utf8")
+    assert [s.title for s in find_structures(case.parent)] == ["one: lesion"]
+    assert [s.title for s in find_structures(case.parent / "two")] == ["two: label 1"]
+
+
+def test_a_label_on_another_grid_is_refused_before_anything_is_measured(case):
+    (case.parent / "manifest.json").write_text(json.dumps([ENTRY]), encoding="utf8")
+    labelmap = np.pad(np.ones((8, 8, 8), np.uint8), 4)
+    write_volume(case / "label.nii.gz", Volume(labelmap, Geometry.from_spacing(labelmap.shape)))
+    load_case.cache_clear()
+    with pytest.raises(ImageError, match=r"label\.nii\.gz"):
+        find_structures(case.parent)
+
+
+def test_grow_from_seeds_takes_a_single_slice():
+    grey = np.zeros((1, 20, 20), np.float32)
+    grey[:, 5:15, 5:15] = 100
+    seeds = np.full(grey.shape, 0, np.uint8)
+    seeds[:, 9:11, 9:11], seeds[:, 2] = INSIDE, OUTSIDE
+    found = grow_from_seeds(grey, seeds, np.ones(3))
+    assert np.array_equal(found[:, 1:-1, 1:-1] > 0, grey[:, 1:-1, 1:-1] > 0)
 
 
 @pytest.mark.parametrize(

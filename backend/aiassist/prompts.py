@@ -289,10 +289,10 @@ def extreme_points(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     numpy.ndarray
         Six points (6, 3) as ``(i, j, k)``: low i, high i, low j, high j, low k, high k.
     """
-    inside = np.argwhere(mask)[:, ::-1]
     points = []
-    for axis in range(3):
-        for end in (inside[:, axis].min(), inside[:, axis].max()):
-            candidates = inside[inside[:, axis] == end]
-            points.append(candidates[rng.integers(len(candidates))])
+    for axis in (2, 1, 0):
+        held = mask.any(axis=tuple(other for other in range(3) if other != axis)).nonzero()[0]
+        for end in (held[0], held[-1]):
+            candidates = np.argwhere(mask.take(end, axis))
+            points.append(np.insert(candidates[rng.integers(len(candidates))], axis, end)[::-1])
     return np.array(points, dtype=float)

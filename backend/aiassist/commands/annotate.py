@@ -17,7 +17,7 @@ from aiassist.commands.shared import (
     point,
     progress_bar,
 )
-from aiassist.errors import PromptError
+from aiassist.errors import PatchError, PromptError
 
 
 def add_to(commands) -> None:
@@ -55,6 +55,8 @@ def run(options) -> None:
     volume = read_volume(options.image)
     prompts = _prompts(options, volume)
     prompts.check(volume.geometry)
+    if not options.prior:  # of clicks on a mask the later ones count
+        _check_clicks(prompts)
     with LocalBackend(device=options.device, models=models_folder(options)) as backend, progress_bar() as bar:
         task = bar.add_task("annotating", total=1.0)
         study = backend.open_study(volume)
@@ -132,8 +134,6 @@ def _prompts(options, volume):
     for name in ("positive", "negative"):
         if getattr(options, name):
             prompts = replace(prompts, **{name: [*getattr(prompts, name), *getattr(options, name)]})
-    if not options.prior:  # of clicks on a mask the later ones count
-        _check_clicks(prompts)
     for name in ("line", "box"):
         if getattr(options, name):
             prompts = replace(prompts, **{name: getattr(options, name)})
@@ -163,5 +163,5 @@ def _read_prompts(path: str):
         raise PromptError(f"{path} is not valid JSON: {error}.") from error
     try:
         return Prompts.from_json(data)
-    except PromptError as error:
+    except (PromptError, PatchError) as error:
         raise PromptError(f"{path}: {error}") from error

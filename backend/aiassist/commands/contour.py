@@ -82,6 +82,7 @@ def snap_mask(options) -> None:
     from aiassist.contour import ContourSession
     from aiassist.files import check_writable
     from aiassist.imaging import MaskPatch, Volume, read_labelmap, read_volume, write_volume
+    from aiassist.segmenters.strokes import clicked_voxels
 
     output = check_mask_name(options.output)
     check_output(output, options.image, options.mask)
@@ -105,9 +106,8 @@ def snap_mask(options) -> None:
     )
     session = ContourSession(volume, mask, options.distance)
     axis = across(volume.geometry, options.axis)
-    index = round(options.start[2 - axis])
+    index, end = clicked_voxels([options.start, options.target])[:, axis].tolist()
     before = session.open(axis, index)
-    end = round(options.target[2 - axis])
     if end != index:
         raise ContourError(
             f"--from lies on the {options.axis} slice {index}, --to on {end}; a vertex stays on its slice."

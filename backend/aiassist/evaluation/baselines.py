@@ -100,7 +100,10 @@ def random_walker(grey: np.ndarray, seeds: np.ndarray, spacing: np.ndarray) -> n
 
 
 def grow_from_seeds(grey: np.ndarray, seeds: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Inside or not by Slicer's "Grow from seeds" (Zhu et al. 2014, doi:10.1117/12.2043587), from slicer-core."""
+    """Inside or not by Slicer's "Grow from seeds" (Zhu et al. 2014, doi:10.1117/12.2043587), from slicer-core.
+
+    It takes three cells along each axis at least, and nothing grows in the outermost; thin grids are continued.
+    """
     try:
         from slicer import vtkImageGrowCutSegment
         from vtkmodules.util.numpy_support import vtk_to_numpy
@@ -109,12 +112,15 @@ def grow_from_seeds(grey: np.ndarray, seeds: np.ndarray, spacing: np.ndarray) ->
 
     low, high = np.percentile(grey, [1, 99])
     levels = np.clip((grey - low) / max(high - low, 1e-6) * 1000, -1000, 2000)
+    more = [(1, 1) if n < 3 else (0, 0) for n in grey.shape]
+    levels, seeds = (np.pad(cells, more, mode="edge").astype(np.int16) for cells in (levels, seeds))
     filter = vtkImageGrowCutSegment()
-    filter.SetIntensityVolume(_vtk_image(levels.astype(np.int16), spacing))
-    filter.SetSeedLabelVolume(_vtk_image(seeds.astype(np.int16), spacing))
+    filter.SetIntensityVolume(_vtk_image(levels, spacing))
+    filter.SetSeedLabelVolume(_vtk_image(seeds, spacing))
     filter.Update()
-    labels = vtk_to_numpy(filter.GetOutput().GetPointData().GetScalars()).reshape(grey.shape)
-    return (labels == INSIDE).astype(np.float32)
+    labels = vtk_to_numpy(filter.GetOutput().GetPointData().GetScalars()).reshape(levels.shape)
+    held = tuple(slice(before, before + n) for (before, _), n in zip(more, grey.shape, strict=True))
+    return (labels[held] == INSIDE).astype(np.float32)
 
 
 def _vtk_image(array: np.ndarray, spacing: np.ndarray):

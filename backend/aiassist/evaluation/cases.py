@@ -98,15 +98,15 @@ def find_structures(cases: str | Path) -> list[Structure]:
     """The structures of a folder of cases, or of a single case.
 
     A case is a folder with ``image.nii.gz`` and ``label.nii.gz`` (and ``meta.json`` for names). A
-    ``manifest.json`` in the folder, or beside it, says which structures count; without one it is
-    every label of 100 voxels of which 90 % hang together. Another program's ``manifest.json``, which is
-    no list of cases, does not count.
+    ``manifest.json`` in the folder, or beside it, says which cases and structures count; without one, or where it
+    names none of the cases, it is every label of 100 voxels of which 90 % hang together. Another program's
+    ``manifest.json``, which is no list of cases, does not count.
 
     Raises
     ------
     ImageError
-        When there is no case, or a manifest or ``meta.json`` is damaged, or names what the label does not hold, or a
-        manifest in the folder names a case that is not there.
+        When there is no case, or a label does not lie on its image's grid, or a manifest or ``meta.json`` is damaged,
+        or names what the label does not hold, or a manifest in the folder names a case that is not there.
     """
     cases = Path(cases)
     if not cases.exists():
@@ -115,12 +115,13 @@ def find_structures(cases: str | Path) -> list[Structure]:
     folders = [place] if _is_case(place) else sorted(p for p in place.iterdir() if _is_case(p))
     if not folders:
         raise ImageError(f"{cases} holds no cases: folders with image.nii.gz and label.nii.gz.")
-    manifest = _manifest(place, folders)
-    found = []
-    for folder in folders:
-        entries = [entry for entry in manifest if entry["case"] == folder.name]
-        found += _from_manifest(folder, entries) if entries else _from_labels(folder)
-    return found
+    entries: dict[str, list[dict]] = {}
+    for entry in _manifest(place, folders):
+        entries.setdefault(entry["case"], []).append(entry)
+    listed = [folder for folder in folders if folder.name in entries]
+    if listed:
+        return [one for folder in listed for one in _from_manifest(folder, entries[folder.name])]
+    return [one for folder in folders for one in _from_labels(folder)]
 
 
 def _is_case(folder: Path) -> bool:
@@ -170,7 +171,7 @@ def _check_entry(path: Path, number: int, entry) -> None:
 
 
 def _from_manifest(folder: Path, entries: list[dict]) -> list[Structure]:
-    labelmap = read_labelmap(folder / "label.nii.gz").voxels
+    _, labelmap = load_case(folder)
     found = []
     for entry in entries:
         mask = _mask_of(folder, labelmap, entry["value"], entry["name"])
