@@ -20,6 +20,7 @@ from dicom_series import write_series
 
 from aiassist import cli
 from aiassist.commands.shared import check_output
+from aiassist.engine import LocalBackend
 from aiassist.errors import PromptError
 from aiassist.imaging import Geometry, Volume, read_labelmap, read_volume, write_volume
 
@@ -222,6 +223,25 @@ def test_a_correction_says_what_it_changed(tmp_path, capsys):
 def test_what_is_said_of_labels_is_refused_without_labels(tmp_path, capsys, extra):
     assert cli.main(["truth", "add", "--studies", str(tmp_path / "s"), IMAGE, *extra]) == 2
     assert f"{extra[0]} says something of labels" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_hold_the_mask_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    sheared, mask = tmp_path / "tilted.nrrd", np.zeros((9, 20, 30), np.uint8)
+    mask[3:6, 5:15, 5:15] = 1
+    affine = np.eye(4)
+    affine[1, 2] = 0.3
+    write_volume(sheared, Volume(mask, Geometry(mask.shape, affine)))
+    monkeypatch.setattr(LocalBackend, "annotate", None)  # never called
+    monkeypatch.setattr(LocalBackend, "segment", None)
+    for image, name, said in ((IMAGE, "mask.png", "has 112 slices"), (str(sheared), "mask.mha", "a sheared grid")):
+        out = tmp_path / name
+        assert cli.main(["annotate", image, "--positive", "9,9,4", "-o", str(out)]) == 2
+        assert said in capsys.readouterr().err and not out.exists()
+    pull = ["--from", "5,9,4", "--to", "6,9,4", "-o", str(tmp_path / "mask.mha")]
+    assert cli.main(["contour", "snap", str(sheared), str(sheared), *pull]) == 2
+    assert "a sheared grid" in capsys.readouterr().err
+    assert cli.main(["segment", str(sheared), "--model", "lungs-ct", "-o", str(tmp_path / "lungs.mha")]) == 2
+    assert "a sheared grid" in capsys.readouterr().err
 
 
 def test_a_mask_is_not_written_as_a_picture_that_loses_where_it_lies(tmp_path, capsys):

@@ -109,6 +109,23 @@ def test_a_segmentation_names_the_frames_that_it_was_drawn_on(file, tmp_path):
         assert len(made.PerFrameFunctionalGroupsSequence) == 3 * len(segments)
 
 
+@pytest.mark.parametrize("said", [None, ""])
+def test_a_segmentation_of_frames_that_do_not_say_how_thick_they_are_can_be_read_back(file, tmp_path, said):
+    def forget(dataset):
+        measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        del measures.SliceThickness
+        if said is not None:
+            measures.SliceThickness = said
+
+    changed(file, forget)
+    before = file.read_bytes()
+    segment = Segment(describe_structure("liver"), MaskPatch.of_mask(np.ones(SHAPE, bool)), "liver")
+    write_dicom_seg(tmp_path / "seg.dcm", read_volume(file), [segment])
+    made = highdicom.seg.segread(tmp_path / "seg.dcm")
+    assert made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
+    assert file.read_bytes() == before
+
+
 def without_places(dataset):
     del dataset.PerFrameFunctionalGroupsSequence
 
@@ -150,7 +167,10 @@ def cut_off(dataset):
         (without_a_place, r"one\.dcm has no ImagePositionPatient of 3 numbers"),
         (of_two_scales, r"The frames of .*one\.dcm are of 2 scales of grey values; save it as"),
         (of_two_phases, r"one\.dcm holds several frames of one place, as of phases or echoes; save it as"),
-        (without_a_frame, r"The slices in .*one\.dcm are not evenly spaced .*: some are missing or doubled"),
+        (
+            without_a_frame,
+            r"in .*one\.dcm are not evenly spaced \(frame \d and frame \d lie 5\.00 mm apart, others 2\.50 mm\): some",
+        ),
         (cut_off, r"one\.dcm is a damaged DICOM file; copy it again"),
     ],
 )

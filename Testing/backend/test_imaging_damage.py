@@ -59,8 +59,100 @@ def test_a_metaimage_of_several_files_is_read_unless_it_is_compressed(tmp_path):
         (tmp_path / name).write_bytes(plane.tobytes())
     (tmp_path / "a.mhd").write_text(head.format(""))
     assert np.array_equal(read_volume(tmp_path / "a.mhd").voxels, NOISE[:2])
-    (tmp_path / "a.mhd").write_text(head.format("CompressedData = True\n"))
-    with pytest.raises(ImageError, match=r"a\.mhd is compressed in several files; save it as one \.mha"):
+    for said, field in (("compressed", "CompressedData = True\n"), ("text", "BinaryData = False\n")):
+        (tmp_path / "a.mhd").write_text(head.format(field))
+        with pytest.raises(ImageError, match=rf"a\.mhd is {said} in several files; save it as one \.mha"):
+            read_volume(tmp_path / "a.mhd")
+
+
+HEAD = "ObjectType = Image\nNDims = 3\nDimSize = 8 7 6\nElementType = MET_SHORT\n"
+TEXT = b" ".join(b"%d" % value for value in NOISE.ravel()) + b"\n"
+
+
+def by_hand(path: Path, fields: str, where: str, data: bytes) -> Path:
+    """A MetaImage of `NOISE` with some fields and its voxels in a file; that file."""
+    path.write_text(HEAD + fields + f"ElementDataFile = {where}\n", encoding="utf8", newline="\n")
+    file = path if where == "LOCAL" else path.parent / where
+    with file.open("ab") as stream:
+        stream.write(data)
+    return file
+
+
+@pytest.mark.parametrize("where", ["LOCAL", "Schädel.raw"])
+@pytest.mark.parametrize(
+    ("fields", "cut", "said"),
+    [
+        ("", 1, "671 of 672 bytes"),
+        ("", 600, "72 of 672 bytes"),
+        ("HeaderSize = 0\n", 1, "671 of 672 bytes"),
+        ("HeaderSize = -1\n", 1, "671 of 672 bytes"),
+        ("BinaryData = False\n", 40, "[0-9]+ of 336 numbers"),
+        ("BinaryData = False\n", 1, "a last number that no space or line break ends"),
+    ],
+)
+def test_voxels_of_a_metaimage_that_were_cut_off_are_noticed_before_itk_reads(
+    tmp_path, capfd, where, fields, cut, said
+):
+    path = tmp_path / ("a.mha" if where == "LOCAL" else "a.mhd")
+    file = by_hand(path, fields, where, TEXT if "False" in fields else NOISE.tobytes())
+    assert np.array_equal(read_volume(path).voxels, NOISE)
+    file.write_bytes(file.read_bytes()[:-cut])
+    with pytest.raises(ImageError, match=rf"{path.name} is cut off: {file.name} holds {said}; copy it again"):
+        read_volume(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_bytes_before_the_voxels_of_a_metaimage_do_not_count(tmp_path):
+    file = by_hand(tmp_path / "a.mhd", "HeaderSize = 20\n", "a.raw", bytes(20) + NOISE.tobytes())
+    assert np.array_equal(read_volume(tmp_path / "a.mhd").voxels, NOISE)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(ImageError, match=r"a\.raw holds 652 of 672 bytes"):
+        read_volume(tmp_path / "a.mhd")
+
+
+def test_a_promise_of_a_detached_metaimage_takes_no_memory(tmp_path):
+    by_hand(tmp_path / "a.mhd", "", "a.raw", NOISE.tobytes())
+    text = (tmp_path / "a.mhd").read_text(encoding="utf8")
+    (tmp_path / "a.mhd").write_text(text.replace("8 7 6", "2000 2000 1000"), encoding="utf8")
+    with pytest.raises(ImageError, match=r"a\.raw holds 672 of 8,000,000,000 bytes"):
+        read_volume(tmp_path / "a.mhd")
+
+
+SEVERAL = {
+    "list": "LIST\n" + "\n".join(f"s{n}.raw" for n in range(1, 7)),
+    "list of planes": "LIST 2D\n" + "\n".join(f"s{n}.raw" for n in range(1, 7)),
+    "pattern": "s%d.raw 1 6 1",
+    "pattern from": "s%d.raw 1",
+    "pattern alone": "s%d.raw",
+}
+
+
+@pytest.mark.parametrize("where", SEVERAL.values(), ids=SEVERAL)
+@pytest.mark.parametrize("spoiler", ["cut off", "missing", "more slices"])
+def test_a_metaimage_of_several_files_is_refused_unless_all_are_whole(tmp_path, capfd, where, spoiler):
+    for number, plane in enumerate(NOISE, start=1):
+        (tmp_path / f"s{number}.raw").write_bytes(plane.tobytes())
+    path = tmp_path / "a.mhd"
+    path.write_text(f"{HEAD}ElementDataFile = {where}\n")
+    assert np.array_equal(read_volume(path).voxels, NOISE)
+    said = "a.mhd has its voxels in .*s5.raw, which is missing"
+    if spoiler == "cut off":
+        (tmp_path / "s5.raw").write_bytes(NOISE[4].tobytes()[:-1])
+        said = "a.mhd is cut off: s5.raw holds 111 of 112 bytes"
+    elif spoiler == "missing":
+        (tmp_path / "s5.raw").unlink()
+    else:
+        path.write_text(path.read_text().replace("8 7 6", "8 7 7"))
+        said = "a.mhd names 6 of 7 files with its voxels; save it as one .mha|a.mhd has .*s7.raw, which is missing"
+    with pytest.raises(ImageError, match=said):
+        read_volume(path)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("where", ["s%d.raw 1 6", "s%s.raw 1 6 1", "s%d%d.raw 1 6 1", "s%d.raw a b c"])
+def test_a_metaimage_whose_files_are_not_counted_one_by_one_is_refused(tmp_path, where):
+    (tmp_path / "a.mhd").write_text(f"{HEAD}ElementDataFile = {where}\n")
+    with pytest.raises(ImageError, match=r"a\.mhd names 0 of 6 files with its voxels"):
         read_volume(tmp_path / "a.mhd")
 
 

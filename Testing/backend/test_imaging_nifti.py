@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -90,15 +91,24 @@ def test_voxels_begin_where_itk_has_them_begin(tmp_path, offset):
 
 
 @pytest.mark.parametrize("kind", [nibabel.AnalyzeImage, nibabel.Spm99AnalyzeImage, nibabel.Spm2AnalyzeImage])
-@pytest.mark.parametrize("ending", [".hdr", ".img"])
+@pytest.mark.parametrize("ending", [".hdr", ".img", ".hdr.gz", ".img.gz"])
 def test_analyze_is_refused(tmp_path, kind, ending):
-    kind(VOXELS.T, SCANNER).to_filename(tmp_path / "a.hdr")
+    kind(VOXELS.T, SCANNER).to_filename(tmp_path / f"a{ending}")
     with pytest.raises(ImageError, match=rf"a\{ending} is an Analyze file, .* save it as \.nii\.gz"):
         read_volume(tmp_path / f"a{ending}")
 
 
-@pytest.mark.parametrize("ending", [".hdr", ".img"])
+@pytest.mark.parametrize("ending", [".hdr", ".img", ".hdr.gz", ".img.gz", ".HDR.GZ"])
 def test_a_pair_of_nifti_files_is_read(tmp_path, ending):
-    nibabel.Nifti1Pair(VOXELS.T, ATLAS).to_filename(tmp_path / "a.hdr")
+    nibabel.Nifti1Pair(VOXELS.T, ATLAS).to_filename(tmp_path / f"a{ending}")
     back = read_volume(tmp_path / f"a{ending}")
     assert np.array_equal(back.voxels, VOXELS) and np.allclose(back.geometry.affine_ras, ATLAS)
+
+
+@pytest.mark.parametrize("ending", [".hdr.gz", ".img.gz"])
+def test_a_compressed_pair_that_was_cut_off_is_refused(tmp_path, ending):
+    nibabel.Nifti1Pair(VOXELS.T, ATLAS).to_filename(tmp_path / "a.hdr.gz")
+    whole = gzip.decompress((tmp_path / "a.img.gz").read_bytes())
+    (tmp_path / "a.img.gz").write_bytes(gzip.compress(whole[:50]))
+    with pytest.raises(ImageError, match=rf"a\{ending} is not a readable NIfTI file: it is damaged, truncated"):
+        read_volume(tmp_path / f"a{ending}")

@@ -10,7 +10,9 @@ import pytest
 import SimpleITK as sitk
 
 from aiassist.errors import ImageError
-from aiassist.imaging import Volume, read_volume
+from aiassist.imaging import Label, Volume, read_volume
+from aiassist.imaging.geometry import Geometry
+from aiassist.imaging.segmentation_file import segment_names, write_segmentation
 
 VOXELS = np.arange(120, dtype="<i2").reshape(6, 5, 4)
 
@@ -90,10 +92,70 @@ def test_another_order_of_bytes_is_refused(tmp_path, encoding):
         read_volume(written(tmp_path / "a.nrrd", "", data, endian="Middle", encoding=encoding))
 
 
-def test_a_detached_file_is_read(tmp_path):
-    (tmp_path / "a.raw").write_bytes(BIG)
-    path = written(tmp_path / "a.nhdr", "data file: a.raw", b"", endian="Big")
+@pytest.mark.parametrize("name", ["a.raw", "Schädel größer.raw", "肝臓 1.raw", "50%.raw", "s%d.raw", "LIST.raw"])
+def test_a_detached_file_is_read(tmp_path, name):
+    (tmp_path / name).write_bytes(BIG)
+    path = written(tmp_path / "a.nhdr", f"data file: {name}", b"", endian="Big")
     assert np.array_equal(read_volume(path).voxels, VOXELS)
+
+
+@pytest.mark.parametrize(
+    "field", ["data file: s%d.raw 0 5 1", "datafile: s%03d.raw 1 6 1 2", "data file: LIST\na\nb.raw"]
+)
+def test_a_detached_file_of_several_says_so(tmp_path, field):
+    said = field.split("\n")[0].split(": ")[1]
+    with pytest.raises(ImageError, match=rf"a\.nhdr has its voxels in several files \({said}\); save it as one \.nrrd"):
+        read_volume(written(tmp_path / "a.nhdr", field, b""))
+
+
+NAMES = ["Läsion größer", "Узел 1", "Печень 2", "肝臓", "left\\right", "spleen"]
+
+
+def segmentation(path: Path) -> Path:
+    """A file of a structure for each of `NAMES`."""
+    labels = [Label(name, value) for value, name in enumerate(NAMES, start=1)]
+    write_segmentation(
+        path, np.arange(8, dtype=np.uint8).reshape(2, 2, 2) % 7, Geometry.from_spacing((2, 2, 2)), labels
+    )
+    return path
+
+
+def test_names_of_segments_keep_the_letters_of_every_language(tmp_path):
+    assert segment_names(segmentation(tmp_path / "a.seg.nrrd")) == dict(enumerate(NAMES, start=1))
+
+
+def test_a_name_of_letters_that_are_not_known_is_left_out(tmp_path):
+    path = segmentation(tmp_path / "a.seg.nrrd")
+    path.write_bytes(path.read_bytes().replace(NAMES[0].encode(), NAMES[0].encode("latin1")))
+    assert segment_names(path) == dict(enumerate(NAMES[1:], start=2))
+
+
+PLACED = "space: LPS\nspace origin: (7,8,9)\nspace directions:"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fields"),
+    [
+        ("4 5 6 1", "spacings: 1 2 3 4"),
+        ("4 5 6 1", "kinds: domain domain domain time\nspacings: 1 2 3 nan"),
+        ("4 5 6 1", f"kinds: domain domain domain list\n{PLACED} (1,0,0) (0,2,0) (0,0,3) none"),
+        ("4 5 6 1 1", f"{PLACED} (1,0,0) (0,2,0) (0,0,3) none none"),
+        ("1 4 5 6", f"kinds: list domain domain domain\n{PLACED} none (1,0,0) (0,2,0) (0,0,3)"),
+    ],
+)
+def test_an_axis_of_one_voxel_beside_those_of_space_is_none(tmp_path, sizes, fields):
+    volume = read_volume(written(tmp_path / "a.nrrd", fields, sizes=sizes, dimension=len(sizes.split())))
+    assert np.array_equal(volume.voxels, VOXELS) and volume.geometry.spacing == (1, 2, 3)
+    assert volume.geometry.origin == ((7, 8, 9) if PLACED in fields else (0, 0, 0))
+
+
+def test_segments_in_layers_are_refused_with_what_to_do(tmp_path):
+    fields = f"kinds: list domain domain domain\n{PLACED} none (1,0,0) (0,2,0) (0,0,3)\nSegment0_ID:=Segment_1"
+    path = written(tmp_path / "a.seg.nrrd", fields, sizes="2 2 5 6", dimension=4)
+    with pytest.raises(
+        ImageError, match=r"a\.seg\.nrrd holds segments in 2 layers, .* export them to a labelmap in 3D"
+    ):
+        read_volume(path)
 
 
 @pytest.mark.parametrize(

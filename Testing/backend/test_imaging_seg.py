@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -44,6 +45,24 @@ def test_models_are_named_by_one_value_that_fits(written, model, version, name, 
     algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
     assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == (name, said)
     assert segment.SegmentAlgorithmName == name
+
+
+@pytest.mark.parametrize("said", [None, ""])
+def test_slices_that_do_not_say_how_thick_they_are_can_be_read_back(written, tmp_path, said):
+    write_series(tmp_path / "series", np.zeros(MASK.shape, np.int16), np.diag([0.7, 0.7, 5 / 3, 1.0]))
+    files = sorted((tmp_path / "series").iterdir())
+    for path in files:
+        dataset = pydicom.dcmread(path)
+        del dataset.SliceThickness
+        if said is not None:
+            dataset.SliceThickness = said
+        dataset.save_as(path)
+    before = [path.read_bytes() for path in files]
+    written(["spleen"])
+    made = highdicom.seg.segread(tmp_path / "out.dcm")
+    (measures,) = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert float(measures.SliceThickness) == pytest.approx(5 / 3)
+    assert made.pixel_array.sum() == MASK.sum() and before == [path.read_bytes() for path in files]
 
 
 def test_structures_whose_names_would_coincide_are_numbered(written):

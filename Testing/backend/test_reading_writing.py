@@ -398,11 +398,32 @@ def test_positions_may_be_rounded_to_a_tenth_of_a_millimetre(tmp_path, spacing, 
 @pytest.mark.parametrize("count", [4, 5, 12])
 def test_a_missing_or_doubled_slice_is_found_among_thin_ones(tmp_path, spacing, count):
     exact = spacing * np.arange(count)
-    for number, spoil in enumerate((lambda k: np.delete(exact, k), lambda k: np.insert(exact, k, exact[k]))):
+    spoilers = {
+        "missing or doubled": lambda k: np.delete(exact, k),
+        "several images of one place": lambda k: np.insert(exact, k, exact[k]),
+    }
+    for said, spoil in spoilers.items():
         for k in {1, 2, count // 2, count - 2} - {0, count - 1}:
-            write_positions(tmp_path / f"{number} {k}", spoil(k))
-            with pytest.raises(ImageError, match="missing or doubled"):
-                read_volume(tmp_path / f"{number} {k}")
+            write_positions(tmp_path / f"{said} {k}", spoil(k))
+            with pytest.raises(ImageError, match=said):
+                read_volume(tmp_path / f"{said} {k}")
+
+
+@pytest.mark.parametrize("gap", [1, 3, 5], ids=["at the beginning", "between", "at the end"])
+def test_a_gap_is_named_by_the_slices_beside_it(tmp_path, gap):
+    write_positions(tmp_path, [2 * k + 3 * (k >= gap) for k in range(6)])
+    one, other = (slice_at(tmp_path, k).name for k in (gap - 1, gap))
+    with pytest.raises(ImageError, match=rf"evenly spaced \({one} and {other} lie 5\.00 mm apart, others 2\.00 mm\)"):
+        read_volume(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_phases_are_named_as_images_of_one_place(tmp_path, count):
+    write_positions(tmp_path / "series", np.repeat(2.0 * np.arange(count), 2))
+    names = sorted(slice_at(tmp_path / "series", k).name for k in (0, 1))
+    said = rf"series holds several images of one place, as {names[0]} and {names[1]}: those of phases or echoes, or one"
+    with pytest.raises(ImageError, match=said):
+        read_volume(tmp_path / "series")
 
 
 def test_a_spacing_that_drifts_is_refused(tmp_path):
@@ -464,12 +485,24 @@ def test_a_slice_of_fewer_pixels_than_it_says_is_refused(tmp_path):
         read_volume(tmp_path)
 
 
-def test_a_single_file_that_lies_nowhere_in_the_patient_is_a_picture(tmp_path):
+@pytest.mark.parametrize("name", ["one.dcm", "IM0001", "1.2.840.10008"])
+def test_a_single_file_that_lies_nowhere_in_the_patient_is_a_picture(tmp_path, name):
     stored = voxels_of("int16", (1, 4, 5))
     write_series(tmp_path, stored, NAMED_AFFINES["axial"])
     without("ImagePositionPatient", number=0)(tmp_path)
-    picture = read_volume(next(tmp_path.iterdir()))
+    picture = read_volume(next(tmp_path.iterdir()).rename(tmp_path / name))
     assert np.array_equal(picture.voxels, stored) and picture.dicom is None
+
+
+@pytest.mark.parametrize("name", ["a.vtk", "a.gipl", "a.h5", "a.nia", "a.nii.bak", "a.gz", "a"])
+def test_a_file_of_another_ending_is_refused_even_if_itk_could_read_it(tmp_path, name, capfd):
+    known = tmp_path / (name if name.endswith((".vtk", ".gipl", ".h5", ".nia")) else "a.nii")
+    sitk.WriteImage(sitk.GetImageFromArray(voxels_of("int16")), str(known))
+    path = known.rename(tmp_path / name)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ImageError, match=rf"{name} has no known image ending and is no DICOM file; use one of \.nii, "):
+        read_volume(path)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_damaged_single_file_is_named(tmp_path):
@@ -514,7 +547,7 @@ def without(name, number=1):
 
 
 def with_value(name, value):
-    return lambda folder: edit(folder, lambda dataset: setattr(dataset, name, value))
+    return lambda folder, number=1: edit(folder, lambda dataset: setattr(dataset, name, value), number)
 
 
 def slice_at(folder, k):
@@ -524,7 +557,10 @@ def slice_at(folder, k):
 
 SPOILERS = {
     "missing slice": (lambda folder: slice_at(folder, 2).unlink(), "missing"),
-    "duplicate slice": (lambda folder: (folder / "copy.dcm").write_bytes(slice_at(folder, 1).read_bytes()), "doubled"),
+    "duplicate slice": (
+        lambda folder: (folder / "copy.dcm").write_bytes(slice_at(folder, 1).read_bytes()),
+        r"several images of one place, as copy\.dcm and slice",
+    ),
     "two series": (
         lambda folder: write_series(folder, voxels_of("int16"), np.eye(4), prefix="other"),
         "2 DICOM series",
@@ -538,6 +574,15 @@ SPOILERS = {
     "half a position": (with_value("ImagePositionPatient", ["0", "", "6"]), r"ImagePositionPatient of 3 numbers"),
     "position that is no place": (with_value("ImagePositionPatient", ["0", "nan", "6"]), "ImagePositionPatient"),
     "empty position": (with_value("ImagePositionPatient", None), "ImagePositionPatient"),
+    "axes of no length": (
+        with_value("ImageOrientationPatient", [0] * 6),
+        r"slice001\.dcm has the ImageOrientationPatient \[0\.0, .*\], whose axes coincide or have no length",
+    ),
+    "axes that coincide": (with_value("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "whose axes coincide"),
+    "slices beside each other": (
+        lambda folder: [with_value("ImagePositionPatient", [9 * n, 0, 0])(folder, n) for n in range(6)],
+        r"/series: The affine .* is singular: two voxel axes coincide",
+    ),
     "no pixels": (without("PixelData"), "is a damaged DICOM file"),
     "cut pixels": (
         lambda folder: (p := slice_at(folder, 0)).write_bytes(p.read_bytes()[:-30]),

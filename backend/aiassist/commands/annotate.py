@@ -48,11 +48,13 @@ def run(options) -> None:
     from aiassist.engine import AnnotateRequest, LocalBackend
     from aiassist.files import check_writable
     from aiassist.imaging import Volume, read_volume, write_volume
+    from aiassist.imaging.image_files import check_holds
 
     output = check_mask_name(options.output)
     _check_options(options, output)
     check_writable(output)
     volume = read_volume(options.image)
+    check_holds(output, volume.geometry)
     prompts = _prompts(options, volume)
     prompts.check(volume.geometry)
     if not options.prior:  # of clicks on a mask the later ones count

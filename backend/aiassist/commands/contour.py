@@ -82,6 +82,7 @@ def snap_mask(options) -> None:
     from aiassist.contour import ContourSession
     from aiassist.files import check_writable
     from aiassist.imaging import MaskPatch, Volume, read_labelmap, read_volume, write_volume
+    from aiassist.imaging.image_files import check_holds
     from aiassist.segmenters.strokes import clicked_voxels
 
     output = check_mask_name(options.output)
@@ -99,6 +100,7 @@ def snap_mask(options) -> None:
     _check_finite("--from", options.start)
     _check_finite("--to", options.target)
     volume = read_volume(options.image)
+    check_holds(output, volume.geometry)
     for name, place in (("--from", options.start), ("--to", options.target)):
         _check_inside(name, place, volume)
     mask = MaskPatch.of_mask(

@@ -39,7 +39,8 @@ def run(options) -> None:
     from aiassist.files import check_writable
     from aiassist.groundtruth.export import check_labels_name
     from aiassist.imaging import read_volume
-    from aiassist.imaging.dicom_seg import check_came_from_dicom
+    from aiassist.imaging.dicom_seg import check_can_write_dicom_seg
+    from aiassist.imaging.image_files import check_holds
 
     output = check_labels_name(options.output)
     check_output(output, options.image)
@@ -47,7 +48,9 @@ def run(options) -> None:
     with LocalBackend(device=options.device, models=models_folder(options)) as backend, progress_bar() as bar:
         volume = read_volume(options.image)
         if output.name.lower().endswith(".dcm"):
-            check_came_from_dicom(output, volume)
+            check_can_write_dicom_seg(output, volume)
+        else:
+            check_holds(output, volume.geometry)
         task = bar.add_task("segmenting", total=1.0)
         request = SegmentRequest(backend.open_study(volume), options.model)
         began = time.perf_counter()

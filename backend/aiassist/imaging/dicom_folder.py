@@ -39,8 +39,10 @@ def read_dicom_folder(folder: Path) -> Volume:
     ------
     ImageError
         When the folder holds no series or several, when a file is damaged or does not say where it
-        lies, or when slices are missing, doubled, unevenly spaced or differ in size, pixel spacing,
-        orientation, patient, study or frame of reference.
+        lies, or when slices are doubled, unevenly spaced, as where some between others are missing, or
+        differ in size, pixel spacing, orientation, patient, study or frame of reference. What is missing
+        at an end, or leaves the others even, as every second slice does, cannot be told: what headers say
+        of the distance between slices is often the gap, and a series may be thinned on purpose.
     """
     return _read_now(reading_dicom([path for path in folder.iterdir() if path.is_file()], folder))
 

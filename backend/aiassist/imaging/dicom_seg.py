@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 import pydicom
 from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import generate_uid
+from pydicom.valuerep import DS
 
 import aiassist
 from aiassist.errors import MissingExtraError, StoreError
@@ -69,7 +71,7 @@ def write_dicom_seg(path: Path, volume: Volume, segments: Sequence[Segment]) -> 
     MissingExtraError
         When highdicom is not installed.
     """
-    check_came_from_dicom(path, volume)
+    check_can_write_dicom_seg(path, volume)
     if not segments:
         raise StoreError(
             f"{path.name}: nothing was found, and a DICOM SEG holds at least one structure; use .seg.nrrd."
@@ -78,8 +80,6 @@ def write_dicom_seg(path: Path, volume: Volume, segments: Sequence[Segment]) -> 
     try:
         with unheard():
             _segmentation(volume, segments).save_as(file)
-    except ImportError as error:
-        raise MissingExtraError("highdicom", "dicom", "Writing DICOM SEG") from error
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:  # the slices lack something
         said = str(error).partition("\n")[0]  # pydicom adds where in its code
         raise StoreError(
@@ -135,17 +135,28 @@ def _check_overlaps(shape: tuple[int, int, int], masks: int) -> None:
         )
 
 
-def check_came_from_dicom(path: Path, volume: Volume) -> None:
-    """Raise `StoreError` unless the volume has the DICOM headers that a DICOM SEG file refers to."""
+def check_can_write_dicom_seg(path: Path, volume: Volume) -> None:
+    """Raise `StoreError` unless the volume has the DICOM headers that a DICOM SEG file refers to.
+
+    `MissingExtraError` when highdicom is not installed.
+    """
     if volume.dicom is None:
         raise StoreError(f"{path.name}: this study did not come from DICOM, so it cannot go back as DICOM SEG.")
+    if find_spec("highdicom") is None:
+        raise MissingExtraError("highdicom", "dicom", "Writing DICOM SEG")
 
 
 def _sources(volume: Volume) -> list[pydicom.Dataset]:
-    """The slices' headers, in Unicode; identifiers that anonymisation emptied are replaced by made-up ones."""
+    """The slices' headers, in Unicode; identifiers that anonymisation emptied are replaced by made-up ones.
+
+    So is a thickness that is not said, by how far the slices lie apart: a DICOM SEG without one cannot be read.
+    """
     sources = [pydicom.Dataset.from_json(header) for header in volume.dicom.headers]
-    for source in sources:  # highdicom takes it over, and the patient's own may lack the segments' letters
-        source.SpecificCharacterSet = "ISO_IR 192"
+    for source in sources:
+        source.SpecificCharacterSet = "ISO_IR 192"  # highdicom takes it over, and it may lack the segments' letters
+        measures = _measures(source)
+        if measures.get("SliceThickness") is None:
+            measures.SliceThickness = DS(volume.geometry.spacing[2], auto_format=True)
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         if not sources[0].get(name):
             made = generate_uid(entropy_srcs=[volume.study_id, name])
@@ -168,6 +179,12 @@ def _sources(volume: Volume) -> list[pydicom.Dataset]:
             if name not in source:
                 setattr(source, name, None)
     return sources
+
+
+def _measures(source: pydicom.Dataset) -> pydicom.Dataset:
+    """What of a header says how thick a slice is: of a multi-frame file's that which holds for all frames."""
+    groups = source.get("SharedFunctionalGroupsSequence")
+    return groups[0].PixelMeasuresSequence[0] if groups else source
 
 
 def _text(name: str) -> str:

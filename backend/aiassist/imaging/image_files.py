@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from aiassist.imaging.limits import check_promise
 from aiassist.imaging.pictures import check_whole
 from aiassist.imaging.volume import Volume, colour_refused
 
-NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
+NIFTI = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif")
 #: Who reads a file is said by its ending. ITK would go by the content, and take what begins as a picture and ends
@@ -37,6 +36,7 @@ _READERS = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
+READABLE = (*NIFTI, *nrrd_files.SUFFIXES, *_READERS)
 #: Labels may lie this far from their image, in voxels at the corners: ITK makes another grid of a DICOM series whose
 #: positions and directions are rounded. It is half of what `DicomSeries` allows headers.
 LABELS_OFF = 0.05
@@ -56,7 +56,8 @@ def read_volume(path: str | Path) -> Volume:
     ----------
     path : str or Path
         A NIfTI, NRRD, MetaImage, DICOM or picture file (PNG, JPEG, TIFF, BMP), or a folder that
-        holds one DICOM series. Colour becomes grey; a 2D picture becomes one slice.
+        holds one DICOM series. Files end as in `READABLE`, DICOM files in anything else too. Colour becomes grey; a 2D
+        picture becomes one slice.
 
     Returns
     -------
@@ -91,6 +92,8 @@ def read_volume(path: str | Path) -> Volume:
         from aiassist.imaging.dicom_folder import read_dicom_file
 
         return read_dicom_file(path) or _read_itk(path)
+    if path.suffix.lower() not in _READERS:
+        raise ImageError(f"{path} has no known image ending and is no DICOM file; use one of {', '.join(READABLE)}.")
     return _read_itk(path)
 
 
@@ -110,15 +113,14 @@ def _is_dicom(path: Path) -> bool:
 def _read_itk(path: Path) -> Volume:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    if path.suffix.lower() in _READERS:
-        reader.SetImageIO(_READERS[path.suffix.lower()])
+    reader.SetImageIO(_READERS.get(path.suffix.lower(), _READERS[".dcm"]))
     try:
         reader.ReadImageInformation()
         if path.suffix.lower() != ".mhd":
             check_promise(path, reader.GetSize(), _bytes_a_voxel(reader))
         check_whole(path)
         if path.suffix.lower() in meta_image.SUFFIXES:
-            meta_image.check_meta_image(path, prod(reader.GetSize()) * _bytes_a_voxel(reader))
+            meta_image.check_meta_image(path, reader.GetSize(), _bytes_a_voxel(reader))
         if reader.GetDimension() > 3 and min(reader.GetSize()[3:]) > 1:
             raise ImageError(
                 f"{path} has the axes {reader.GetSize()}: aiassist reads one 3D volume; split a series into volumes."
@@ -129,9 +131,7 @@ def _read_itk(path: Path) -> Volume:
     except ImageError as error:
         raise error if str(path) in str(error) else ImageError(f"{path}: {error}") from error
     except RuntimeError as error:
-        raise ImageError(
-            f"{path} is not a readable image: it is damaged, truncated or of an unknown format."
-        ) from error
+        raise ImageError(f"{path} is not a readable image: it is damaged, truncated or of another format.") from error
 
 
 def _bytes_a_voxel(reader: sitk.ImageFileReader) -> int:
@@ -170,6 +170,14 @@ def check_output_name(path: str | Path) -> Path:
     return path
 
 
+def check_holds(path: Path, geometry: Geometry) -> None:
+    """Raise `ImageError` when a file of this name cannot hold voxels on a grid."""
+    if path.suffix.lower() in PICTURES and geometry.shape[0] != 1:
+        raise ImageError(f"{path} is a picture, but the volume has {geometry.shape[0]} slices; use .nii.gz.")
+    if not geometry.is_orthogonal and not path.name.lower().endswith((*NIFTI, *nrrd_files.SUFFIXES)):
+        raise ImageError(f"{path} cannot hold a sheared grid, as of a tilted gantry; use .nii.gz or .nrrd.")
+
+
 def write_volume(path: str | Path, volume: Volume, compress: bool = True, keep_grid: bool = False) -> None:
     """Write a volume to a new file, whole or not at all, in the format its name says, compressed where that can be.
 
@@ -196,10 +204,9 @@ def write_volume(path: str | Path, volume: Volume, compress: bool = True, keep_g
 
 
 def _write_itk(temporary: Path, volume: Volume, path: Path, compress: bool, keep_grid: bool) -> None:
+    check_holds(path, volume.geometry)
     image = volume.to_sitk()
     if path.suffix.lower() in PICTURES:
-        if volume.shape[0] != 1:
-            raise ImageError(f"{path} is a picture, but the volume has {volume.shape[0]} slices; use .nii.gz.")
         types = _PICTURE_TYPES[path.suffix.lower()]
         if volume.voxels.dtype.name not in types:
             raise ImageError(f"{path} cannot hold voxels of type {volume.voxels.dtype}; use .nii.gz.")

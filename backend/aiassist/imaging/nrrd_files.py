@@ -5,10 +5,12 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import nrrd
 import numpy as np
@@ -46,14 +48,19 @@ _UNPACKERS = {"gzip": gzip.open, "gz": gzip.open, "bzip2": bz2.open, "bz2": bz2.
 _COLOUR_KINDS = ("rgb-color", "rgba-color", "vector", "3-color", "4-color")
 #: Kinds of axes along which voxels lie; the last two say nothing.
 _PLACE_KINDS = ("domain", "space", "none", "???")
+#: A header's last field where the voxels lie in several files whose names follow it,
+_LISTED = re.compile(rb"data ?file\s*:\s*LIST\s")
+#: and what such a field says, or one that counts the files.
+_SEVERAL = re.compile(r"LIST(\s|$)|.*%\d*d.*(\s[+-]?\d+){3}")
 
 
 def read_nrrd(path: Path) -> Volume:
     """Read a 2D or 3D NRRD file, attached or detached; see `read_volume`."""
     with _damage_said(path):
         voxels, header = _read(path)
-    first = _first_axis(path, header)
+    first, count = _place_axes(path, header)
     try:
+        voxels = voxels.reshape(voxels.shape[-first - count :])  # without axes of one voxel after those of space
         voxels = luminance(voxels) if first else voxels
         voxels = voxels[np.newaxis] if voxels.ndim == 2 else voxels
         return Volume(voxels, Geometry(voxels.shape, _affine(header, first)))
@@ -74,14 +81,36 @@ def _damage_said(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _header(path: Path, stream) -> dict:
-    """A file's header, whose words are in small letters; `ImageError` for an unknown order of bytes."""
-    header = nrrd.read_header(stream)
+def read_header(stream: BinaryIO) -> dict:
+    """The fields of an open NRRD file's header; the stream stands behind it then.
+
+    Text is UTF-8. pynrrd, which reads the fields, would by itself drop every letter that is not ASCII.
+    """
+    return nrrd.read_header(_lines(stream))
+
+
+def _lines(stream: BinaryIO) -> Iterator[str]:
+    """The lines of a header, without the names of files that may follow its last field."""
+    for line in stream:
+        yield line.decode("utf8", "replace")
+        if _LISTED.match(line):
+            return
+
+
+def _header(path: Path, stream: BinaryIO) -> dict:
+    """A file's header, whose words are in small letters.
+
+    `ImageError` for an unknown order of bytes, and for voxels in several files.
+    """
+    header = read_header(stream)
     for field in ("type", "encoding", "endian"):
         if field in header:
             header[field] = header[field].strip().lower()
     if header.get("endian", "little") not in ("little", "big"):
         raise ImageError(f"{path} says that its endian is {header['endian']!r}, which must be little or big.")
+    data = header.get("data file", header.get("datafile", ""))
+    if _SEVERAL.match(data):
+        raise ImageError(f"{path} has its voxels in several files ({data}); save it as one .nrrd file.")
     return header
 
 
@@ -107,27 +136,37 @@ def _read(path: Path) -> tuple[np.ndarray, dict]:
 
 def read_nrrd_geometry(path: Path) -> Geometry:
     """The grid of a 3D NRRD file of grey values, from its header alone; `ImageError` when that is damaged."""
-    with _damage_said(path):
-        header = nrrd.read_header(str(path))
+    with _damage_said(path), path.open("rb") as stream:
+        header = read_header(stream)
         try:
             return Geometry(tuple(header["sizes"][::-1]), _affine(header))
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
 
 
-def _first_axis(path: Path, header) -> int:
-    """Which axis of a file is i, the first along which voxels lie: the one after that of the colours, if it has them.
+def _place_axes(path: Path, header) -> tuple[int, int]:
+    """Which axis of a file is i, the first along which voxels lie, and how many these are.
 
-    `ImageError` when the others are not two or three, or of another kind, as time or a list.
+    Before them are the colours, or a list of one, if it has them; axes of one voxel after three of them are none.
+    `ImageError` when they are not two or three, or of another kind, as time or a list.
     """
     kinds, axes = [kind.lower() for kind in header.get("kinds", [])], tuple(map(int, header["sizes"]))
-    first = 1 if kinds and kinds[0] in _COLOUR_KINDS and len(axes) > 2 else 0
-    if not 2 <= len(axes) - first <= 3:
+    before = kinds[:1] if len(axes) > 2 else []
+    first = sum(kind in _COLOUR_KINDS or (axes[0] == 1 and kind not in _PLACE_KINDS) for kind in before)
+    count = len(axes) - first
+    while count > 3 and axes[first + count - 1] == 1:
+        count -= 1
+    if "Segment0_ID" in header and count > 3:
+        raise ImageError(
+            f"{path} holds segments in {axes[0]} layers, as those that overlap need; export them to a labelmap in 3D "
+            "Slicer, those that overlap to one each, and save that."
+        )
+    if not 2 <= count <= 3:
         raise ImageError(f"{path} has the axes {axes}: aiassist reads one 3D volume; split it first.")
-    odd = [kind for kind in kinds[first:] if kind not in _PLACE_KINDS]
+    odd = [kind for kind in kinds[first : first + count] if kind not in _PLACE_KINDS]
     if odd:
         raise ImageError(f"{path} has an axis of the kind {odd[0]!r}, which is none of space; split it into volumes.")
-    return first
+    return first, count
 
 
 def _affine(header, first: int = 0) -> np.ndarray:

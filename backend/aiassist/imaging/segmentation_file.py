@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import nrrd
 import numpy as np
 
 from aiassist.imaging.geometry import Geometry
 from aiassist.imaging.labels import Label, terminology_entry
-from aiassist.imaging.nrrd_files import write_nrrd
+from aiassist.imaging.nrrd_files import read_header, write_nrrd
 from aiassist.imaging.region import Region
 from aiassist.imaging.volume import Volume
 
@@ -18,17 +17,19 @@ from aiassist.imaging.volume import Volume
 def segment_names(path: Path) -> dict[int, str]:
     """The structures by value that a ``.seg.nrrd`` of one layer names; none of another file.
 
-    Where a file has several layers a value may mean a structure in each of them; those are not told apart.
+    Where a file has several layers a value may mean a structure in each of them; those are not told apart. A name that
+    is no UTF-8, as of old programs, is left out, for whoever reads the file to give it.
     """
     if not str(path).lower().endswith(".seg.nrrd"):
         return {}
-    header = nrrd.read_header(str(path))
+    with path.open("rb") as stream:
+        header = read_header(stream)
     numbers = [
         key[len("Segment") : -len("_Name")] for key in header if key.startswith("Segment") and key.endswith("_Name")
     ]
     values = {number: str(header.get(f"Segment{number}_LabelValue", "")) for number in numbers}
     names = {n: str(header[f"Segment{n}_Name"]).replace("\\\\", "\\") for n in numbers}  # as NRRD writes them
-    return {int(values[n]): names[n] for n in numbers if values[n].isdecimal()}
+    return {int(values[n]): names[n] for n in numbers if values[n].isdecimal() and "\ufffd" not in names[n]}
 
 
 def write_segmentation(path: Path, labelmap: np.ndarray, geometry: Geometry, labels: Sequence[Label]) -> None:

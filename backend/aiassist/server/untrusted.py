@@ -14,6 +14,7 @@ from pydicom.filereader import read_file_meta_info
 
 from aiassist.errors import ImageError, UploadError
 from aiassist.imaging.dicom_header import damage_said, unheard
+from aiassist.imaging.nrrd_files import read_header
 
 #: Bytes within which a header must end.
 HEADER = 2**16
@@ -87,7 +88,7 @@ def _check_nrrd(path: Path, head: bytes) -> None:
         raise UploadError(f"The image is no NRRD file, or its header is longer than {HEADER} bytes.")
     try:
         with path.open("rb") as file:
-            header = nrrd.read_header(file)
+            header = read_header(file)
     except (nrrd.NRRDError, ValueError, KeyError, IndexError, StopIteration) as error:
         raise UploadError("The image's NRRD header is damaged.") from error
     elsewhere = {"data file", "datafile", "line skip", "byte skip", "lineskip", "byteskip"} & set(header)
