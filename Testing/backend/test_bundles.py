@@ -23,6 +23,7 @@ from aiassist.imaging import Geometry, Volume, read_labelmap, write_volume
 from aiassist.learning.networks import check_own_name
 from aiassist.segmenters.base import run
 from aiassist.segmenters.bundle_import import import_bundle
+from aiassist.segmenters.bundle_metadata import card_of_bundle, is_background
 from aiassist.segmenters.model_store import ASKED, MODELS, PLAN, RUN, ModelStore
 from aiassist.segmenters.recipe import read_recipe
 from aiassist.segmenters.registry import load_network_folder
@@ -144,13 +145,7 @@ def test_what_its_channels_stand_for_is_what_is_found(tmp_path):
         ("three masks", sigmoid, ["water", "nothing", "muscle"], [dark, never, bright], {1: "water", 3: "muscle"}),
         ("one mask, the first name", sigmoid, ["muscle"], [bright], {0: "", 1: "muscle"}),
         ("one mask, the second name", sigmoid, ["Background", "muscle"], [bright], {0: "", 1: "muscle"}),
-        (
-            "the likeliest, none is the background",
-            CONFIG,
-            ["water", "muscle"],
-            [dark, bright],
-            {1: "water", 2: "muscle"},
-        ),
+        ("the likeliest, the first is the rest", CONFIG, ["exterior", "muscle"], [dark, bright], {0: "", 1: "muscle"}),
     ]
     for what, config, names, lines, wanted in cases:
         net = {**CONFIG["network_def"], "out_channels": len(lines)}
@@ -161,7 +156,73 @@ def test_what_its_channels_stand_for_is_what_is_found(tmp_path):
         model = load(tmp_path / what, bundle)
         found = run(model.segment(block(100))).to_labelmap((20, 24, 28))
         assert {int(found[0, 0, 0]), int(found[10, 9, 9])} == set(wanted), what
-        assert wanted.items() - {(0, "")} <= {(label.value, label.name) for label in model.card.labels}, what
+        named = {label.value: label.name for label in model.card.labels}
+        assert wanted.items() - {(0, "")} <= named.items() and ("exterior" not in named.values()), what
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Background", "Background (air)", "back-ground", "background_class", "BG", "unlabeled", "Unlabelled voxels"],
+)
+def test_the_background_has_many_names(name):
+    assert is_background(name)
+
+
+@pytest.mark.parametrize("name", ["rest", "everything else", "the rest of the image", "none", "background - air"])
+def test_so_has_what_is_left(name):
+    assert is_background(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rest of the liver",
+        "background parenchymal enhancement",
+        "bgx",
+        "nonenhancing tumor",
+        "other",
+        "unlabeled lesion",
+    ],
+)
+def test_of_masks_of_their_own_no_structure_is_taken_for_the_background(tmp_path, name):
+    assert not is_background(name)
+    config = copy.deepcopy(CONFIG)
+    config["postprocessing"]["transforms"][0] = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+    config["postprocessing"]["transforms"][2] = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}
+    answer = {"channel_def": {"0": name, "1": "muscle"}}
+    bundle = make_bundle(tmp_path / "b", config, {**METADATA, "network_data_format": {"outputs": {"pred": answer}}})
+    assert [(label.value, label.name) for label in card_of_bundle("m", 1, bundle).labels] == [(1, name), (2, "muscle")]
+
+
+def test_what_was_imported_under_other_names_keeps_the_values_that_its_card_has(tmp_path):
+    answer = {"channel_def": {"0": "exterior", "1": "muscle"}}
+    metadata = {**METADATA, "network_data_format": {"outputs": {"pred": answer}}}
+    net = {**CONFIG["network_def"], "out_channels": 2}
+    bundle = make_bundle(tmp_path / "b", changed("network_def", net), metadata, linear([-80.0, 80.0], [24.0, -36.0]))
+    assert [label.name for label in load(tmp_path, bundle).card.labels] == ["muscle"]
+    folder, image = tmp_path / "models" / "model" / "1", block(100)
+    card = json.loads((folder / "card.json").read_text())
+    (muscle,) = card["labels"]
+    card["labels"] = [muscle | {"name": "exterior"}, muscle | {"value": 2}]  # as it was written once
+    (folder / "card.json").write_text(json.dumps(card))
+    found = run(load_network_folder(folder).segment(image)).to_labelmap(image.shape)
+    assert (found[0, 9, 9], found[10, 9, 9]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "transform, is_so",
+    [
+        ({"_target_": "Activationsd", "keys": "pred", "softmax": True}, True),
+        ({"_target_": "AsDiscreted", "keys": ["pred", "label"], "argmax": [True, False]}, True),
+        ({"_target_": "AsDiscreted", "keys": "pred", "argmax": "@fine"}, True),
+        ({"_target_": "Lambdad", "keys": "pred", "func": "$lambda x: x.argmax(0, keepdim=True)"}, True),
+        ({"_target_": "AsDiscreted", "keys": "pred_softmax", "argmax": False, "threshold": 0.5}, False),
+        ({"_target_": "Activationsd", "keys": "pred", "softmax": "@image_key", "sigmoid": True}, False),
+    ],
+)
+def test_whether_each_voxel_goes_to_one_channel_is_what_the_transforms_say(tmp_path, transform, is_so):
+    config = changed("postprocessing", {"_target_": "Compose", "transforms": [transform]})
+    assert read_recipe(make_bundle(tmp_path / "b", config)).has_one_channel_a_voxel() == is_so
 
 
 def test_of_masks_that_overlap_the_smaller_lies_on_the_larger_in_any_order(tmp_path):
@@ -247,6 +308,30 @@ def test_archives_that_cannot_be_unpacked_are_said_and_what_macos_adds_is_passed
         load(tmp_path, tmp_path / "other.zip")
 
 
+def zipped(path, bundle):
+    """An archive of what lies in a bundle's folder."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in bundle.rglob("*"):
+            archive.write(file, file.relative_to(bundle))
+    return path
+
+
+def test_errors_in_an_archive_name_it_and_not_a_temporary_folder(tmp_path):
+    bundle, path = make_bundle(tmp_path / "a"), tmp_path / "spleen.zip"
+    (bundle / "configs" / "metadata.json").write_text("{")
+    with pytest.raises(ModelError) as told:
+        load(tmp_path, zipped(path, bundle))
+    assert str(told.value).startswith(f"{path / 'configs' / 'metadata.json'} cannot be read: ")
+    (bundle / "configs" / "metadata.json").unlink()
+    for one in (zipped(path, bundle), bundle):
+        with pytest.raises(ModelError) as told:
+            load(tmp_path, one)
+        assert str(told.value).startswith(f"{one} has no configs/metadata.json")
+    nameless = {key: value for key, value in METADATA.items() if key != "name"}
+    (bundle / "configs" / "metadata.json").write_text(json.dumps(nameless))
+    assert import_bundle(zipped(path, bundle), ModelStore(tmp_path / "models"))[0] == "spleen"
+
+
 def test_a_folder_may_be_given_from_here(tmp_path, monkeypatch, capsys):
     make_bundle(tmp_path / "tissues")
     GroundTruthStore(tmp_path / "studies").close()
@@ -256,8 +341,16 @@ def test_a_folder_may_be_given_from_here(tmp_path, monkeypatch, capsys):
     assert aiassist("segment", "image.nii.gz", "-o", "found.nii.gz", "--model", "fat", "--studies", "studies") == 0
     assert set(np.unique(read_labelmap(tmp_path / "found.nii.gz").voxels)) == {1, 2}
     assert aiassist("models", "rollback", "fat", "--studies", "studies") == 0
+    capsys.readouterr()
+    assert aiassist("models", "publish", "fat", "--studies", "studies") == 0  # it lies there, and none judges it
+    assert capsys.readouterr().out == (
+        "fat version 1 is used from now on; it finds fat, muscle. Licence: Apache-2.0.\n"
+    )
+    assert aiassist("segment", "image.nii.gz", "-o", "again.nii.gz", "--model", "fat", "--studies", "studies") == 0
     assert aiassist("models", "publish", "fat", "--studies", "studies") == 2
-    assert "'fat' is a bundle: importing it publishes it" in capsys.readouterr().err
+    assert "Version 1 of 'fat' is published already." in capsys.readouterr().err
+    assert aiassist("models", "publish", "fat", "--version", "2", "--studies", "studies") == 2
+    assert "There is no version 2 of the model 'fat'" in capsys.readouterr().err
 
 
 def test_a_loader_that_also_puts_the_channel_first_is_made_up_for(tmp_path):

@@ -13,6 +13,7 @@ from aiassist.errors import ModelError
 from aiassist.imaging import Geometry, Volume
 from aiassist.segmenters.base import run
 from aiassist.segmenters.bundle_import import import_bundle
+from aiassist.segmenters.mmar import bundle_of
 from aiassist.segmenters.model_store import ModelStore
 
 
@@ -148,3 +149,54 @@ def test_an_archive_that_only_says_how_to_validate_does_without_the_truth(tmp_pa
     image = block(100)
     found = run(load(tmp_path, mmar).segment(image)).to_labelmap(image.shape)
     assert (found == tissues(image.voxels)).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "said, threshold",
+    [
+        ({"argmax": True, "threshold_values": False, "logit_thresh": 0.5}, None),
+        ({"argmax": True, "logit_thresh": 0.5}, None),
+        ({"threshold_values": True}, 0.5),
+        ({"threshold_values": True, "logit_thresh": 0.3}, 0.3),
+        ({"threshold_values": [True, False], "logit_thresh": 0.3, "keys": ["pred", "label"]}, [0.3]),
+        ({"threshold_values": True, "logit_thresh": [0.3, 0.4], "keys": ["pred", "label"]}, [0.3]),
+        ({"threshold": 0.4}, 0.4),
+    ],
+)
+def test_a_threshold_of_claras_day_counts_only_where_it_was_used(tmp_path, said, threshold):
+    discrete = {"name": "AsDiscreted", "args": {"keys": "pred", **said}}
+    config, _metadata = bundle_of(make_mmar(tmp_path / "mmar", post_transforms=[discrete]))
+    (transform,) = config["postprocessing"]
+    assert transform.get("threshold") == threshold and not {"logit_thresh", "threshold_values"} & transform.keys()
+
+
+def test_labels_stay_apart_where_a_threshold_was_said_but_not_used(tmp_path):
+    unused = {"threshold_values": False, "logit_thresh": 0.5}
+    likeliest = [
+        {"name": "Activationsd", "args": {"keys": "pred", "softmax": True}},
+        {"name": "AsDiscreted", "args": {"keys": "pred", "argmax": True, **unused}},
+    ]
+    mmar = make_mmar(tmp_path / "mmar", ["unlabelled", "fat", "muscle"], post_transforms=likeliest)
+    inference = mmar / "config" / "config_inference.json"
+    config = json.loads(inference.read_text())
+    turn = {"name": "Orientationd", "args": {"keys": "image", "axcodes": "RAS"}}
+    config["pre_transforms"] = [*config["pre_transforms"][:2], turn, *config["pre_transforms"][2:4]]
+    inference.write_text(json.dumps(config))
+    voxels = block(100).voxels.copy()
+    voxels[:3, :4, :5] = -200
+    image = Volume(voxels, block(100).geometry)
+    model = load(tmp_path, with_network(mmar, linear([0.0, 40, 120], [0.0, -6, -42])))
+    assert [(label.name, label.value) for label in model.card.labels] == [("fat", 1), ("muscle", 2)]
+    found = run(model.segment(image)).to_labelmap(image.shape)
+    assert (found == tissues(voxels)).all()  # turned back without Invertd, too
+
+
+def test_errors_in_an_mmar_name_it_and_not_the_bundle_that_it_becomes(tmp_path):
+    mmar = with_network(make_mmar(tmp_path / "mmar"), linear([0.0, 40, 120], [0.0, -6, -42]))
+    inference = mmar / "config" / "config_inference.json"
+    config = json.loads(inference.read_text())
+    del config["inferer"]
+    inference.write_text(json.dumps(config))
+    with pytest.raises(ModelError) as told:
+        load(tmp_path, mmar)
+    assert str(told.value).startswith(f"{mmar}") and "has no inferer" in str(told.value)

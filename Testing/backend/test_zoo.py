@@ -58,6 +58,12 @@ def test_what_the_zoo_has_not_is_said_and_nothing_is_kept(hub, studies, run_cli,
     assert ModelStore(studies / MODELS).names() == []
 
 
+def test_errors_in_a_bundle_of_the_zoo_name_it_and_not_a_temporary_folder(hub, studies, tmp_path, run_cli):
+    (tmp_path / "tissues" / "configs" / "metadata.json").unlink()
+    done = run_cli("models", "pull", "tissues", "--studies", studies)
+    assert done.returncode == 2 and "aiassist: MONAI/tissues has no configs/metadata.json" in done.stderr
+
+
 def test_without_a_network_the_way_around_is_named(studies, run_cli, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     done = run_cli("models", "pull", "tissues", "--studies", studies)

@@ -27,7 +27,7 @@ def add_to(commands) -> None:
     for action in (listing, info):
         add_studies(action)
         action.add_argument("--json", action="store_true", help="print JSON")
-    publish = actions.add_parser("publish", help="use a trained version from now on, if it is better than what is used")
+    publish = actions.add_parser("publish", help="use a version from now on, a trained one if it is better")
     publish.add_argument("--version", metavar="N", type=int, help="which one (default: the newest)")
     add_for_programs(publish)
     publish.set_defaults(run=publish_version)
@@ -117,7 +117,7 @@ def show_model(options) -> None:
 
 
 def publish_version(options) -> None:
-    """Judge, and publish if it is better."""
+    """Judge, and publish if it is better; a bundle's version is published as it is."""
     from aiassist.groundtruth import GroundTruthStore
     from aiassist.groundtruth.names import check_said
     from aiassist.learning.publish import publish_if_better
@@ -125,10 +125,9 @@ def publish_version(options) -> None:
     check_said(options.author)
     models = _store(options)
     version = options.version if options.version is not None else max(models.versions(options.model), default=0)
-    if models.is_imported(options.model):
-        raise ModelError(
-            f"{options.model!r} is a bundle: importing it publishes it, and models rollback takes that back."
-        )
+    if models.is_imported(options.model):  # as importing it did, without being judged
+        _use(models, options.model, version, options)
+        return
     if options.until_stdin_closes:
         interrupt_when_stdin_closes()
     with GroundTruthStore(options.studies) as store, Progress(options.json) as progress:
@@ -177,8 +176,18 @@ def _take(bundle: Path, options, progress: Progress) -> None:
 
     progress.tell("trying it on a small image", 0)
     models = _store(options)
-    name, number, card = import_bundle(bundle, models, options.name, options.trust)
+    name, number, _card = import_bundle(bundle, models, options.name, options.trust)
+    _use(models, name, number, options)
+
+
+def _use(models, name: str, number: int, options) -> None:
+    """Publish a bundle's version, and say so."""
+    from aiassist.segmenters.registry import load_network_folder
+
+    card = load_network_folder(models.folder_of(name, number)).card
     with models.held(name, "publishing"):
+        if models.published(name) == number:
+            raise ModelError(f"Version {number} of {name!r} is published already.")
         models.publish(name, number, options.author)
     names = [label.name for label in card.labels]
     if options.json:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from aiassist.errors import AIAssistError, Cancelled, DeviceMemoryError, MissingExtraError, ModelError
-from aiassist.imaging import MaskPatch, Region, Volume, finite
+from aiassist.imaging import Geometry, MaskPatch, Region, Volume, finite
 from aiassist.segmenters.base import ModelCard, Step, Work
 from aiassist.segmenters.bundle_metadata import METADATA, channels_of, first_value
 from aiassist.segmenters.pieces import in_pieces
@@ -56,7 +56,7 @@ class BundleModel:
             except ImportError as error:
                 raise MissingExtraError(error.name or package, "bundles", "This model") from error
         with self._told("be built by this MONAI"):
-            return _Pipeline.of(self._folder, self._device)
+            return _Pipeline.of(self._folder, self._device, self.card)
 
     def segment(self, volume: Volume) -> Work:
         """See `aiassist.segmenters.base.Automatic.segment`; each call of the network is a step.
@@ -76,7 +76,7 @@ class BundleModel:
             answer = yield from self._infer(pipeline, seen)
         yield Step("paste", 0.9)
         with self._told():
-            labelmap = pipeline.postprocess(seen, answer, volume.shape)
+            labelmap = pipeline.postprocess(seen, answer, volume.geometry)
             self._check_values(labelmap)
         region = Region.of_mask(labelmap)
         return MaskPatch(region, np.ascontiguousarray(labelmap[region.slices]), "labels")
@@ -117,11 +117,13 @@ class BundleModel:
 class _Pipeline:
     """What the recipe's parts have become.
 
-    ``image_key`` is the name that its transforms have for the image, ``channels`` what the answer's stand for.
+    ``image_key`` is the name that its transforms have for the image, ``channels`` what the answer's stand for, and
+    ``first`` the value of the first, see `first_value`.
     """
 
     image_key: str
     channels: dict[int, str]
+    first: int
     preprocessing: Any
     network: Any
     inferer: Any
@@ -129,7 +131,7 @@ class _Pipeline:
     device: str
 
     @classmethod
-    def of(cls, folder: Path, device: str) -> _Pipeline:
+    def of(cls, folder: Path, device: str, card: ModelCard) -> _Pipeline:
         """Build them; weights are read as numbers only."""
         from monai.bundle import ConfigParser
 
@@ -141,7 +143,8 @@ class _Pipeline:
             weights = Path(str(parser.get_parsed_content("weights")))
             network = _load(folder, weights, lambda: parser.get_parsed_content("network"), device, is_trusted)
         channels = channels_of(read_config(folder / METADATA))
-        return cls(_image_key(parts["preprocessing"]), channels, **parts, network=network, device=device)
+        first = first_value(channels, card.labels)
+        return cls(_image_key(parts["preprocessing"]), channels, first, **parts, network=network, device=device)
 
     def preprocess(self, volume: Volume) -> dict:
         """The image as the network sees it, as the bundle's transforms make it."""
@@ -168,43 +171,83 @@ class _Pipeline:
             image = seen[self.image_key].to(self.device)
             return self.inferer(image[None].float(), network)[0].cpu()
 
-    def postprocess(self, seen: dict, answer, shape: tuple[int, int, int]) -> np.ndarray:
+    def postprocess(self, seen: dict, answer, geometry: Geometry) -> np.ndarray:
         """The labelmap (k, j, i) of the whole volume."""
         import torch
         from monai.data import MetaTensor
 
         self._check_channels(len(answer))
-        image = seen[self.image_key]
+        image, shape = seen[self.image_key], geometry.shape[::-1]
         pred = MetaTensor(answer, meta=image.meta, applied_operations=image.applied_operations)
         with torch.inference_mode():
-            done = torch.as_tensor(self.postprocessing({**seen, "pred": pred})["pred"]).cpu().numpy()
-        if done.shape[1:] != shape[::-1] or done.ndim != 4:
-            raise ValueError(f"its answer has the shape {done.shape}, not that of the image, {shape[::-1]}")
-        return self._labels(done, len(answer)).transpose(2, 1, 0).astype(np.uint16)
+            done = self.postprocessing({**seen, "pred": pred})["pred"]
+            affine = self._affine_of(done, image, geometry.affine_ras)
+            voxels = torch.as_tensor(done).cpu().numpy()
+            is_moved = not _is_same(affine, geometry.affine_ras)
+            if is_moved and answer.shape[1:] != image.shape[1:]:
+                sizes = f"{_size(answer)} voxels to an image of {_size(image)}"
+                raise ValueError(f"its network answers in {sizes}, so where its answer lies is not known")
+            if voxels.ndim != 4 or (voxels.shape[1:] != shape and not is_moved):
+                raise ValueError(f"its answer has the shape {voxels.shape}, not that of the image, {shape}")
+            labels = self._labels(voxels, len(answer)).astype(np.uint16)
+            return (_on_grid(labels, affine, geometry) if is_moved else labels).transpose(2, 1, 0)
+
+    def _affine_of(self, done, image, affine_ras: np.ndarray):
+        """From the voxels of what the transforms made to the patient, as MONAI's SaveImage takes it."""
+        from monai.data import MetaTensor
+        from monai.transforms import Invertd
+
+        if isinstance(done, MetaTensor) and "original_affine" in done.meta:  # else it was lost on the way
+            return done.affine
+        is_inverted = any(isinstance(one, Invertd) for one in self.postprocessing.flatten().transforms)
+        if not is_inverted and not _is_same(image.affine, affine_ras):
+            raise ValueError("its transforms turn the image and lose where the answer lies; have Invertd turn it back")
+        return affine_ras
 
     def _labels(self, done: np.ndarray, count: int) -> np.ndarray:
         """The values (i, j, k) of what the transforms made of an answer in `count` channels."""
         if len(done) not in (1, count):
             raise ValueError(f"its transforms make {len(done)} channels of {count}, so their names are not known")
-        first = first_value(self.channels)
         if len(done) == 1:  # one mask, or the number of the likeliest channel
-            return np.rint(done[0]) + (first if count > 1 else 0)
+            return np.rint(done[0]) + (self.first if count > 1 else 0)
         if not ((done == 0) | (done == 1)).all():
-            if first:
+            if self.first:
                 raise ValueError("its transforms do not say where its masks end")
             return done.argmax(axis=0)
         labels = np.zeros(done.shape[1:], np.uint16)
         # The larger first, so that what lies in another, and is smaller, is whole; the background is what is left.
-        for channel in sorted(range(1 - first, len(done)), key=lambda n: -np.count_nonzero(done[n])):
-            labels[done[channel] == 1] = first + channel
+        for channel in sorted(range(1 - self.first, len(done)), key=lambda n: -np.count_nonzero(done[n])):
+            labels[done[channel] == 1] = self.first + channel
         return labels
 
     def _check_channels(self, count: int) -> None:
         """Nothing that the network finds may be left out for want of a name."""
-        named = len(self.channels) if first_value(self.channels) else 1 + max(self.channels)
+        named = len(self.channels) if self.first else 1 + max(self.channels)
         if named != count and not (count == 1 and named == 2):
             names = ", ".join(self.channels.values())
             raise ValueError(f"its network answers in {count} channels, but its metadata names {named} ({names})")
+
+
+def _is_same(affine, affine_ras: np.ndarray) -> bool:
+    """Whether two affines put voxels in the same places, but for what `Invertd` loses by rounding."""
+    return np.allclose(np.asarray(affine), affine_ras, rtol=0, atol=1e-4)
+
+
+def _on_grid(labels: np.ndarray, affine, geometry: Geometry) -> np.ndarray:
+    """Labels (i, j, k) on another grid brought onto the image's own, as MONAI's SaveImage does."""
+    import torch
+    from monai.data import MetaTensor
+    from monai.transforms import SpatialResample
+
+    there = MetaTensor(torch.from_numpy(labels[None].astype(np.float32)), affine=torch.as_tensor(affine))
+    # Outside of what the network saw nothing was found; SaveImage would repeat the outermost voxels there.
+    resample = SpatialResample(mode="nearest", padding_mode="zeros", dtype=torch.float32)
+    target = torch.from_numpy(np.asarray(geometry.affine_ras, dtype=np.float64))
+    return resample(there, dst_affine=target, spatial_size=geometry.shape[::-1])[0].numpy().astype(np.uint16)
+
+
+def _size(voxels) -> str:
+    return " x ".join(map(str, voxels.shape[1:]))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aiassist.errors import ModelError
+from aiassist.segmenters.bundle_metadata import METADATA
 from aiassist.segmenters.mmar import bundle_of, is_mmar
 from aiassist.segmenters.recipe import FILES
 
@@ -37,9 +38,21 @@ def unpacked(path: Path) -> Iterator[Path]:
     if not path.exists():
         raise FileNotFoundError(f"There is no bundle {path}; check the spelling.")
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
-        _extract(path, Path(folder))
-        with _as_bundle(Path(folder), path) as bundle:
+        place = Path(folder) / path.stem  # after which a bundle is called that has no other name
+        _extract(path, place)
+        with told_of(path, place), _as_bundle(place, path) as bundle:
             yield bundle
+
+
+@contextmanager
+def told_of(origin: Path | str, place: Path) -> Iterator[None]:
+    """Have errors name where a bundle is from, and not the temporary folder in which it lies."""
+    try:
+        yield
+    except ModelError as error:
+        if type(error) is not ModelError or str(place) not in str(error):
+            raise
+        raise ModelError(str(error).replace(str(place), str(origin))) from error
 
 
 def _extract(path: Path, folder: Path) -> None:
@@ -60,11 +73,15 @@ def _as_bundle(folder: Path, path: Path) -> Iterator[Path]:
     inner = [one for one in sorted(folder.iterdir()) if one.is_dir() and not one.name.startswith((".", "__"))]
     for place in (folder, *inner):
         if any((place / "configs" / name).is_file() for name in FILES):
+            if not (place / METADATA).is_file():
+                raise ModelError(f"{path} has no {METADATA.as_posix()}, which says what a bundle finds; put it there.")
             yield place
             return
         if is_mmar(place):
             with tempfile.TemporaryDirectory(prefix="aiassist-") as made:
-                yield _translated(place, Path(made) / place.resolve().name)
+                bundle = Path(made) / place.resolve().name
+                with told_of(path, bundle):
+                    yield _translated(place, bundle)
             return
     raise ModelError(f"{path} is no MONAI bundle: it has no configs/{FILES[0]}.")
 

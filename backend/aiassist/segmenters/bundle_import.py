@@ -18,8 +18,8 @@ from aiassist.segmenters.model_store import BUNDLE, ModelStore, check_model_name
 from aiassist.segmenters.recipe import read_recipe
 from aiassist.segmenters.registry import BUNDLED
 
-#: Voxels along each side of the image on which a bundle is tried.
-TRIAL = 48
+#: Voxels along the sides of the image on which a bundle is tried: an answer with its axes changed does not fit.
+TRIAL = (48, 64, 80)
 
 
 def import_bundle(
@@ -80,6 +80,12 @@ def _as_name(text: str) -> str:
 
 def _try(model: BundleModel) -> None:
     """Run the bundle once: what cannot work is said now, and not to whoever asks for it first."""
-    away = np.linalg.norm(np.indices((TRIAL,) * 3) - TRIAL / 2, axis=0)
-    ball = np.round(1000 * np.exp(-((away / (TRIAL / 4)) ** 2))).astype(np.int16)  # bright in the middle, 0 around
-    run(model.segment(Volume(ball, Geometry.from_spacing(ball.shape, (2.0, 2.0, 2.0)))))
+    run(model.segment(_trial()))
+
+
+def _trial() -> Volume:
+    """A ball, bright in its middle and 0 around, which lies elsewhere in each mirror image."""
+    sides = np.reshape(TRIAL, (3, 1, 1, 1))
+    away = np.linalg.norm(np.indices(TRIAL) - 0.4 * sides, axis=0)
+    ball = np.round(1000 * np.exp(-((away / (min(TRIAL) / 4)) ** 2))).astype(np.int16)
+    return Volume(ball, Geometry.from_spacing(ball.shape, (2.0, 2.0, 2.0)))

@@ -11,7 +11,7 @@ from typing import Any
 from aiassist.errors import ModelError
 from aiassist.imaging import Label, describe_structure
 from aiassist.segmenters.base import ModelCard
-from aiassist.segmenters.recipe import read_config
+from aiassist.segmenters.recipe import read_config, read_recipe
 
 #: Of a bundle's folder, where it lies.
 METADATA = Path("configs", "metadata.json")
@@ -19,7 +19,12 @@ METADATA = Path("configs", "metadata.json")
 MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT", "us": "US", "x-ray": "DX"}
 #: Numbers of its metrics are smaller.
 LARGEST = 1e12
-_BACKGROUND = re.compile(r"back\s*ground|bg|none", re.IGNORECASE)
+#: Names of the background, and what may stand behind: "rest of the liver" and "background parenchyma" are structures.
+_BACKGROUND = re.compile(
+    r"(the |image )?(back[\s_-]*ground|bg|none|nothing|unlabell?ed|everything else|rest( of the (image|scan|volume))?)"
+    r"([\s_]*(class|label|voxels?))?(\s*[(\[,;:/].*|\s+-.*)?",
+    re.IGNORECASE,
+)
 #: What a licence says that is more than, or not, the Apache License.
 _MORE = re.compile(r"non-?\s?commercial|creative commons|weights", re.IGNORECASE)
 
@@ -45,7 +50,7 @@ def card_of_bundle(name: str, number: int, bundle: Path) -> ModelCard:
         description=str(metadata.get("description") or metadata.get("task") or "A MONAI bundle."),
         licence=_licence(bundle),
         modalities=(modality,) if modality is not None else (),
-        labels=_labels(metadata),
+        labels=_labels(metadata, read_recipe(bundle).has_one_channel_a_voxel()),
         metrics={str(k): float(v) for k, v in metrics.items() if isinstance(v, int | float) and abs(v) < LARGEST},
         provenance=". ".join(said),
         devices=("cpu", "cuda"),
@@ -64,15 +69,26 @@ def channels_of(metadata: dict[str, Any]) -> dict[int, str]:
     return {int(channel): str(text) for channel, text in sorted(named.items()) if str(channel).isdecimal()}
 
 
-def first_value(channels: dict[int, str]) -> int:
-    """The value in labelmaps of what channel 0 stands for: 0 when that is the background, else 1; see `channels_of`."""
-    return 0 if 0 not in channels or _BACKGROUND.fullmatch(channels[0].strip()) else 1
+def is_background(name: str) -> bool:
+    """Whether what is called so is no structure."""
+    return _BACKGROUND.fullmatch(name.strip()) is not None
 
 
-def _labels(metadata: dict[str, Any]) -> tuple[Label, ...]:
-    """What the bundle finds: its channels, but for the background."""
+def first_value(channels: dict[int, str], labels: tuple[Label, ...]) -> int:
+    """The value in labelmaps of what channel 0 stands for, see `channels_of`: 1 when a card has a label for it.
+
+    When it is the background, the card has none, and the value is 0.
+    """
+    return int(0 in channels and len(labels) == len(channels))
+
+
+def _labels(metadata: dict[str, Any], is_one_a_voxel: bool) -> tuple[Label, ...]:
+    """What the bundle finds: its channels, but for the background.
+
+    Where each voxel gets one of several channels, the first has all that is none of the others, whatever it is called.
+    """
     channels = channels_of(metadata)
-    first = first_value(channels)
+    first = int(0 in channels and not is_background(channels[0]) and not (is_one_a_voxel and len(channels) > 1))
     labels = [(first + channel, text) for channel, text in sorted(channels.items()) if first + channel > 0]
     if not labels:
         raise ModelError(f"The bundle's {METADATA} names no structure in its channel_def.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aiassist.errors import ModelError
+from aiassist.segmenters.bundle_metadata import is_background
 from aiassist.segmenters.recipe import read_config
 
 #: Files in ``config`` that say how to segment, the first that is there.
@@ -18,10 +19,12 @@ FILES = ("config_inference.json", "config_validation.json")
 #: What the variables of an archive stand for when its ``environment.json`` says nothing of them.
 USUAL = {"MMAR_CKPT_DIR": "models", "MMAR_CKPT": "models/model.pt", "MMAR_TORCHSCRIPT": "models/model.ts"}
 #: Names that MONAI has changed since.
-_RENAMED = {"dimensions": "spatial_dims", "logit_thresh": "threshold", "sigmoid_thresh": "threshold"}
+_RENAMED = {"dimensions": "spatial_dims", "sigmoid_thresh": "threshold"}
 #: Arguments that MONAI has no more, or that make of labels what is not wanted here.
-_GONE = {"AsDiscreted": {"n_classes", "num_classes", "to_onehot", "threshold_values"}, "Invertd": {"meta_keys"}}
-
+_GONE = {
+    "AsDiscreted": {"n_classes", "num_classes", "to_onehot", "threshold_values", "logit_thresh"},
+    "Invertd": {"meta_keys"},
+}
 #: What a transform for validation calls the truth, which a model does not get.
 _TRUTH = "label"
 #: Transforms that MONAI has no more, or that can no longer be inverted, and what does the same.
@@ -100,10 +103,21 @@ def _component(said: dict) -> dict:
     if not isinstance(said, dict) or not isinstance(said.get("args", {}), dict):
         raise ModelError(f"The MMAR holds {str(said)[:80]!r} where a class and its arguments belong.")
     name = str(said.get("path") or said.get("name") or "")
-    gone = _GONE.get(name.rpartition(".")[2], set())
-    arguments = {_RENAMED.get(key, key): value for key, value in said.get("args", {}).items() if key not in gone}
-    name, more = _REPLACED.get(name.rpartition(".")[2], (name, {}))
+    kind, given = name.rpartition(".")[2], said.get("args", {})
+    arguments = {_RENAMED.get(key, key): value for key, value in given.items() if key not in _GONE.get(kind, ())}
+    if kind == "AsDiscreted" and "threshold_values" in given:
+        arguments["threshold"] = _thresholds(given["threshold_values"], given.get("logit_thresh", 0.5))
+    name, more = _REPLACED.get(kind, (name, {}))
     return {"_target_": name, **arguments, **more}
+
+
+def _thresholds(are_used: Any, values: Any) -> Any:
+    """Where masks end, for each key where one of the two is said for each: a value counts only where it is used."""
+    if not isinstance(are_used, list) and not isinstance(values, list):
+        return values if are_used else None
+    count = len(are_used if isinstance(are_used, list) else values)
+    each = [one if isinstance(one, list) else [one] * count for one in (are_used, values)]
+    return [value if is_used else None for is_used, value in zip(*each, strict=False)]
 
 
 def _model(folder: Path, said: dict) -> dict[str, Any]:
@@ -133,6 +147,7 @@ def _metadata(folder: Path, found: dict, more: dict, has_background: bool) -> di
         raise ModelError(
             f"{folder / 'config' / 'config_aiaa.json'} is missing or names no labels, so what it finds is not known."
         )
+    labels = labels[1:] if has_background and is_background(str(labels[0])) else labels
     named = [str(label) for label in labels if str(label).lower() != "background"]
     channels = {str(n): text for n, text in enumerate(["background", *named] if has_background else named)}
     return {

@@ -33,6 +33,8 @@ _INPUT, _OUTPUT = re.compile(r"(.*\.)?LoadImage(d|D|Dict)?"), re.compile(r"(.*\.
 #: Arguments that MONAI's classes want no more.
 _GONE = {"SwinUNETR": ("img_size",)}
 _COMPOSE = re.compile(r"(.*\.)?Compose")
+#: What in an expression gives each voxel to one channel.
+_EXCLUSIVE = re.compile(r"softmax|argmax", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Recipe:
         if "bundle_root" in config:  # MONAI changes some characters of a path
             config["bundle_root"] = "."
         return {name: harmless(value, name) for name, value in config.items()}
+
+    def has_one_channel_a_voxel(self) -> bool:
+        """Whether the postprocessing gives each voxel to one channel, by softmax or argmax, as far as it says so."""
+        return _is_exclusive(self.parts["postprocessing"], self.rest)
 
 
 def read_recipe(bundle: Path) -> Recipe:
@@ -179,6 +185,19 @@ def _referred(value: Any, config: dict) -> dict[str, Any]:
             found[name] = config[name]
             waiting.append(config[name])
     return found
+
+
+def _is_exclusive(value: Any, rest: dict[str, Any]) -> bool:
+    """Whether a softmax or argmax is among the transforms, of one of their keys at least."""
+    if isinstance(value, str):
+        return value.startswith("$") and _EXCLUSIVE.search(value) is not None
+    if isinstance(value, list):
+        return any(_is_exclusive(one, rest) for one in value)
+    if not isinstance(value, dict):
+        return False
+    flags = [rest.get(flag[1:]) if isinstance(flag, str) else flag for flag in map(value.get, ("softmax", "argmax"))]
+    is_on = any(True in flag if isinstance(flag, list) else flag is True for flag in flags)
+    return is_on or any(_is_exclusive(inner, rest) for inner in value.values())
 
 
 def _references(value: Any) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiassist.errors import Cancelled, MissingExtraError, ModelError
-from aiassist.segmenters.bundle_files import OWN, TAKEN
+from aiassist.segmenters.bundle_files import OWN, TAKEN, told_of
 
 ZOO = "MONAI"
 #: Seconds between two looks whether the download is to end.
@@ -57,7 +57,8 @@ def fetched(
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
         place = Path(folder) / name
         _download(name, version, place, TAKEN + (OWN if is_trusted else ()), progress or _nothing)
-        yield place
+        with told_of(f"{ZOO}/{name}", place):
+            yield place
 
 
 def check_bundle_name(name: str) -> str:
