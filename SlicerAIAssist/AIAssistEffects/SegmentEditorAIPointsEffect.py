@@ -95,8 +95,8 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
         if event_id not in PRESSES or not plain:
             return False
         node, position = self.slice_node(view_widget), interactor.GetEventPosition()
-        self.session.catch_up()
         excludes = bool(interactor.GetControlKey())  # which drags nothing, so it is obeyed beside marks of other kinds
+        self.session.catch_up(keeps_outline=excludes or self._chosen_kind != POSITIVE)
         if self._mark_at(node, position, REACH * self.pixels(view_widget), NEGATIVE if excludes else None):
             return event_id == vtk.vtkCommand.LeftButtonDoubleClickEvent
         world = transform(array_of(node.GetXYToRAS()), [*position, 0.0])[0]
@@ -127,8 +127,12 @@ class SegmentEditorAIPointsEffect(AIAssistEffect):
     @property
     def kind(self) -> str:
         """What a plain click adds: the chosen kind of mark, and a correction once there are enough of these."""
-        chosen = next((role for button, role in self._kinds() if button.checked), EXTREME)
-        return POSITIVE if self.session.marks.complete(chosen) else chosen
+        return POSITIVE if self.session.marks.complete(self._chosen_kind) else self._chosen_kind
+
+    @property
+    def _chosen_kind(self) -> str:
+        """The kind of mark that is chosen."""
+        return next((role for button, role in self._kinds() if button.checked), EXTREME)
 
     @property
     def is_wanted(self) -> bool:

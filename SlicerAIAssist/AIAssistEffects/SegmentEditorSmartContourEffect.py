@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import slicer
 import vtk
 from slicer.i18n import tr as _
 
@@ -34,12 +37,14 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
         self._dragging = False
         #: The view of which the message says why it shows no outline.
         self._lost = None
+        #: The segmentation that is observed, and the observers' tags.
+        self._watched: list[tuple[object, int]] = []
 
     def helpText(self):
         """Shown above the options."""
         return _(
             "<html>Pull a <b>vertex</b> of the outline; its neighbours follow and settle on the border. <b>Shift+wheel"
-            "</b> changes how far along the outline, <b>Ctrl+click</b> adds a vertex, or removes the one under the "
+            "</b> changes how far along the outline, <b>Ctrl+click</b> adds a vertex, or removes the dot under the "
             "mouse. <b>Propagate</b> carries the latest pull on to the neighbouring slices.</html>"
         )
 
@@ -54,14 +59,21 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
         from AIAssistLib.smart_contour import SmartContour  # needs scikit-image
 
         self.contour = SmartContour(self.logic.assistant.studies, self._writer, self.save_state)
-        self.contour.radius, self.contour.strength = self.ui.radiusSlider.value, self.ui.strengthSlider.value
         self.contour.begin(target)
+        self._limit_radius(self.contour.least_radius)
+        self.contour.radius, self.contour.strength = self.ui.radiusSlider.value, self.ui.strengthSlider.value
+        node, events = target.segmentation_node, slicer.vtkSegmentation
+        kinds = (events.SegmentModified, events.SourceRepresentationModified)  # the first comes of Undo
+        self._watched = [(node, node.AddObserver(kind, self._segments_change)) for kind in kinds]
         self.tell("")
 
     def end(self):
         """See `AIAssistEffect.end`."""
         self._leave()
         self._dragging, self.contour, self._lost = False, None, None
+        for node, tag in self._watched:
+            node.RemoveObserver(tag)
+        self._watched = []
 
     def layoutChanged(self):
         """The view may be gone."""
@@ -138,6 +150,12 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
         one, several = _("One neighbouring slice changed."), _("{count} neighbouring slices changed.")
         self.tell(one if changed == 1 else several.format(count=changed))
 
+    def _limit_radius(self, least: float):
+        """Let the slider go down to `least` mm, in steps and with decimals that show it."""
+        slider = self.ui.radiusSlider
+        slider.decimals = 0 if least.is_integer() else math.ceil(1 - math.log10(least))
+        slider.singleStep, slider.minimum = min(1.0, least), least
+
     def _radius_set(self, value):
         if self.contour is not None:
             self.contour.radius = value
@@ -162,12 +180,18 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
         if is_other or not only_changes or view_widget != self._view:
             self._draw(view_widget)
 
+    def _segments_change(self, *_event) -> None:
+        """Somebody changed the segments, as *Undo* does: show the outlines as they are now."""
+        if self._view is not None and not self._dragging and not self.contour.writes:
+            self.attempt(self._look, self._view, True)
+
     def _draw(self, view_widget) -> None:
         if view_widget != self._view:
             self._leave()
             self.scriptedEffect.addActor2D(view_widget, self._actor.actor)
             self._view = view_widget
-        self._actor.show(self.contour.rings(self.slice_node(view_widget)), self.contour.held, self.contour.scale)
+        rings = self.contour.rings(self.slice_node(view_widget))
+        self._actor.show(rings, self.contour.dots(rings), self.contour.held, self.contour.scale)
         self.scriptedEffect.scheduleRender(view_widget)
 
     def _leave(self) -> None:

@@ -42,7 +42,7 @@ def same(one: Prompts, other: Prompts) -> bool:
 def told(answer: Answer, geometry: Geometry, held: MaskPatch | None = None, adds: bool = False) -> str:
     """The volume of a mask; of a correction also what came and went, of a new outline what becomes of `held`."""
     voxel = abs(np.linalg.det(geometry.affine[:3, :3])) / 1000
-    text = f"{_round(np.count_nonzero(answer.mask.mask) * voxel)} ml"
+    text = f"{rounded(np.count_nonzero(answer.mask.mask) * voxel)} ml"
     if answer.change is None:
         if held is None:
             return text
@@ -51,13 +51,14 @@ def told(answer: Answer, geometry: Geometry, held: MaskPatch | None = None, adds
             if adds
             else _("{now}, in place of the {before} ml before")
         )
-        return what.format(now=text, before=_round(np.count_nonzero(held.mask) * voxel))
+        return what.format(now=text, before=rounded(np.count_nonzero(held.mask) * voxel))
     differs, now = answer.change.mask, answer.mask.within(answer.change.region)
     came, went = np.count_nonzero(differs & now), np.count_nonzero(differs & ~now)
-    return f"{text} (+{_round(came * voxel)}, -{_round(went * voxel)})"
+    return f"{text} (+{rounded(came * voxel)}, -{rounded(went * voxel)})"
 
 
-def _round(millilitres: float) -> str:
+def rounded(millilitres: float) -> str:
+    """A volume in words."""
     return f"{millilitres:.0f}" if millilitres >= 99.5 else f"{millilitres:.2g}"
 
 

@@ -15,7 +15,7 @@ from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.prompts import Prompts, extreme_points
 from aiassist.segmenters.base import ModelCard
 from AIAssistLib.segments import write_plainly
-from AIAssistLib.structures import new_segment
+from AIAssistLib.structures import segment_to_fill
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import MODEL, keep_prompts, note_study
 from AIAssistLib.talks import Conversation, Talk, ignore, sentence
@@ -53,7 +53,7 @@ class AutoSegment:
         return self._talk is not None and self._talk.active
 
     def run(self, card: ModelCard, volume_node, segmentation_node, save_state: Callable[[object], None]) -> None:
-        """Start a model; what it finds becomes new segments. Existing segments stay as they are.
+        """Start a model; what it finds becomes segments: the empty one of a structure's name, or else a new one.
 
         `save_state` is called with the segmentation before that.
         """
@@ -185,7 +185,7 @@ def _boxes(voxels: np.ndarray) -> Conversation[dict[int, Region]]:
 
 def _add_segment(found: MaskPatch, label, volume_node, segmentation_node, volume: Volume, segmentation) -> str:
     """Add one structure that a model found; the segment's name."""
-    segment_id = new_segment(segmentation_node, label)
+    segment_id = segment_to_fill(segmentation_node, volume_node, label)
     write_plainly(found, volume_node, segmentation_node, segment_id)
     points = extreme_points(found.mask, np.random.default_rng(0)) + found.region.start[::-1]
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)

@@ -62,9 +62,15 @@ class Autosave:
             lock.close()
             _tidy(home)
         self._locks, self._run = {}, uuid.uuid4().hex
-        #: What was seen of each segment: stamp, and version of the mask.
-        self._seen: dict[tuple[str, str, str], tuple[int, str]] = {}
+        #: What was seen of each segment, by the IDs of segmentation and segment: stamp, and version of the mask.
+        self._seen: dict[tuple[str, str], tuple[int, str]] = {}
+        #: IDs of the segmentations of which every segment was looked at.
+        self._known: set[str] = set()
         self._files: dict[tuple[str, str, str], Path] = {}
+
+    def knows(self, segmentation_node) -> bool:
+        """Whether all segments were looked at: who changes one after that draws now."""
+        return segmentation_node.GetID() in self._known
 
     def keep_one(
         self,
@@ -73,12 +79,13 @@ class Autosave:
         volume_node,
         first: str = "",
         is_saved: Callable[[str], bool] = lambda version: False,
+        drawn: Callable[[], None] = lambda: None,
     ) -> str | None:
         """Write one segment that changed since it was written, `first` before all; its name, or None when none did.
 
         One at a time, since Slicer waits meanwhile: the name is empty when looking alone took `PATIENCE`, and there is
-        more to look at. Masks whose version `is_saved` as ground truth are not kept. `OSError` when one cannot be
-        written; it is tried again then.
+        more to look at. Masks whose version `is_saved` as ground truth are not kept; `drawn` is called at any that is
+        new. `OSError` when one cannot be written; it is tried again then.
         """
         began = time.monotonic()
         segmentation = segmentation_node.GetSegmentation()
@@ -89,7 +96,7 @@ class Autosave:
         for segment_id in sorted(turned, key=lambda one: one != first):
             key, segment = (study, segmentation_node.GetID(), segment_id), segmentation.GetSegment(segment_id)
             stamp = stamp_of(segment)
-            seen_stamp, seen_version = self._seen.get(key, (0, MaskPatch.empty().version))
+            seen_stamp, seen_version = self._seen.get(key[1:], (0, MaskPatch.empty().version))
             if seen_stamp == stamp:
                 continue
             if time.monotonic() - began > PATIENCE:
@@ -99,13 +106,16 @@ class Autosave:
             is_safe = mask.region.is_empty or is_saved(mask.version)
             if mask.region.is_empty:
                 forget_maker(segment)
+            elif is_new:
+                drawn()
             if is_new and not is_safe:
                 self._write(key, segment, mask)
             elif is_new and key in self._files:
                 _remove(self._files[key])  # older than what the segment holds now
-            self._seen[key] = (stamp, mask.version)
+            self._seen[key[1:]] = (stamp, mask.version)
             if is_new and not is_safe:
                 return segment.GetName()
+        self._known.add(segmentation_node.GetID())
         return None
 
     def _write(self, key: tuple[str, str, str], segment, mask: MaskPatch) -> None:

@@ -12,13 +12,13 @@ from aiassist.imaging import describe_structure
 from aiassist.prompts import Prompts
 from AIAssistLib.geometry import transform, world_to_ijk
 from AIAssistLib.segments import write_plainly
-from AIAssistLib.structures import new_segment
+from AIAssistLib.structures import segment_to_fill
 from AIAssistLib.studies import opened
-from AIAssistLib.tags import MODEL, keep_prompts
+from AIAssistLib.tags import MODEL, keep_prompts, note_study
 
 
 def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> str:
-    """Segment a structure into a new segment and return its ID.
+    """Segment a structure into the empty segment of its name, or else a new one, and return its ID.
 
     Parameters
     ----------
@@ -51,11 +51,12 @@ def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> 
 
     annotation = assistant.home.finish(talk())
     segmentation_node = segmentation_node or new_segmentation(volume_node)
-    segment_id = new_segment(segmentation_node, describe_structure(name))
+    segment_id = segment_to_fill(segmentation_node, volume_node, describe_structure(name))
     write_plainly(annotation.patch, volume_node, segmentation_node, segment_id)
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     keep_prompts(segment, prompts, volume)
     segment.SetTag(MODEL, f"{annotation.model} {annotation.model_version}")
+    note_study(segmentation_node, volume)
     return segment_id
 
 

@@ -1,4 +1,4 @@
-"""Draws the outlines of a slice and their vertices in a view, as one actor."""
+"""Draws the outlines of a slice and some of their vertices in a view, as one actor."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from vtk.util import numpy_support
 
 #: Colours of a line, of a vertex, and of the vertex that is held.
 LINE, VERTEX, HELD = (255, 220, 60), (255, 255, 255), (255, 60, 60)
-#: Pixels between vertices that are drawn.
-APART = 9.0
 
 
 class ContourActor:
@@ -33,21 +31,28 @@ class ContourActor:
         self.actor.GetProperty().SetPointSize(6)
         self.actor.GetProperty().SetLineWidth(2)
 
-    def show(self, rings: Sequence[np.ndarray], held: tuple[int, int] | None = None, scale: float = 1.0) -> None:
+    def show(
+        self,
+        rings: Sequence[np.ndarray],
+        dots: Sequence[np.ndarray],
+        held: tuple[int, int] | None = None,
+        scale: float = 1.0,
+    ) -> None:
         """Show closed rings of pixels ``(x, y)``.
 
-        `held` is the ring and vertex to stress, `scale` how many pixels look like one on an ordinary screen.
+        `dots` are the numbers of the vertices to draw of each ring, `held` is the ring and vertex to stress, `scale`
+        how many pixels look like one on an ordinary screen.
         """
         self.actor.GetProperty().SetPointSize(6 * scale)
         self.actor.GetProperty().SetLineWidth(2 * scale)
         points, lines, vertices = vtk.vtkPoints(), vtk.vtkCellArray(), vtk.vtkCellArray()
         start, shown = 0, []
-        for ring in rings:
+        for ring, drawn in zip(rings, dots, strict=True):
             numbers = np.arange(start, start + len(ring))
             lines.InsertNextCell(len(ring) + 1)
             for number in (*numbers, start):
                 lines.InsertCellPoint(int(number))
-            shown += [int(n) for n in numbers[:: _every(ring, APART * scale)]]
+            shown += [int(n) for n in numbers[drawn]]
             start += len(ring)
         if held is not None:
             shown.append(sum(len(ring) for ring in rings[: held[0]]) + held[1])
@@ -66,9 +71,3 @@ class ContourActor:
         scalars = numpy_support.numpy_to_vtk(colours, deep=True)
         self._data.GetCellData().SetScalars(scalars)
         self.actor.SetVisibility(bool(rings))
-
-
-def _every(ring: np.ndarray, apart: float) -> int:
-    """Which of a ring's vertices are drawn: every so many, so that they can be told apart. All can be pulled."""
-    step = np.linalg.norm(np.diff(ring, axis=0, append=ring[:1]), axis=1).mean()
-    return max(1, round(apart / max(step, 1e-6)))

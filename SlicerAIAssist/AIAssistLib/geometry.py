@@ -16,6 +16,8 @@ from aiassist.imaging.geometry import LPS_RAS
 
 #: A slice view is a volume's own slice when its axes agree with the volume's to this (sine of the angle).
 ALIGNED = 1e-3
+#: A view this little, in slices, before the middle between two slices shows the latter of them: VTK's own tolerance.
+MIDDLE = 2.0**-17
 
 
 def array_of(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
@@ -98,10 +100,13 @@ def slice_axis(slice_node, volume_node) -> int | None:
 
 
 def slice_index(slice_node, volume_node, axis: int) -> int:
-    """Number of the volume's slice that a view shows. `PromptError` when the view is beyond the volume."""
+    """Number of the volume's slice that a view shows, half way between two the latter of them.
+
+    `PromptError` when the view is beyond the volume.
+    """
     centre = array_of(slice_node.GetSliceToRAS())[:3, 3]
     ijk = transform(world_to_ijk(volume_node), centre)[0]
-    index = int(np.rint(ijk[2 - axis]))
+    index = int(np.floor(ijk[2 - axis] + 0.5 + MIDDLE))
     slices = volume_node.GetImageData().GetDimensions()[2 - axis]
     if not 0 <= index < slices:
         raise PromptError(f"The view shows no slice of {volume_node.GetName()!r}; scroll back to the image.")

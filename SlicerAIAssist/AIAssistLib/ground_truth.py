@@ -10,7 +10,7 @@ from aiassist.errors import ImageError, StoreError, StudyError
 from aiassist.imaging import MaskPatch, Volume, describe_structure
 from AIAssistLib.dicom_headers import give_series
 from AIAssistLib.saving_plan import Plan, What, drawn_in, plan
-from AIAssistLib.segments import read_mask, write_plainly
+from AIAssistLib.segments import check_keeps_voxels, read_mask, write_plainly
 from AIAssistLib.structures import new_segment, segment_of_structure
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import Held, held_of, name_key, note_held, note_study, replace_tags, tags_of_version
@@ -260,6 +260,7 @@ def _saved(conversations, version: dict) -> Conversation[MaskPatch]:
 def _put(version: dict, mask: MaskPatch, volume: Volume, volume_node, segmentation_node) -> str:
     """Let the segment of a version's structure be that version; its ID."""
     structure = version["structure"]
+    check_keeps_voxels(segmentation_node)
     segment_id = segment_of_structure(segmentation_node, structure)
     segment_id = segment_id or new_segment(segmentation_node, describe_structure(structure))
     write_plainly(mask, volume_node, segmentation_node, segment_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import slicer
@@ -34,10 +34,12 @@ class Marks:
     Parameters
     ----------
     scene : vtkMRMLScene
+    made : callable
+        Called whenever the node was made.
     """
 
-    def __init__(self, scene):
-        self._scene = scene
+    def __init__(self, scene, made: Callable[[], None] = lambda: None):
+        self._scene, self._told = scene, made
         self._volume_node = self._grid = None
         #: How many extreme points say how large the structure is: six, or as many as the person asked with.
         self.ends = SIX
@@ -81,6 +83,7 @@ class Marks:
         display.SetSliceProjectionOpacity(0.35)
         if self._volume_node is not None and self._volume_node.GetScene() is not None:
             node.SetAndObserveTransformNodeID(self._volume_node.GetTransformNodeID())
+        self._told()
         return node
 
     def follow(self, volume_node) -> None:
@@ -93,6 +96,10 @@ class Marks:
                 place = transform(moved, node.GetNthControlPointPosition(number))[0]
                 node.SetNthControlPointPosition(number, *place)
         self._volume_node, self._grid = volume_node, grid
+
+    def lie_on(self, volume_node) -> bool:
+        """Whether the points are where `follow` would put them."""
+        return volume_node is self._volume_node and np.array_equal(ijk_to_ras(volume_node), self._grid)
 
     def add(self, role: str, world) -> int:
         """Add a point at a place in the world (RAS, mm); its number."""

@@ -12,11 +12,11 @@ from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError, Cancelled, PromptError
 from aiassist.imaging import MaskPatch
-from AIAssistLib.answers import Answer, Answers, same, told
+from AIAssistLib.answers import Answer, Answers, rounded, same, told
 from AIAssistLib.asking import Asking, Outcome, Question
 from AIAssistLib.drafts import Draft, draft_of, keep_draft, own
 from AIAssistLib.geometry import transform, world_to_ijk
-from AIAssistLib.marks import ENOUGH, EXTREME, NEGATIVE, POSITIVE, Marks
+from AIAssistLib.marks import ENOUGH, NEGATIVE, POSITIVE, Marks
 from AIAssistLib.preview import Preview
 from AIAssistLib.segments import SegmentWriter, Target
 from AIAssistLib.tags import (
@@ -48,7 +48,7 @@ class PointsSession:
     """
 
     def __init__(self, scene, assistant, changed: Callable[[], None]):
-        self.marks = Marks(scene)
+        self.marks = Marks(scene, self._observe_marks)
         self.preview = Preview(scene)
         self.target: Target | None = None
         #: What to tell the person, and whether it is an error.
@@ -63,6 +63,8 @@ class PointsSession:
         self._shown: Answer | None = None
         self._shown_of = None
         self._held: Answer | None = None
+        #: IDs of segmentation and segment of which the text says what masking kept back; none when it says otherwise.
+        self._warned: tuple[str, ...] = ()
         self._drafted = False
         self._adding = False
 
@@ -74,6 +76,7 @@ class PointsSession:
         Marks that were not accepted come back and are asked again; else those that made the mask come back, to be
         adjusted. Raises when the volume is unusable.
         """
+        warning = self.text if self._warned not in ((), target.ids) else ""  # who goes on has to see it, too
         self.end()
         if self.preview.look == "hidden":  # another answer that nobody sees is accepted by mistake
             self.preview.set_look("fill")
@@ -87,6 +90,8 @@ class PointsSession:
         self._drafted = draft is not None
         if self._drafted and self._can_ask():
             self.ask()
+        elif warning:
+            self._say(warning, failed=True)
 
     def _start(self, target: Target, mask: MaskPatch, draft: Draft) -> None:
         self.target, self._state = target, target.state()
@@ -128,10 +133,20 @@ class PointsSession:
     def _keep_draft(self) -> None:
         """Marks that are not accepted yet are saved with the scene."""
         target, marks = self._require(), tuple(self.marks.places())
-        draft = Draft(marks, self.marks.ends, self._answers.held) if marks else None
+        if not marks:
+            self._forget_draft()
+            return
+        draft = Draft(marks, self.marks.ends, self._answers.held)
         volume = self.assistant.studies.of(target.volume_node)
         keep_draft(target.segmentation_node, target.segment_id, draft, volume)
-        self._drafted = draft is not None
+        self._drafted = True
+
+    def _forget_draft(self) -> None:
+        """There are no marks that are not accepted."""
+        target = self._require()
+        volume = self.assistant.studies.of(target.volume_node)
+        keep_draft(target.segmentation_node, target.segment_id, None, volume)
+        self._drafted = False
 
     @property
     def busy(self) -> bool:
@@ -166,19 +181,30 @@ class PointsSession:
 
     # Marks
 
-    def catch_up(self) -> None:
-        """When a segment without new marks was changed meanwhile, as by undo: begin with what it holds now."""
+    def catch_up(self, keeps_outline: bool = False) -> None:
+        """When a segment without new marks was changed meanwhile, as by undo: begin with what it holds now.
+
+        With `keeps_outline` an outline that gave what is gone by now stays, to be asked for again.
+        """
         target = self._require()
-        if not self._drafted and not self.busy and not target.is_as(self._state):
+        if self._drafted or self.busy or target.is_as(self._state):
+            return
+        if not (keeps_outline and self.marks.outlined and target.mask().region.is_empty):
             self.begin(target)
 
     def add(self, role: str, world) -> None:
-        """Put a mark at a place in the world; asks when the marks are enough. `PromptError` beyond the volume."""
+        """Put a mark at a place in the world; asks when the marks are enough. `PromptError` beyond the volume.
+
+        The first mark of an outline takes the place of an outline of another kind, and of the clicks that correct it.
+        """
         self._check_inside(world)
         outline = role in ENOUGH
-        with _Ours(self):
-            if outline and role != EXTREME and self.marks.complete(role):
+        if outline and self.marks.count(*ENOUGH.keys() - {role}):
+            with _Ours(self):
                 self.marks.clear()
+            self._begin_anew()
+            self._show_nothing()
+        with _Ours(self):
             self.marks.add(role, world)
         asks = self.marks.outlined if outline else self._can_ask()
         if asks and outline:
@@ -217,7 +243,17 @@ class PointsSession:
             self.ask()
         else:
             self._show_nothing()
-        self._keep_draft()
+        if self.busy or self.preview.mask is not None or not self._are_accepted():
+            self._keep_draft()
+        elif self._drafted:
+            self._forget_draft()
+
+    def _are_accepted(self) -> bool:
+        """Whether all marks are among those that made what the segment holds."""
+        volume = self.assistant.studies.of(self.target.volume_node)
+        accepted = prompts_of(self.target.segment, volume)
+        places = Draft.of(accepted).marks if accepted is not None else ()
+        return all(any(role == r and np.allclose(ijk, p) for r, p in places) for role, ijk in self.marks.places())
 
     def _show_nothing(self) -> None:
         self.cancel()
@@ -227,19 +263,35 @@ class PointsSession:
         self._say("")
 
     def _observe(self) -> None:
-        node, markups, volume = self.marks.node, slicer.vtkMRMLMarkupsNode, self.target.volume_node
+        volume = self.target.volume_node
         observed = (
-            (node, markups.PointModifiedEvent, self._mark_moves),
-            (node, markups.PointRemovedEvent, self._mark_gone),
-            (node, markups.PointStartInteractionEvent, self._mark_held),
-            (node, markups.PointEndInteractionEvent, self._mark_dropped),
             (volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._volume_moves),
+            (volume, vtk.vtkCommand.ModifiedEvent, self._volume_changes),
             (self._scene, slicer.vtkMRMLScene.StartSaveEvent, self._scene_is_saved),
         )
         self._observed = [(one, one.AddObserver(event, function)) for one, event, function in observed]
+        self._observe_marks()
+
+    def _observe_marks(self) -> None:
+        """Observe the node of the marks, also when it was removed and another one made."""
+        if not self._observed:  # the session has not begun
+            return
+        node, markups = self.marks.node, slicer.vtkMRMLMarkupsNode
+        observed = (
+            (markups.PointModifiedEvent, self._mark_moves),
+            (markups.PointRemovedEvent, self._mark_gone),
+            (markups.PointStartInteractionEvent, self._mark_held),
+            (markups.PointEndInteractionEvent, self._mark_dropped),
+        )
+        self._observed += [(node, node.AddObserver(event, function)) for event, function in observed]
 
     def _scene_is_saved(self, *_) -> None:
         self.preview.undim()
+
+    def _volume_changes(self, *_) -> None:
+        """It may be given another place in itself, as by Center volume."""
+        if not self.marks.lie_on(self.target.volume_node):
+            self._volume_moves()
 
     def _volume_moves(self, *_) -> None:
         """Its transform is another one, was changed or hardened: marks and preview stay in their voxels."""
@@ -277,7 +329,9 @@ class PointsSession:
 
     def _mark_touched(self) -> None:
         """A mark that was held and not moved says nothing new; what waited for it to be let go is asked."""
-        if self.preview.mask is None:
+        if self.preview.mask is None and self.marks.outlined and not self.target.is_as(self._state):
+            self.ask()  # what they gave was undone
+        elif self.preview.mask is None:
             if not self.busy:
                 self._say(_("That mark was there already; zoom in to mark a place so near to it."))
         elif not self.busy and not self.looks_closer and self._shown.prompts is not None:
@@ -411,7 +465,7 @@ class PointsSession:
             self._say(self._told())
 
     def _say(self, text: str, failed: bool = False) -> None:
-        self.text, self.failed = text, failed
+        self.text, self.failed, self._warned = text, failed, ()
         self._changed()
 
     # Accepting
@@ -451,7 +505,9 @@ class PointsSession:
             region = before.region.union(after.region)
             after = MaskPatch(region, before.within(region) | after.within(region))
         try:
-            writer.write(target.volume_node, target.segmentation_node, target.segment_id, before, after)
+            all_of_it, kept = writer.write(
+                target.volume_node, target.segmentation_node, target.segment_id, before, after
+            )
         finally:
             self._state = target.state()
         if adds:  # no points made all of it
@@ -463,6 +519,13 @@ class PointsSession:
         note_study(target.segmentation_node, volume)
         keep_draft(target.segmentation_node, target.segment_id, None, volume)
         self.begin(target)
+        done = rounded(all_of_it - kept)
+        if done != rounded(all_of_it):
+            text = _(
+                "Slicer's masking settings let only {done} of {all} ml change in {name}; look at Masking in the editor."
+            )
+            self._say(text.format(done=done, all=rounded(all_of_it), name=segment.GetName()), failed=True)
+            self._warned = target.ids
 
     def _shows_the_marks(self) -> bool:
         try:

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from aiassist.errors import AIAssistError, ImageError, StudyError
@@ -14,15 +15,18 @@ from aiassist.imaging import Volume, describe_structure
 from aiassist.words import some_of
 from AIAssistLib.autosave import Autosave, Found
 from AIAssistLib.console import drawn_on
+from AIAssistLib.geometry import ijk_to_ras
 from AIAssistLib.section_qt import Section, ask
 from AIAssistLib.segments import read_mask, write_plainly
-from AIAssistLib.structures import new_segment, segment_named
-from AIAssistLib.tags import held_of, replace_tags
+from AIAssistLib.structures import segment_named, segment_to_fill
+from AIAssistLib.tags import held_of, note_study_id, noted_studies, replace_tags
 from AIAssistLib.talks import Talk, ignore
 from AIAssistLib.texts import in_lines, shortened
 
 #: Milliseconds between two looks for changes.
 EVERY = 15000
+#: No study is known to be shown.
+NOTHING: tuple[str, int, tuple] = ("", 0, ())
 
 
 class Recovery(Section):
@@ -40,6 +44,10 @@ class Recovery(Section):
         self._looked: weakref.ref | None = None
         #: The hash of an image that is not shown, on which the segments in the panel were drawn.
         self._hashing: Talk | None = None
+        #: The image in the panel while it is observed, and the observers' tags.
+        self._observed: tuple = (None, ())
+        #: The study that the image in the panel was last known to hold: its id, when its voxels changed, its grid.
+        self._shown: tuple[str, int, tuple] = NOTHING
         #: Why work could not be kept at the last look; empty when it could.
         self._warned = ""
         self.ui.recoverButton.connect("clicked()", self.bring_back)
@@ -49,11 +57,13 @@ class Recovery(Section):
     def start(self) -> None:
         """Something is being annotated."""
         self._timer.start()
+        self._observe(self.panel.editor.sourceVolumeNode())
         self.look()
 
     def stop(self) -> None:
         """It is left: what changed is kept first."""
         self._timer.stop()
+        self._observe(None)
         while self.keep():
             pass
 
@@ -77,14 +87,19 @@ class Recovery(Section):
         drawn = _image_of(segmentation, volume)
         if volume is self.panel.editor.sourceVolumeNode() and (shown := self._study_of(volume)) is not None:
             self._look_at(shown)
+            self._shown = (vars(shown).get("study_id", ""), *_voxels_of(volume))
         study = self._study_of(drawn)
         if study is None:
             return False
         if "study_id" not in vars(study):
             self._hash(study)
             return False
+        return self._keep_as(study.study_id, drawn, segmentation)
+
+    def _keep_as(self, study: str, volume, segmentation) -> bool:
+        """Write one segment that changed as a study's work; whether there was one."""
         try:
-            kept = self._keep_one(study.study_id, drawn, segmentation)
+            kept = self._keep_one(study, volume, segmentation)
         except (AIAssistError, OSError) as error:
             self._warn(error.strerror if isinstance(error, OSError) else str(error))
             return False
@@ -112,6 +127,9 @@ class Recovery(Section):
             self._hashing = self.assistant.start(study.hashing(), ignore, ignore)
 
     def _keep_one(self, study: str, volume, segmentation) -> str | None:
+        noted, known = noted_studies(segmentation), self.autosave.knows(segmentation)
+        if noted and not known and study not in noted:  # as in a scene that was opened at another time point
+            study = noted[-1]
         current, held = self.panel.editor.currentSegmentID(), _held(segmentation, study)
         return self.autosave.keep_one(
             study,
@@ -119,7 +137,29 @@ class Recovery(Section):
             volume,
             current,
             lambda version: version in held or self.panel.saving.is_kept(study, version),
+            lambda: note_study_id(segmentation, study),
         )
+
+    def _observe(self, volume) -> None:
+        """Observe the image in the panel, if there is one."""
+        node, tags = self._observed
+        for tag in tags:
+            node.RemoveObserver(tag)
+        events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)
+        tags = [volume.AddObserver(event, self._image_changes) for event in events] if volume is not None else ()
+        self._observed, self._shown = (volume, tags), NOTHING
+
+    def _image_changes(self, volume, _event) -> None:
+        """Where it holds other voxels now, as those of another time point: what changed until now is of the last."""
+        segmentation, (study, stamp, grid) = self.panel.editor.segmentationNode(), self._shown
+        now, where = _voxels_of(volume)
+        if not study or now == stamp:
+            return
+        self._shown = NOTHING
+        if segmentation is None or grid != where or _image_of(segmentation, volume) is not volume:
+            return
+        while self._keep_as(study, volume, segmentation):
+            pass
 
     def look(self) -> None:
         """Offer what an earlier Slicer did not save of this image."""
@@ -133,6 +173,7 @@ class Recovery(Section):
         """Another image may be in the panel: what was offered is not its own."""
         self._forget()
         if self._timer.active:
+            self._observe(self.panel.editor.sourceVolumeNode())
             self.look()
 
     def _look_at(self, study: Volume) -> None:
@@ -151,6 +192,9 @@ class Recovery(Section):
 
     def _hashed(self, study: str) -> None:
         volume, segmentation = self.panel.editor.sourceVolumeNode(), self.panel.editor.segmentationNode()
+        looked = self._looked() if self._looked is not None else None
+        if volume is not None and looked is not None and self._study_of(volume) is looked:
+            self._shown = (study, *_voxels_of(volume))
 
         def is_here(found: Found) -> bool:
             here = segment_named(segmentation, found.name) if segmentation is not None else ""
@@ -183,19 +227,12 @@ class Recovery(Section):
             raise StudyError("The unsaved work is another image's; load that one to recover it.")
         self.panel.editor.saveStateForUndo()
         for one in found:
-            segment_id = self._empty_segment(one.name) or new_segment(segmentation, describe_structure(one.name))
+            segment_id = segment_to_fill(segmentation, volume, describe_structure(one.name))
             write_plainly(one.mask, volume, segmentation, segment_id)
             replace_tags(segmentation.GetSegmentation().GetSegment(segment_id), one.tags)
         while self._keep_one(study, volume, segmentation) is not None:
             pass
         self.discard()  # only now: the old files stay if writing fails
-
-    def _empty_segment(self, name: str) -> str:
-        """ID of the segment of a name if nothing is drawn in it, else nothing."""
-        volume, segmentation = self.panel.structures.nodes()
-        segment_id = segment_named(segmentation, name)
-        is_free = bool(segment_id) and read_mask(segmentation, segment_id, volume).region.is_empty
-        return segment_id if is_free else ""
 
     def ask_to_discard(self) -> None:
         """Ask, and let what is offered go: it is nowhere else."""
@@ -217,6 +254,12 @@ def _image_of(segmentation, volume):
     drawn = drawn_on(segmentation)
     is_image = isinstance(drawn, slicer.vtkMRMLVolumeNode) and not isinstance(drawn, slicer.vtkMRMLLabelMapVolumeNode)
     return drawn if is_image and drawn.GetScene() is not None else volume
+
+
+def _voxels_of(volume) -> tuple[int, tuple]:
+    """When an image's voxels changed, and their grid; zero and nothing when it has none."""
+    image = volume.GetImageData()
+    return (image.GetMTime(), (*image.GetDimensions(), *ijk_to_ras(volume).ravel())) if image is not None else (0, ())
 
 
 def _held(segmentation, study: str) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +43,11 @@ class Target:
     def segment(self):
         """The segment; `StudyError` when it was deleted."""
         return segment_of(self.segmentation_node, self.segment_id)
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """The IDs of segmentation and segment."""
+        return self.segmentation_node.GetID(), self.segment_id
 
     def state(self) -> tuple[int, np.ndarray]:
         """When its voxels changed, and where they lie: 4x4, from the volume's voxels to the segmentation's place."""
@@ -160,11 +167,17 @@ def _grid_of(volume_node, ijk_to_local: np.ndarray) -> slicer.vtkOrientedImageDa
     return grid
 
 
-def _cropped(labelmap, value: int, offset_kji: np.ndarray, volume_node) -> MaskPatch:
-    i0, i1, j0, j1, k0, k1 = labelmap.GetExtent()
+def _voxels_of(image: slicer.vtkOrientedImageData) -> np.ndarray:
+    """The voxels of an image ``(k, j, i)``, not copied."""
+    i0, i1, j0, j1, k0, k1 = image.GetExtent()
     shape = (k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
-    voxels = numpy_support.vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
-    place = Region((0, 0, 0), shape).shift(offset_kji + np.array([k0, j0, i0]))
+    return numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+
+
+def _cropped(labelmap, value: int, offset_kji: np.ndarray, volume_node) -> MaskPatch:
+    voxels = _voxels_of(labelmap)
+    i0, _i1, j0, _j1, k0, _k1 = labelmap.GetExtent()
+    place = Region((0, 0, 0), voxels.shape).shift(offset_kji + np.array([k0, j0, i0]))
     inside = place.clip(volume_node.GetImageData().GetDimensions()[::-1])
     if inside.is_empty:
         return MaskPatch.empty()
@@ -188,18 +201,21 @@ class SegmentWriter:
         self._logic.SetSegmentEditorNode(editor_node)
         self.editor_node = editor_node
 
-    def write(self, volume_node, segmentation_node, segment_id: str, before: MaskPatch, after: MaskPatch) -> None:
+    def write(
+        self, volume_node, segmentation_node, segment_id: str, before: MaskPatch, after: MaskPatch
+    ) -> tuple[float, float]:
         """Change a segment where the mask `after` differs from `before`: nothing else is touched.
 
-        `StudyError` when masking lets nothing of it happen.
+        Returns how many ml were to change where masking is on, and how many of these it kept as they were; else zeros.
+        `StudyError` when masking, or a coarser grid of the segments, lets nothing of it happen.
         """
         segment_of(segmentation_node, segment_id)
         region = before.region.union(after.region)
         if region.is_empty:
-            return
+            return 0.0, 0.0
         old, new = before.within(region), after.within(region)
         was = read_mask(segmentation_node, segment_id, volume_node).within(region)
-        local = ijk_to_segmentation(volume_node, segmentation_node)
+        wanted = kept = 0.0
         logic = slicer.vtkSlicerSegmentEditorLogic
         self._logic.SetSegmentationNode(segmentation_node)
         self._logic.SetSourceVolumeNode(volume_node)
@@ -207,24 +223,78 @@ class SegmentWriter:
         try:
             for mask, mode in ((new & ~old, logic.ModificationModeAdd), (old & ~new, logic.ModificationModeRemove)):
                 if mask.any():
-                    image = self._modifier(MaskPatch(region, mask), local, segmentation_node)
-                    self._logic.ModifySegmentByLabelmap(segmentation_node, segment_id, image, mode, True, False)
+                    more = self._modify(MaskPatch(region, mask), mode, volume_node, segmentation_node, segment_id)
+                    wanted, kept = wanted + more[0], kept + more[1]
         finally:
             slicer.app.resumeRender()
         now = read_mask(segmentation_node, segment_id, volume_node).within(region)
         if (old != new).any() and (now == was).all() and (was != new)[old != new].any():
-            raise StudyError("Slicer's masking settings allow none of this change; look at Masking in the editor.")
+            if kept:
+                raise StudyError("Slicer's masking settings allow none of this change; look at Masking in the editor.")
+            raise StudyError(
+                "The segments' voxels are larger than the image's, and this change falls between their centres; choose "
+                "the image under Specify geometry in the editor, and try again."
+            )
+        return wanted, kept
 
-    def _modifier(self, patch: MaskPatch, ijk_to_local: np.ndarray, segmentation_node) -> slicer.vtkOrientedImageData:
-        """The patch, cropped, on the segments' grid; all of it where masking by grey values needs that."""
-        tight = Region.of_mask(patch.mask)
-        image = oriented_image(MaskPatch(tight.shift(patch.region.start), patch.mask[tight.slices]), ijk_to_local)
-        if not self.editor_node.GetSourceVolumeIntensityMask() or not self._logic.UpdateAlignedSourceVolume():
-            return on_segments_grid(image, segmentation_node)
-        out = slicer.vtkOrientedImageData()
-        source = self._logic.GetAlignedSourceVolume()
-        slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(image, source, out)
-        return out
+    def _modify(
+        self, patch: MaskPatch, mode: int, volume_node, segmentation_node, segment_id: str
+    ) -> tuple[float, float]:
+        """Add or take away the voxels of a patch; returns as `write`."""
+        tight, local = Region.of_mask(patch.mask), ijk_to_segmentation(volume_node, segmentation_node)
+        patch = MaskPatch(tight.shift(patch.region.start), patch.mask[tight.slices])
+        image = on_segments_grid(oriented_image(patch, local), segmentation_node)
+        if not self._masks:
+            self._logic.ModifySegmentByLabelmap(segmentation_node, segment_id, image, mode, True, False)
+            return 0.0, 0.0
+        adds = mode == slicer.vtkSlicerSegmentEditorLogic.ModificationModeAdd
+        changes = _voxels_of(image).astype(bool) & (_held_on(image, segmentation_node, segment_id) != adds)
+        inside = MaskPatch(patch.region, patch.mask & self._in_range(volume_node, patch.region))
+        if inside.mask.any():
+            allowed = on_segments_grid(oriented_image(inside, local), segmentation_node)
+            with self._range_obeyed():
+                self._logic.ModifySegmentByLabelmap(segmentation_node, segment_id, allowed, mode, True, False)
+        kept = changes & (_held_on(image, segmentation_node, segment_id) != adds)
+        millilitres = np.prod(image.GetSpacing()) / 1000
+        return np.count_nonzero(changes) * millilitres, np.count_nonzero(kept) * millilitres
+
+    @property
+    def _masks(self) -> bool:
+        """Whether masking forbids to edit anything anywhere."""
+        everywhere = self.editor_node.GetMaskMode() == slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+        return not everywhere or bool(self.editor_node.GetSourceVolumeIntensityMask())
+
+    def _in_range(self, volume_node, region: Region) -> np.ndarray | bool:
+        """Where the image's grey values are those that masking allows."""
+        if not self.editor_node.GetSourceVolumeIntensityMask():
+            return True
+        low, high = self.editor_node.GetSourceVolumeIntensityMaskRange()
+        values = slicer.util.arrayFromVolume(volume_node)[region.slices]
+        return (low <= values) & (values <= high)
+
+    @contextmanager
+    def _range_obeyed(self) -> Iterator[None]:
+        """While it lasts, Slicer does not mask by grey values: it would cut off what lies beyond the segments' grid."""
+        editor, is_on = self.editor_node, self.editor_node.GetSourceVolumeIntensityMask()
+        is_quiet = editor.GetDisableModifiedEvent()
+        editor.DisableModifiedEventOn()  # nothing changes for the person
+        editor.SetSourceVolumeIntensityMask(False)
+        try:
+            yield
+        finally:
+            editor.SetSourceVolumeIntensityMask(is_on)
+            editor.SetDisableModifiedEvent(is_quiet)
+
+
+def _held_on(image: slicer.vtkOrientedImageData, segmentation_node, segment_id: str) -> np.ndarray:
+    """A segment's mask on the grid of an image."""
+    segment = segment_of(segmentation_node, segment_id)
+    labelmap, value = _labelmap_of(segmentation_node, segment, segment_id)
+    if labelmap is None or labelmap.IsEmpty():
+        return np.zeros(_voxels_of(image).shape, bool)
+    out = slicer.vtkOrientedImageData()
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(labelmap, image, out)
+    return _voxels_of(out) == value
 
 
 def on_segments_grid(labelmap: slicer.vtkOrientedImageData, segmentation_node) -> slicer.vtkOrientedImageData:
@@ -246,6 +316,16 @@ def on_segments_grid(labelmap: slicer.vtkOrientedImageData, segmentation_node) -
     out = slicer.vtkOrientedImageData()
     resample.ResampleOrientedImageToReferenceOrientedImage(labelmap, reference, out, False, True)
     return out
+
+
+def check_keeps_voxels(segmentation_node) -> None:
+    """Raise `StudyError` when segments are kept as surfaces or contours: Slicer would not keep what is drawn."""
+    source = segmentation_node.GetSegmentation().GetSourceRepresentationName()
+    if source != slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName():
+        raise StudyError(
+            f"The segments of {segmentation_node.GetName()!r} are kept as {source}, not as voxels; make Binary "
+            "labelmap their source in the module Segmentations, then try again."
+        )
 
 
 def write_plainly(patch: MaskPatch, volume_node, segmentation_node, segment_id: str) -> None:

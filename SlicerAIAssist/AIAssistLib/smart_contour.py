@@ -11,7 +11,7 @@ from aiassist.imaging import MaskPatch
 
 try:
     from aiassist.contour import ContourSession, Edit, Plane
-    from aiassist.contour.edit import nearest_place
+    from aiassist.contour.edit import are_at, nearest_place
 except ModuleNotFoundError as error:  # the outlines are drawn here, also when the models run on a server
     raise ContourError(
         f"Smart Contour needs packages that this Slicer lacks ({error.name}); open the module AI Assist and press "
@@ -19,9 +19,13 @@ except ModuleNotFoundError as error:  # the outlines are drawn here, also when t
     ) from error
 
 from AIAssistLib.geometry import slice_axis, slice_index, transform, view_to_ijk
-from AIAssistLib.segments import SegmentWriter, Target
+from AIAssistLib.segments import SegmentWriter, Target, check_keeps_voxels
 
-#: A vertex is taken hold of within this many pixels of the view.
+#: Pixels of the view between vertices that are drawn, in the mean at least.
+APART = 9.0
+#: A drawn vertex is meant within this many pixels, so that there is room between two of them.
+TOUCH = 4.0
+#: A vertex is taken hold of within this many pixels.
 REACH = 12.0
 #: A vertex is added within this many pixels of an outline: who clicks farther away means something else.
 NEAR = 4 * REACH
@@ -29,6 +33,8 @@ NEAR = 4 * REACH
 STILL = 2.5
 #: Limits of the radius in mm, and how much a step of the wheel changes it.
 RADII, STEP = (2.0, 100.0), 1.25
+#: The least radius in the image's finest pixels, where these are so fine that this is less.
+LEAST = 3.0
 
 
 class SmartContour:
@@ -51,6 +57,8 @@ class SmartContour:
         self.target: Target | None = None
         #: How many pixels of the view look like one on an ordinary screen.
         self.scale = 1.0
+        #: Whether the segment changes by what was done here, and not by somebody else.
+        self.writes = False
         #: Ring and vertex that are being pulled.
         self.held: tuple[int, int] | None = None
         # Where the mouse was pressed, until it has left there, and by how much it missed the vertex, on the slice.
@@ -58,10 +66,15 @@ class SmartContour:
         self._missed = np.zeros(2)
         #: In mm along the outline, and from 0 (smooth) to 1 (settles on the border).
         self.radius, self.strength = 20.0, 1.0
+        #: In mm: how small the radius may be on this image.
+        self.least_radius = RADII[0]
 
     def begin(self, target: Target) -> None:
-        """Correct a segment from now on. Raises when the volume is unusable or the segment gone."""
-        self._studies.of(target.volume_node)
+        """Correct a segment from now on. Raises when the volume is unusable, or the segments are not kept as voxels."""
+        # Slicer asks when an effect begins, but not when another segmentation is chosen meanwhile.
+        check_keeps_voxels(target.segmentation_node)
+        geometry = self._studies.of(target.volume_node).geometry
+        self.least_radius = min(RADII[0], LEAST * float(min(geometry.spacing_kji)))
         self.session, self.target = None, target
 
     def end(self) -> None:
@@ -98,13 +111,20 @@ class SmartContour:
         if self.target is None:
             raise ContourError("No segment is chosen; choose one first.")
         if not self._is_current():
-            self._begin_session()
+            self._begin_session(self._move_left())
         return self.session
 
     def _is_current(self) -> bool:
         """Whether the session is of image and segment as they are now."""
         volume = self._studies.of(self.target.volume_node)
         return self.session is not None and self.target.is_as(self._state) and self.session.volume is volume
+
+    def _move_left(self) -> Edit | None:
+        """The latest move, when somebody changed the segment meanwhile, as by taking its propagation back."""
+        session, target = self.session, self.target
+        if session is None or session.volume is not self._studies.of(target.volume_node):
+            return None
+        return session.move_left_in(target.mask().to_mask(session.volume.shape))
 
     def _begin_session(self, earlier: Edit | None = None) -> None:
         """Read image and segment anew; `earlier` is a move that can be carried on all the same."""
@@ -127,14 +147,22 @@ class SmartContour:
         ijk = transform(view_to_ijk(slice_node, self.target.volume_node), [*position, 0.0])
         return self.session.plane.to_xy(ijk)[0]
 
-    def vertex_at(self, slice_node, position) -> tuple[int, int] | None:
-        """Ring and vertex within reach of a pixel of a view; None when there is none."""
+    def dots(self, rings: list[np.ndarray]) -> list[np.ndarray]:
+        """Numbers of the vertices of each of `rings` that are drawn: those that the person set, and some others."""
+        set_by_hand = [are_at(ring.points, self.session.set_by_hand()) for ring in self.session.rings]
+        return [_dots(ring, by_hand, APART * self.scale) for ring, by_hand in zip(rings, set_by_hand, strict=True)]
+
+    def dot_at(self, slice_node, position) -> tuple[int, int] | None:
+        """Ring and vertex that is drawn at a pixel of a view; None when there is none."""
         rings = self.rings(slice_node)
-        gaps = [np.linalg.norm(ring - position, axis=1) for ring in rings]
-        if not gaps or min(gap.min() for gap in gaps) > REACH * self.scale:
-            return None
-        ring = int(np.argmin([gap.min() for gap in gaps]))
-        return ring, int(np.argmin(gaps[ring]))
+        dots = self.dots(rings)
+        drawn = [ring[numbers] for ring, numbers in zip(rings, dots, strict=True)]
+        found = _nearest(drawn, position, TOUCH * self.scale)
+        return None if found is None else (found[0], int(dots[found[0]][found[1]]))
+
+    def vertex_at(self, slice_node, position) -> tuple[int, int] | None:
+        """Ring and vertex, drawn or not, within reach of a pixel of a view; None when there is none."""
+        return _nearest(self.rings(slice_node), position, REACH * self.scale)
 
     # Changing
 
@@ -198,38 +226,46 @@ class SmartContour:
         away = min(float(np.linalg.norm(place - position)) for place in places)
         if away > NEAR * self.scale:
             raise ContourError(f"The click lies {away:.0f} pixels from the nearest outline; Ctrl+click at an outline.")
-        self.session.insert(self._xy(slice_node, position))
+        self._write(self.session.insert(self._xy(slice_node, position)))
 
     def delete(self, slice_node, position) -> bool:
-        """Remove the vertex under the mouse; whether there was one."""
+        """Remove the vertex that is drawn under the mouse; whether there was one."""
         self.open(slice_node)
-        held = self.vertex_at(slice_node, position)
+        held = self.dot_at(slice_node, position)
         return held is not None and self._write(self.session.delete(*held))
 
     def propagate(self, slices: int) -> int:
         """Carry the latest move on to so many neighbours on each side; how many slices changed."""
-        if self.session is None or not self.target.is_as(self._state):
-            self.session = None  # undone, or changed or moved by somebody else
+        if self.session is None:
             raise ContourError("There is no move of a vertex to carry on; move one first.")
+        self._current()
         before, edit = self.target.mask(), self.session.propagate(slices, self.radius, self.strength)
         return _slices_between(before, self.target.mask(), edit.changes[0].plane.axis) if self._write(edit) else 0
 
     def change_radius(self, steps: int) -> float:
         """Make the radius larger or smaller by steps of the wheel; the new one."""
-        self.radius = float(np.clip(self.radius * STEP**steps, *RADII))
+        self.radius = float(np.clip(self.radius * STEP**steps, self.least_radius, RADII[1]))
         return self.radius
 
     def _write(self, edit: Edit | None) -> bool:
         if edit is None:
             return False
+        self.writes = True
+        try:
+            return self._write_edit(edit)
+        finally:
+            self.writes = False
+
+    def _write_edit(self, edit: Edit) -> bool:
         taken, added = edit.difference()
-        if taken.region.is_empty:
-            return True
         target, expected = self.target, self.session
         self._save_state()
+        if taken.region.is_empty:
+            target.segment.Modified()  # else Undo would take the step before it back as well
+            return True
         try:
             self._writer.write(target.volume_node, target.segmentation_node, target.segment_id, taken, added)
-        except StudyError:  # masking allows nothing of it: the outline is where it was
+        except StudyError:  # nothing of it can be: the outline is where it was
             self.session = None
             raise
         self._state = target.state()
@@ -243,6 +279,22 @@ class SmartContour:
         target = self.target
         now = target.mask().within(added.region)
         return bool(now[added.mask].all() and not now[taken.mask].any())
+
+
+def _dots(ring: np.ndarray, set_by_hand: np.ndarray, apart: float) -> np.ndarray:
+    """Numbers of a ring's vertices to draw: those set by hand, and every so many others, to be told apart."""
+    step = np.linalg.norm(np.diff(ring, axis=0, append=ring[:1]), axis=1).mean()
+    every = max(1, int(np.ceil(apart / max(step, 1e-6))))
+    return np.union1d(np.flatnonzero(set_by_hand), np.arange(len(ring))[::every])
+
+
+def _nearest(rings: list[np.ndarray], position, reach: float) -> tuple[int, int] | None:
+    """Ring and vertex nearest to a pixel, if it is within so many pixels."""
+    gaps = [np.linalg.norm(ring - position, axis=1) for ring in rings]
+    if not gaps or min(gap.min() for gap in gaps) > reach:
+        return None
+    ring = int(np.argmin([gap.min() for gap in gaps]))
+    return ring, int(np.argmin(gaps[ring]))
 
 
 def _slices_between(before: MaskPatch, after: MaskPatch, axis: int) -> int:

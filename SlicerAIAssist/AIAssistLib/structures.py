@@ -9,6 +9,7 @@ import slicer
 
 from aiassist.imaging import Code, Label
 from aiassist.imaging.labels import terminology_entry
+from AIAssistLib.segments import check_keeps_voxels, read_mask
 from AIAssistLib.tags import name_key, note_held, tag_of
 
 
@@ -27,6 +28,19 @@ def new_segment(segmentation_node, label: Label) -> str:
     _lay_on_grid(segment, segmentation)
     note_held(segmentation_node, segment_id, None)  # Slicer uses the IDs of deleted segments again
     return segment_id
+
+
+def segment_to_fill(segmentation_node, volume_node, label: Label) -> str:
+    """ID of the segment that ground truth keeps under a structure's name if nothing is drawn in it, else of a new one.
+
+    For segments that somebody prepared: what is found belongs there, and not into a second one of the name.
+    `StudyError` when the segments are no voxels.
+    """
+    check_keeps_voxels(segmentation_node)
+    segment_id = segment_of_structure(segmentation_node, label.name)
+    if segment_id and read_mask(segmentation_node, segment_id, volume_node).region.is_empty:
+        return segment_id
+    return new_segment(segmentation_node, label)
 
 
 def _lay_on_grid(segment, segmentation) -> None:

@@ -12,7 +12,7 @@ from AIAssistLib.console import drawn_on, new_segmentation
 from AIAssistLib.drafts import names_with_drafts
 from AIAssistLib.section_qt import Section, ask, busy, fill_table, path_to_write
 from AIAssistLib.structures import new_segment
-from AIAssistLib.tags import forget_study, noted_study
+from AIAssistLib.tags import forget_studies, noted_studies
 from AIAssistLib.templates import Structure, Template, read_templates
 
 #: The choice that is remembered: the name of the list of structures.
@@ -66,7 +66,7 @@ class StructuresSection(Section):
             segmentation = new_segmentation(volume)
             editor.setSegmentationNode(segmentation)
         elif not segmentation.GetSegmentation().GetNumberOfSegments():
-            forget_study(segmentation)
+            forget_studies(segmentation)
             if drawn_on(segmentation) is not volume:
                 segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         if editor.sourceVolumeNode() is not volume:
@@ -74,13 +74,25 @@ class StructuresSection(Section):
         return volume, segmentation
 
     def nodes_to_draw(self):
-        """As `nodes`; where the segments are another image's, the person says whether to begin a segmentation anew."""
+        """As `nodes`; where the segments are another image's, the person says whether to begin a segmentation anew.
+
+        Another image's are also those that were drawn when the same node held other voxels.
+        """
         volume, segmentation = self.nodes()
         other, asked = drawn_on(segmentation), ("draw", volume.GetID(), segmentation.GetID())
-        question = _("The segments in the panel were drawn on {other}. Begin a new segmentation for {image}?")
-        if other in (None, volume) or asked in self._wanted:
+        noted, name = noted_studies(segmentation), volume.GetName()
+        if other not in (None, volume):
+            question = _("The segments in the panel were drawn on {other}. Begin a new segmentation for {image}?")
+            question = question.format(other=other.GetName(), image=name)
+        elif noted and (now := self._study_of(volume)) not in noted:
+            asked = ("draw", now, segmentation.GetID())
+            question = _(
+                "{image} holds other voxels than when the segments were drawn (another time point?). "
+                "Begin a new segmentation for what it holds now?"
+            ).format(image=name)
+        else:
             return volume, segmentation
-        if not ask(question.format(other=other.GetName(), image=volume.GetName())):
+        if asked in self._wanted or not ask(question):
             self._wanted.add(asked)
             return volume, segmentation
         segmentation = new_segmentation(volume)
@@ -99,12 +111,8 @@ class StructuresSection(Section):
             question = _("The segments in the panel were drawn on {other}. Save them as labels of {image}?")
             back = f"Nothing was saved; choose {other.GetName()!r}, on which it was drawn, to save it."
             self._agree(asked, question.format(other=other.GetName(), image=volume.GetName()), back)
-        elif noted_study(segmentation) and (now := self._study_of(volume)) != noted_study(segmentation):
-            question = _(
-                "{image} holds other voxels than when the segments were drawn (another time point?). "
-                "Save them as its labels?"
-            )
-            back = "Nothing was saved; go back to the time point on which it was drawn."
+        elif (noted := noted_studies(segmentation)) and noted != ((now := self._study_of(volume)),):
+            question, back = _of_other_voxels(now in noted)
             self._agree(("save", now, segmentation.GetID()), question.format(image=volume.GetName()), back)
         return volume, segmentation
 
@@ -249,6 +257,23 @@ class StructuresSection(Section):
         if path is not None:
             write_csv(self._rows, path, self._measured)
             self.logic.settings.note_written(path)
+
+
+def _of_other_voxels(mixed: bool) -> tuple[str, str]:
+    """What to ask before segments are saved that were drawn when the image held other voxels, and the way back.
+
+    With ``mixed`` some were drawn on what it holds now.
+    """
+    if mixed:
+        question = _(
+            "Some of the segments in the panel were drawn when {image} held other voxels (another time point?). "
+            "Save all of them as labels of what it holds now?"
+        )
+        return question, "Nothing was saved; remove the segments that are of another time point, and save again."
+    question = _(
+        "{image} holds other voxels than when the segments were drawn (another time point?). Save them as its labels?"
+    )
+    return question, "Nothing was saved; go back to the time point on which it was drawn."
 
 
 def left_out(segmentation) -> str:

@@ -23,7 +23,7 @@ HELD = "AIAssist.Held"
 #: Attribute of the segmentation node, followed by a segment's ID: the same of what was saved, which Undo, that gives
 #: segments the tags back that they had, does not take away.
 SAVED = "AIAssist.Saved."
-#: Attribute of the segmentation node: the study on which we drew its first mask.
+#: Attribute of the segmentation node: the studies on which its masks were drawn, with spaces between.
 STUDY = "AIAssist.Study"
 #: What goes with a mask wherever it is kept.
 KEPT = (PROMPTS, MODEL, GRID, CLICKS, HELD)
@@ -125,21 +125,26 @@ def note_held(segmentation_node, segment_id: str, held: Held | None) -> None:
         segmentation_node.SetAttribute(SAVED + segment_id, text or None)
 
 
-def noted_study(segmentation_node) -> str:
-    """The study on which a mask of a segmentation was drawn first; empty when it is not known."""
-    return segmentation_node.GetAttribute(STUDY) or ""
+def noted_studies(segmentation_node) -> tuple[str, ...]:
+    """The studies on which masks of a segmentation were drawn, the first one first; empty when none is known."""
+    return tuple((segmentation_node.GetAttribute(STUDY) or "").split())
 
 
 def note_study(segmentation_node, volume: Volume) -> None:
     """A mask is drawn on this study: its node may hold other voxels later, as that of a sequence does."""
-    study = vars(volume).get("study_id", "")
-    if study and not noted_study(segmentation_node):
-        segmentation_node.SetAttribute(STUDY, study)
+    note_study_id(segmentation_node, vars(volume).get("study_id", ""))
 
 
-def forget_study(segmentation_node) -> None:
+def note_study_id(segmentation_node, study: str) -> None:
+    """As `note_study`, of the study of an id; nothing when that is not known."""
+    noted = noted_studies(segmentation_node)
+    if study and study not in noted:
+        segmentation_node.SetAttribute(STUDY, " ".join([*noted, study]))
+
+
+def forget_studies(segmentation_node) -> None:
     """Nothing is left of what was drawn."""
-    if noted_study(segmentation_node):
+    if noted_studies(segmentation_node):
         segmentation_node.SetAttribute(STUDY, None)
 
 

@@ -332,6 +332,67 @@ def test_what_masking_forbids_is_said_and_nothing_is_lost(points, panel, slice_v
     editor.SetSourceVolumeIntensityMask(False)
 
 
+def test_what_masking_kept_back_of_a_preview_is_said_also_to_who_goes_on(points, panel, slice_views, case):
+    editor = panel.editor.mrmlSegmentEditorNode()
+    editor.SetSourceVolumeIntensityMask(True)
+    editor.SetSourceVolumeIntensityMaskRange(120, 3000)
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    shown, millilitres = points.session.preview.mask, points.ui.statusLabel.text
+    points.ui.acceptButton.click()
+    written = mask_of(case, case.liver)
+    assert np.array_equal(written, shown.to_mask(written.shape) & (case.volume.voxels >= 120))
+    done = 0.027 * np.count_nonzero(written)
+    says = (
+        f"Slicer's masking settings let only {done:.2g} of {millilitres} change in liver; look at Masking in the editor"
+    )
+    assert points.ui.statusLabel.text == f"{says}." and points.session.failed
+    assert editor.GetSourceVolumeIntensityMask()
+    panel.editor.setCurrentSegmentID(add_segment(case, "next"))
+    assert points.ui.statusLabel.text == f"{says}."
+    editor.SetSourceVolumeIntensityMask(False)
+    click_ends(slice_views, case.ends("gallbladder"))
+    answered(points)
+    points.ui.acceptButton.click()
+    assert points.ui.statusLabel.text == ""
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_after_undo_an_outline_that_is_in_view_is_corrected(points, panel, slice_views, case, control):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    panel.editor.undo()
+    place = case.middle("gallbladder" if not control else "spleen")
+    slice_views["Red"].click(slice_views["Red"].xy(place), control=control)
+    answered(points)
+    assert points.session.marks.roles() == ["extreme"] * 6 + ["negative" if control else "positive"]
+    assert dice(points.session.preview.mask.to_mask(case.labels.shape), case.mask("spleen")) > 0.6
+
+
+def test_an_outline_of_another_kind_takes_the_place_of_the_one_before(points, slice_views, case):
+    green, ends = slice_views["Green"], case.ends("liver")
+    points.ui.lineButton.click()
+    for end in case.ends("spleen")[:2]:
+        green.click(green.xy(end))
+    answered(points)
+    points.ui.extremeButton.click()
+    green.click(green.xy(ends[0]))
+    assert points.session.marks.roles() == ["extreme"] and not points.session.failed
+    assert points.session.preview.mask is None and "1 of 6" in points.ui.hintLabel.text
+    for world, view in zip(ends[1:], ("Green", "Yellow", "Yellow", "Green", "Yellow"), strict=True):
+        slice_views[view].click(slice_views[view].xy(world))
+    answered(points)
+    red, ends = slice_views["Red"], case.ends("gallbladder")
+    points.ui.boxButton.click()
+    for corner in (ends.min(axis=0), ends.max(axis=0)):
+        red.click(red.xy(corner))
+    answered(points)
+    assert points.session.marks.roles() == ["box", "box"]
+    shown = points.session.preview.mask.to_mask(case.labels.shape)
+    assert dice(shown, case.mask("gallbladder")) > 0.6
+
+
 def test_the_persons_own_markups_stay_theirs(points, panel, slice_views, case):
     selection = slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
     own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "mine")

@@ -16,7 +16,7 @@ from AIAssistLib.autosave import LOCK, Autosave
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.geometry import study_of
 from AIAssistLib.segments import read_mask, write_plainly
-from AIAssistLib.tags import Held, note_held
+from AIAssistLib.tags import Held, note_held, note_study, noted_studies
 from helpers import add_segment, wait
 
 STUDY = "study"
@@ -165,6 +165,62 @@ def test_work_is_kept_of_the_image_on_which_it_was_drawn_whichever_is_chosen(kno
     kept.begin_run()
     assert [one.name for one in kept.found(arterial)] == ["bone"]
     assert kept.found(study_of(portal).study_id) == []
+
+
+def next_time_point(panel, case) -> str:
+    """Let the image's node hold other voxels, and know which; the id of the study."""
+    slicer.util.arrayFromVolume(case.node)[:] += 1
+    slicer.util.arrayFromVolumeModified(case.node)
+    return panel.logic.assistant.studies.of(case.node).study_id
+
+
+def tick(panel) -> None:
+    """As the timer, until there is nothing more to keep."""
+    while panel.recovery.keep():
+        pass
+
+
+def test_segments_are_not_kept_under_a_time_point_that_is_only_shown(panel, case, tmp_path):
+    panel.recovery.autosave = kept = Autosave(tmp_path)
+    drawn = panel.logic.assistant.studies.of(case.node).study_id
+    spleen = add_segment(case, "spleen", case.mask("spleen"))
+    tick(panel)
+    assert noted_studies(case.segmentation) == (drawn,)
+    shown = next_time_point(panel, case)
+    tick(panel)
+    assert not (tmp_path / shown).exists() and noted_studies(case.segmentation) == (drawn,)
+    draw(case, spleen, "liver")  # on what is shown now
+    tick(panel)
+    assert noted_studies(case.segmentation) == (drawn, shown)
+    kept.begin_run()
+    for study, name in ((drawn, "spleen"), (shown, "liver")):
+        (offered,) = kept.found(study)
+        assert offered.mask.mask.sum() == case.mask(name).sum()
+
+
+def test_what_was_drawn_just_before_the_time_point_changed_is_kept_of_it(panel, case, tmp_path):
+    panel.recovery.autosave = kept = Autosave(tmp_path)
+    drawn = panel.logic.assistant.studies.of(case.node).study_id
+    panel.recovery.keep()
+    spleen = add_segment(case, "spleen", case.mask("spleen"))
+    shown = next_time_point(panel, case)
+    tick(panel)
+    assert read_mask(case.segmentation, spleen, case.node).version in kept._written.values()
+    kept.begin_run()
+    assert [one.name for one in kept.found(drawn)] == ["spleen"] and kept.found(shown) == []
+
+
+def test_segments_of_a_scene_that_shows_another_time_point_are_kept_of_their_own(panel, case, tmp_path):
+    panel.recovery.autosave = kept = Autosave(tmp_path)
+    studies = panel.logic.assistant.studies
+    drawn = studies.of(case.node).study_id
+    note_study(case.segmentation, studies.of(case.node))
+    shown = next_time_point(panel, case)
+    add_segment(case, "spleen", case.mask("spleen"))
+    tick(panel)
+    kept.begin_run()
+    assert [one.name for one in kept.found(drawn)] == ["spleen"] and kept.found(shown) == []
+    assert noted_studies(case.segmentation) == (drawn,)
 
 
 def test_what_is_offered_and_what_cannot_be_kept_is_seen_though_the_section_was_collapsed(panel, case, monkeypatch):

@@ -13,10 +13,10 @@ import qt
 import slicer
 
 from aiassist.imaging import MaskPatch, Region, describe_structure
-from aiassist.segmenters.base import ModelCard
+from aiassist.segmenters.base import ModelCard, run
 from AIAssistLib.geometry import study_of
 from AIAssistLib.structures import segment_named
-from AIAssistLib.tags import noted_study
+from AIAssistLib.tags import noted_studies
 from helpers import CASE, add_segment, answered, click_ends, mask_of, said, wait
 
 UI = CASE.parents[2] / "SlicerAIAssist" / "Resources" / "UI" / "AIAssist.ui"
@@ -65,20 +65,43 @@ def test_the_folder_of_images_is_chosen_among_folders(panel, tmp_path, monkeypat
 # Other voxels under the same node
 
 
-def next_time_point(case) -> None:
+def next_time_point(case, steps: int = 1) -> None:
     """Let the image's node hold the next time point, as the proxy of a sequence does."""
-    slicer.util.arrayFromVolume(case.node)[:] += 1
+    slicer.util.arrayFromVolume(case.node)[:] += steps
     slicer.util.arrayFromVolumeModified(case.node)
 
 
+def accept(panel, points, views, case, name: str) -> None:
+    """Mark six ends of a structure in the segment in hand, and accept."""
+    click_ends(views, case.ends(name))
+    answered(points)
+    points.ui.acceptButton.click()
+
+
+def save(panel) -> str:
+    """Press Save and wait; what the panel says."""
+    panel.ui.saveLabel.setText("")
+    panel.ui.saveButton.click()
+    wait(lambda: panel.ui.saveButton.enabled)
+    return panel.ui.saveLabel.text
+
+
 OTHER = "torso holds other voxels than when the segments were drawn (another time point?). Save them as its labels?"
+BEGIN = (
+    "torso holds other voxels than when the segments were drawn (another time point?). "
+    "Begin a new segmentation for what it holds now?"
+)
+SOME = (
+    "Some of the segments in the panel were drawn when torso held other voxels (another time point?). "
+    "Save all of them as labels of what it holds now?"
+)
 
 
 def test_labels_of_another_time_point_are_saved_after_a_question(panel, points, slice_views, case, asked):
     click_ends(slice_views, case.ends("spleen"))
     answered(points)
     points.ui.acceptButton.click()
-    assert noted_study(case.segmentation) == study_of(case.node).study_id
+    assert noted_studies(case.segmentation) == (study_of(case.node).study_id,)
     panel.ui.saveButton.click()
     wait(lambda: "Saved: liver" in panel.ui.saveLabel.text)
     assert asked.said == []
@@ -109,6 +132,68 @@ def test_what_is_drawn_after_everything_was_removed_is_of_the_time_point_then(pa
     panel.ui.saveButton.click()
     wait(lambda: "Saved: spleen" in panel.ui.saveLabel.text)
     assert asked.said == []
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_a_structure_of_another_time_point_begins_a_segmentation_of_its_own_if_wanted(
+    wants, panel, points, slice_views, case, asked
+):
+    accept(panel, points, slice_views, case, "spleen")
+    assert save(panel).startswith("Saved: liver")
+    next_time_point(case)
+    asked.refused = not wants
+    panel.ui.structureCombo.setCurrentText("gallbladder")
+    panel.ui.addStructureButton.click()
+    assert asked.said == [BEGIN]
+    assert (panel.editor.segmentationNode() is not case.segmentation) == wants
+    accept(panel, points, slice_views, case, "gallbladder")
+    next_time_point(case, -1)
+    asked.refused = True
+    assert save(panel).startswith("Nothing was saved")
+    assert asked.said == [BEGIN, OTHER if wants else SOME]
+
+
+def test_a_correction_at_another_time_point_is_asked_about_at_both(panel, points, slice_views, case, asked):
+    accept(panel, points, slice_views, case, "spleen")
+    next_time_point(case)
+    slice_views["Red"].click(slice_views["Red"].xy(case.middle("gallbladder")))
+    answered(points)
+    points.ui.acceptButton.click()
+    asked.refused = True
+    for steps in (0, -1):
+        next_time_point(case, steps)
+        assert "remove the segments that are of another time point" in save(panel)
+    assert asked.said == [SOME, SOME]
+
+
+def test_labels_of_another_time_point_are_loaded_into_a_segmentation_of_their_own(
+    panel, points, slice_views, case, asked
+):
+    next_time_point(case, 2)
+    add_segment(case, "kidney", case.mask("kidney_right"))
+    assert "kidney" in save(panel)
+    next_time_point(case, -2)
+    case.segmentation.GetSegmentation().RemoveSegment(segment_named(case.segmentation, "kidney"))
+    accept(panel, points, slice_views, case, "spleen")
+    assert asked.said == [] and noted_studies(case.segmentation)[-1] == study_of(case.node).study_id
+    case.segmentation.SetAttribute("AIAssist.Study", study_of(case.node).study_id)
+    next_time_point(case, 2)
+    panel.ui.latestButton.click()
+    wait(lambda: "Loaded: kidney" in panel.ui.saveLabel.text)
+    assert asked.said == [BEGIN]
+    assert not segment_named(case.segmentation, "kidney")
+    assert segment_named(panel.editor.segmentationNode(), "kidney")
+
+
+def test_what_is_painted_by_hand_is_of_the_time_point_on_which_it_was(panel, case, asked):
+    add_segment(case, "spleen", case.mask("spleen"))
+    wait(lambda: panel.recovery._shown[0])  # which image this is
+    now = study_of(case.node).study_id
+    next_time_point(case)
+    assert noted_studies(case.segmentation) == (now,)
+    asked.refused = True
+    assert save(panel) == "Nothing was saved; go back to the time point on which it was drawn."
+    assert asked.said == [OTHER]
 
 
 # Previews
@@ -327,6 +412,23 @@ def test_many_segments_are_added_with_turns_in_between(panel, case):
     whole[patch.region.slices] = voxels
     for number, name in enumerate(names, start=1):
         assert np.array_equal(mask_of(case, segment_named(case.segmentation, name)), whole == number)
+
+
+def test_what_a_model_finds_fills_the_empty_segments_that_somebody_prepared(panel, case):
+    from AIAssistLib.auto_segment import adding_segments
+
+    spleen, drawn = add_segment(case, "spleen"), add_segment(case, "kidney", case.mask("kidney_left"))
+    labels = [replace(describe_structure(name), value=n) for n, name in enumerate(["Spleen", "kidney"], start=1)]
+    voxels = case.mask("spleen").astype(np.uint8) + 2 * case.mask("kidney_right").astype(np.uint8)
+    patch = MaskPatch(Region((0, 0, 0), voxels.shape), voxels, "labels")
+    found = SimpleNamespace(patch=patch, model="whole", model_version="1")
+    card = ModelCard("whole", "1", "automatic", "All.", labels=labels)
+    assert run(adding_segments(found, card, case.node, case.segmentation, study_of(case.node))) == [
+        "spleen",
+        "kidney 2",
+    ]
+    assert np.array_equal(mask_of(case, spleen), case.mask("spleen"))
+    assert np.array_equal(mask_of(case, drawn), case.mask("kidney_left"))
 
 
 @pytest.mark.parametrize("what", ["nothing", "image"])

@@ -9,7 +9,7 @@ import vtk
 from scipy.spatial.distance import pdist
 from vtk.util import numpy_support
 
-from aiassist.errors import ImageError, StudyError
+from aiassist.errors import ImageError, PromptError, StudyError
 from aiassist.imaging import MaskPatch, Region, describe_structure
 from AIAssistLib.console import new_segmentation
 from AIAssistLib.export import export
@@ -163,6 +163,21 @@ def test_the_views_axes_are_recognised_for_oblique_volumes_and_refused_for_obliq
         assert slice_index(view, volume, axis) == (6, 10, 15)[axis]
 
 
+@pytest.mark.parametrize("away", [-1e-3, -1e-9, 0.0, 1e-9, 1e-3])
+def test_half_way_between_two_slices_a_view_shows_the_latter(volume, away):
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    view.RotateToVolumePlane(volume)
+    for k in (-1, 4, 5, SHAPE[0] - 1):
+        centre = (ijk_to_world(volume) @ [14.2, 9.8, k + 0.5 + away, 1.0])[:3]
+        view.JumpSliceByOffsetting(*centre)
+        shown = k if away == -1e-3 else k + 1
+        if 0 <= shown < SHAPE[0]:
+            assert slice_index(view, volume, slice_axis(view, volume)) == shown
+        else:
+            with pytest.raises(PromptError, match="shows no slice"):
+                slice_index(view, volume, slice_axis(view, volume))
+
+
 def test_world_and_voxels_are_each_others_inverse(volume):
     volume.SetAndObserveTransformNodeID(linear("v", 30, (5, -7, 11)).GetID())
     np.testing.assert_allclose(world_to_ijk(volume) @ ijk_to_world(volume), np.eye(4), atol=1e-12)
@@ -270,6 +285,46 @@ def test_a_new_segmentation_under_a_transform_has_the_volumes_grid(volume):
     wanted = some_mask() & (slicer.util.arrayFromVolume(volume) >= 50)
     SegmentWriter(editor).write(volume, segmentation, segment, MaskPatch.empty(), MaskPatch.of_mask(some_mask()))
     assert np.array_equal(read_mask(segmentation, segment, volume).to_mask(SHAPE), wanted)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_masking_by_grey_values_cuts_nothing_off_beyond_the_grid_of_the_segments(volume, shift):
+    start = oblique() @ [shift, 0, 6, 1]
+    crop = oblique()
+    crop[:3, 3] = start[:3]
+    cropped = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(volume)[6:].copy(), ijkToRAS=crop, name="crop")
+    segmentation = new_segmentation(cropped)
+    other = new_segment(segmentation, describe_structure("bone"))
+    write_plainly(MaskPatch.of_mask(some_mask()[6:]), cropped, segmentation, other)
+    writer = SegmentWriter(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
+    seen = []
+    for lowest in (None, -5000, 50):
+        segment = new_segment(segmentation, describe_structure("spleen"))
+        writer.editor_node.SetSourceVolumeIntensityMask(lowest is not None)
+        writer.editor_node.SetSourceVolumeIntensityMaskRange(lowest or 0, 5000)
+        wanted, kept = writer.write(volume, segmentation, segment, MaskPatch.empty(), MaskPatch.of_mask(some_mask()))
+        seen.append(read_mask(segmentation, segment, volume).to_mask(SHAPE))
+        assert (kept > 0) == (lowest == 50) and (wanted > 0) == (lowest is not None)
+    assert seen[0][:6].any() and np.array_equal(seen[0], seen[1])
+    inside = slicer.util.arrayFromVolume(volume) >= 50
+    assert dice(seen[2], some_mask() & inside) > (0.99 if shift == 0 else 0.5) and seen[2][:6].any()
+
+
+def test_a_change_between_the_voxels_of_a_coarser_grid_is_said_to_be_that(volume):
+    coarse = slicer.util.addVolumeFromArray(
+        np.zeros((4, 7, 10), np.int16), ijkToRAS=oblique() @ np.diag([3, 3, 3, 1]), name="coarse"
+    )
+    segmentation = new_segmentation(coarse)
+    segment = new_segment(segmentation, describe_structure("spleen"))
+    drawn = np.zeros((4, 7, 10), bool)
+    drawn[1:3, 2:5, 2:6] = True
+    write_plainly(MaskPatch.of_mask(drawn), coarse, segmentation, segment)
+    before = read_mask(segmentation, segment, volume)
+    wanted = before.to_mask(SHAPE)
+    wanted[4, 1:5, 1:5] = True  # a slice amid two of the segments'
+    writer = SegmentWriter(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
+    with pytest.raises(StudyError, match=r"voxels are larger than the image's, .* under Specify geometry"):
+        writer.write(volume, segmentation, segment, before, MaskPatch.of_mask(wanted))
 
 
 def test_a_marks_node_made_anew_moves_with_the_volume(volume):

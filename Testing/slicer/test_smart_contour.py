@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 import slicer
 import vtk
 from scipy import ndimage
+from vtk.util.numpy_support import vtk_to_numpy
 
-from AIAssistLib.segments import read_mask
+from aiassist.contour import Ring
+from aiassist.imaging import MaskPatch, describe_structure
+from AIAssistLib.console import new_segmentation
+from AIAssistLib.segments import read_mask, write_plainly
+from AIAssistLib.structures import new_segment
 from helpers import add_segment, mask_of
 
 
@@ -383,3 +390,281 @@ def test_outlines_follow_an_image_that_was_moved_alone(contour, spoiled, slice_v
     view.drag(vertex, np.add(vertex, (0, 12)))
     after = read_mask(case.segmentation, segment, case.node).to_mask(case.labels.shape)
     assert (after != before).any() and ndimage.label(after[k])[1] == ndimage.label(before[k])[1]
+
+
+def vertices(contour, view) -> int:
+    """How many vertices the outlines in a view have."""
+    return sum(len(ring) for ring in contour.contour.rings(view.node))
+
+
+def dots(contour) -> np.ndarray:
+    """Pixels of the vertices that are drawn."""
+    data, cell, places = contour._actor._data, vtk.vtkIdList(), []
+    data.GetVerts().InitTraversal()
+    while data.GetVerts().GetNextCell(cell):
+        places.append(data.GetPoint(cell.GetId(0))[:2])
+    return np.array(places)
+
+
+def longest(contour, view) -> np.ndarray:
+    """The outline in a view that has most vertices."""
+    return max(contour.contour.rings(view.node), key=len)
+
+
+def test_undo_shows_the_outlines_of_before_at_once(contour, spoiled, panel, slice_views, case):
+    segment, _truth, ijk = spoiled
+    view, before = slice_views["Red"], mask_of(case, segment)
+    view.event("MouseMoveEvent", view.xy(case.world(ijk)[0]))
+    first = outline_points(contour)
+    pull(contour, view, case, ijk)
+    assert not np.array_equal(outline_points(contour), first)
+    panel.editor.undo()
+    assert (mask_of(case, segment) == before).all() and np.array_equal(outline_points(contour), first)
+
+
+def outline_points(contour) -> np.ndarray:
+    """The points of the outlines that are on the screen."""
+    return vtk_to_numpy(contour._actor._data.GetPoints().GetData()).copy()
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_pull_is_carried_on_anew_after_that_was_undone(looks, contour, spoiled, panel, slice_views, case):
+    segment, _truth, ijk = spoiled
+    view = slice_views["Red"]
+    pull(contour, view, case, ijk)
+    pulled = mask_of(case, segment)
+    for slices in (1, 3):
+        contour.ui.slicesSpinBox.value = slices
+        contour.ui.propagateButton.click()
+        changed = np.argwhere(mask_of(case, segment) != pulled)[:, 0]
+        assert slices - 1 <= changed.max() - ijk[2] <= slices and len(changed)
+        contour.ui.propagateButton.click()  # of what is there already nothing is done twice
+        assert "move one first" in contour.ui.statusLabel.text
+        panel.editor.undo()
+        assert (mask_of(case, segment) == pulled).all()
+        if looks:
+            view.event("MouseMoveEvent", (200, 200))
+    panel.editor.undo()  # the pull itself
+    contour.ui.propagateButton.click()
+    assert "move one first" in contour.ui.statusLabel.text
+
+
+def test_undo_takes_back_the_added_vertex_alone_and_then_the_pull(contour, spoiled, panel, slice_views, case):
+    segment, _truth, ijk = spoiled
+    view, before = slice_views["Red"], mask_of(case, segment)
+    pull(contour, view, case, ijk)
+    after = mask_of(case, segment)
+    assert (after != before).any()
+    panel.editor.undo()
+    panel.editor.redo()  # from here on the outlines are those of the mask
+    view.event("MouseMoveEvent", (200, 200))
+    count, ring = vertices(contour, view), longest(contour, view)
+    view.click(
+        ring[10] + 20 * (ring[10] - ring.mean(axis=0)) / np.linalg.norm(ring[10] - ring.mean(axis=0)), control=True
+    )
+    assert vertices(contour, view) == count + 1 and (mask_of(case, segment) == after).all()
+    panel.editor.undo()
+    view.event("MouseMoveEvent", (201, 200))
+    assert vertices(contour, view) == count and (mask_of(case, segment) == after).all()
+    panel.editor.undo()
+    assert (mask_of(case, segment) == before).all()
+
+
+def test_undo_takes_back_the_pull_of_less_than_a_voxel_alone(contour, spoiled, panel, slice_views, case):
+    segment, _truth, ijk = spoiled
+    view, before = slice_views["Red"], mask_of(case, segment)
+    pull(contour, view, case, ijk)
+    after = mask_of(case, segment)
+    contour.ui.radiusSlider.value, contour.ui.strengthSlider.value = 2, 0
+    for number in range(20, 60):
+        view.event("MouseMoveEvent", (200, 200))
+        ring = longest(contour, view)
+        view.drag(ring[number], ring[number] + 3.0)
+        if (mask_of(case, segment) == after).all():
+            break
+        panel.editor.undo()
+    assert (mask_of(case, segment) == after).all()
+    assert np.abs(longest(contour, view) - ring).max() > 1  # it was seen to move
+    panel.editor.undo()
+    assert (mask_of(case, segment) == after).all()
+    panel.editor.undo()
+    assert (mask_of(case, segment) == before).all()
+
+
+@pytest.fixture
+def liver(panel, slice_views, case):
+    """Smart Contour on the liver, whose vertices lie close together in the red view, where the mouse is."""
+    segment = add_segment(case, "whole liver", case.mask("liver"))
+    panel.editor.setCurrentSegmentID(segment)
+    panel.contour()
+    slice_views["Red"].event("MouseMoveEvent", slice_views["Red"].xy(case.middle("liver")))
+    return panel.editor.activeEffect().self(), segment
+
+
+def amid_dots(contour) -> np.ndarray:
+    """Pixels half way between dots that can be told apart."""
+    shown = dots(contour)
+    following = np.roll(shown, -1, axis=0)
+    gaps = np.linalg.norm(shown - following, axis=1)
+    return np.rint((shown + following) / 2)[(gaps > 9.5) & (gaps < 20)]
+
+
+def test_ctrl_click_adds_a_vertex_amid_dots_which_is_a_dot_that_ctrl_click_removes(liver, slice_views, case):
+    (contour, segment), view = liver, slice_views["Red"]
+    before, count, places = mask_of(case, segment), vertices(contour, view), amid_dots(contour)
+    assert len(places) > 20
+    for place in places[::4]:
+        known = longest(contour, view)
+        view.click(place, control=True)
+        assert vertices(contour, view) == count + 1
+        added = max(longest(contour, view), key=lambda vertex, known=known: np.abs(known - vertex).max(axis=1).min())
+        assert np.linalg.norm(added - place) < 3 and np.abs(dots(contour) - added).max(axis=1).min() < 0.01
+        view.click(np.rint(added), control=True)
+        assert np.allclose(longest(contour, view), known)
+    assert (mask_of(case, segment) == before).all() and contour.ui.statusLabel.text == ""
+
+
+def test_ctrl_click_removes_the_dot_that_it_hits(liver, slice_views):
+    (contour, _segment), view = liver, slice_views["Red"]
+    count, dot = vertices(contour, view), dots(contour)[7]
+    view.click(np.rint(dot), control=True)
+    assert vertices(contour, view) == count - 1
+    assert np.linalg.norm(np.concatenate(contour.contour.rings(view.node)) - dot, axis=1).min() > 0.1
+
+
+@pytest.mark.parametrize("step", [1.0, 4.0, 6.2, 8.9, 30.0])
+def test_dots_leave_room_between_them_to_click(step, module):
+    from AIAssistLib.smart_contour import TOUCH, SmartContour
+
+    turn = np.arange(60) * 2 * np.pi / 60
+    ring = Ring(np.column_stack([np.cos(turn), np.sin(turn)]) * step / (turn[1] - turn[0]))
+    contour = SmartContour(None, None, None)
+    contour.session = types.SimpleNamespace(rings=[ring], set_by_hand=list)
+    (numbers,) = contour.dots([ring.points])
+    gaps = np.linalg.norm(np.diff(ring.points[numbers], axis=0), axis=1)
+    assert (gaps > 2 * TOUCH).all() and (gaps < max(18, step + 1)).all()
+
+
+def test_a_change_between_the_segments_voxels_is_not_laid_to_masking(panel, slice_views, case):
+    coarse = case.to_world.copy()
+    coarse[:3, :3] *= 3
+    volume = slicer.util.addVolumeFromArray(case.volume.voxels[::3, ::3, ::3].copy(), ijkToRAS=coarse, name="coarse")
+    segmentation = new_segmentation(volume)
+    segment = new_segment(segmentation, describe_structure("spleen"))
+    write_plainly(MaskPatch.of_mask(case.mask("spleen")[::3, ::3, ::3]), volume, segmentation, segment)
+    panel.editor.setSegmentationNode(segmentation)
+    panel.editor.setSourceVolumeNode(case.node)
+    panel.editor.setCurrentSegmentID(segment)
+    panel.contour()
+    contour, view = panel.editor.activeEffect().self(), slice_views["Red"]
+    i, j, k = np.argwhere(case.mask("spleen"))[:, ::-1].mean(axis=0).round()
+    before = read_mask(segmentation, segment, case.node).mask.sum()
+    for between in (k - k % 3 + 1, k - k % 3 + 2):  # rounded up and down, neither is a slice of the segments
+        view.event("MouseMoveEvent", view.xy(case.world([i, j, between])[0]))
+        vertex = longest(contour, view)[0]
+        view.drag(vertex, vertex + 8 * (vertex - longest(contour, view).mean(axis=0)) / 20)
+        assert "voxels are larger than the image's" in contour.ui.statusLabel.text
+    assert read_mask(segmentation, segment, case.node).mask.sum() == before
+
+
+def test_segments_that_are_surfaces_are_not_pulled_until_they_are_voxels(panel, slice_views, case):
+    segment = add_segment(case, "spleen", case.mask("spleen"))
+    segmentation, converter = case.segmentation.GetSegmentation(), slicer.vtkSegmentationConverter
+    surface = converter.GetSegmentationClosedSurfaceRepresentationName()
+    segmentation.CreateRepresentation(surface)
+    segmentation.SetSourceRepresentationName(surface)
+    panel.editor.setCurrentSegmentID(segment)
+    panel.contour()
+    contour, view, place = panel.editor.activeEffect().self(), slice_views["Red"], case.middle("spleen")
+    view.drag(view.xy(place), view.xy(place))
+    assert contour.ui.statusLabel.text == (
+        f"The segments of {case.segmentation.GetName()!r} are kept as Closed surface, not as voxels; make Binary "
+        "labelmap their source in the module Segmentations, then try again."
+    )
+    contour.ui.propagateButton.click()
+    assert "move one first" in contour.ui.statusLabel.text
+    segmentation.SetSourceRepresentationName(converter.GetSegmentationBinaryLabelmapRepresentationName())
+    view.click(view.xy(place))
+    assert contour.ui.statusLabel.text == "" and vertices(contour, view) > 20
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_half_way_between_two_slices_that_one_is_changed_whose_fill_is_seen(flipped, panel, slice_views, case):
+    to_world, voxels, mask = case.to_world.copy(), case.volume.voxels, case.mask("spleen")
+    if flipped:
+        to_world[:3, 3] += to_world[:3, 2] * (len(voxels) - 1)
+        to_world[:3, 2] *= -1
+        voxels, mask = voxels[::-1], mask[::-1]
+    volume = slicer.util.addVolumeFromArray(voxels.copy(), ijkToRAS=to_world, name="thick")
+    volume.CreateDefaultDisplayNodes()
+    segmentation = new_segmentation(volume)
+    segment, view = new_segment(segmentation, describe_structure("spleen")), slice_views["Red"]
+    view.show(volume)
+    k = int(mask.sum(axis=(1, 2)).argmax())
+    i, j = np.argwhere(mask[k]).mean(axis=0)[::-1]
+    place = (to_world @ [i, j, k + 0.5, 1])[:3]
+
+    def coloured(only: int) -> bool:
+        one = np.zeros_like(mask)
+        one[only] = mask[only]
+        write_plainly(MaskPatch.of_mask(one), volume, segmentation, segment)
+        view.xy(place + 5 * to_world[:3, 2])
+        view.picture()
+        view.xy(place)
+        view.picture()
+        picture = view.picture().astype(int)
+        return (np.ptp(picture, axis=2) > 20).sum() > 500
+
+    seen = [number for number in (k, k + 1) if coloured(number)]
+    assert len(seen) == 1
+    write_plainly(MaskPatch.of_mask(mask), volume, segmentation, segment)
+    panel.editor.setSegmentationNode(segmentation)
+    panel.editor.setSourceVolumeNode(volume)
+    panel.editor.setCurrentSegmentID(segment)
+    panel.contour()
+    view.event("MouseMoveEvent", view.xy(place))
+    ring = longest(panel.editor.activeEffect().self(), view)
+    view.drag(ring[3], ring[3] + 30 * (ring[3] - ring.mean(axis=0)) / np.linalg.norm(ring[3] - ring.mean(axis=0)))
+    changed = read_mask(segmentation, segment, volume).to_mask(mask.shape) != mask
+    assert np.flatnonzero(changed.any(axis=(1, 2))).tolist() == seen
+
+
+def test_a_pull_is_not_carried_on_over_another_image(contour, spoiled, slice_views, case):
+    segment, _truth, ijk = spoiled
+    pull(contour, slice_views["Red"], case, ijk)
+    before = mask_of(case, segment)
+    slicer.util.updateVolumeFromArray(case.node, np.ascontiguousarray(case.volume.voxels[:, ::-1]))
+    contour.ui.propagateButton.click()
+    assert "move one first" in contour.ui.statusLabel.text
+    assert (mask_of(case, segment) == before).all()
+
+
+def test_the_radius_can_be_made_small_on_fine_voxels_and_is_as_ever_on_others(panel, slice_views, case, contour):
+    slider, view = contour.ui.radiusSlider, slice_views["Red"]
+    assert (slider.minimum, slider.decimals, slider.singleStep) == (2, 0, 1)
+    fine, mask = 0.02, np.zeros((20, 120, 120), bool)
+    j, i = np.indices((120, 120))
+    mask[:] = np.hypot(j - 60, i - 60) < 25
+    volume = slicer.util.addVolumeFromArray(100.0 * mask, ijkToRAS=np.diag([fine, fine, fine, 1]), name="mouse")
+    volume.CreateDefaultDisplayNodes()
+    segmentation = new_segmentation(volume)
+    segment = new_segment(segmentation, describe_structure("bone"))
+    write_plainly(MaskPatch.of_mask(mask), volume, segmentation, segment)
+    view.show(volume)
+    panel.editor.setSegmentationNode(segmentation)
+    panel.editor.setSourceVolumeNode(volume)
+    panel.editor.setCurrentSegmentID(segment)
+    assert slider.minimum == pytest.approx(0.06) and slider.value == 20
+    for _ in range(40):
+        view.event("MouseWheelBackwardEvent", (200, 200), shift=True)
+    assert slider.value == contour.contour.radius == pytest.approx(0.06)
+    slider.value = 0.2
+    view.event("MouseMoveEvent", view.xy([60 * fine, 60 * fine, 10 * fine]))
+    ring = longest(contour, view)
+    held = ring[ring[:, 0].argmin()]
+    view.drag(held, held - [20, 0])
+    moved = np.abs(longest(contour, view) - ring).max(axis=1) > 0.5
+    assert 1 < moved.sum() < len(ring) / 4
+    panel.editor.setSegmentationNode(case.segmentation)
+    panel.editor.setSourceVolumeNode(case.node)
+    assert (slider.minimum, slider.decimals, slider.singleStep, slider.value) == (2, 0, 1, 2)

@@ -7,7 +7,7 @@ import pytest
 import slicer
 
 from aiassist.imaging import MaskPatch
-from AIAssistLib.drafts import draft_of
+from AIAssistLib.drafts import draft_of, names_with_drafts
 from AIAssistLib.segments import read_mask, write_plainly
 from helpers import add_segment, answered, click_ends, dice, mask_of, wait
 
@@ -233,6 +233,47 @@ def test_a_preview_and_a_draft_follow_a_hardened_transform(points, panel, slice_
     answered(points)
     points.ui.acceptButton.click()
     assert dice(mask_of(case, case.liver), before.to_mask(case.labels.shape)) > 0.98
+
+
+def test_marks_and_preview_follow_an_image_that_is_centred(points, slice_views, case):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    marked, shown = points.session.marks.places(), points.session.preview.mask
+    case.node.SetOrigin(*np.add(case.node.GetOrigin(), (20, 0, -7)))
+    for (_role, before), (_same, now) in zip(marked, points.session.marks.places(), strict=True):
+        np.testing.assert_allclose(now, before, atol=1e-6)
+    assert (read_mask(points.session.preview.node, "preview", case.node).mask == shown.mask).all()
+
+
+def test_marks_whose_node_was_removed_can_be_made_and_dragged_anew(points, slice_views, case):
+    slicer.mrmlScene.RemoveNode(points.session.marks.node)
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    node = points.session.marks.node
+    node.SetNthControlPointPositionWorld(0, *np.subtract(node.GetNthControlPointPositionWorld(0), (10, 0, 0)))
+    assert points.session.busy
+    answered(points)
+    points.ui.acceptButton.click()
+    assert mask_of(case, case.liver).any()
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_mark_that_is_taken_back_down_to_what_was_accepted_leaves_nothing_unaccepted(
+    points, panel, slice_views, case, more
+):
+    click_ends(slice_views, case.ends("spleen"))
+    answered(points)
+    points.ui.acceptButton.click()
+    if more:
+        click(slice_views["Red"], case.middle("gallbladder"))
+        answered(points)
+        assert names_with_drafts(case.segmentation) == ["liver"]
+    points.ui.takeBackButton.click()
+    assert len(points.session.marks.roles()) == (6 if more else 5)
+    assert names_with_drafts(case.segmentation) == []
+    panel.editor.undo()
+    points.ui.takeBackButton.click()
+    assert names_with_drafts(case.segmentation) == ["liver"]
 
 
 def test_clicks_that_were_not_accepted_correct_what_was_drawn_meanwhile(points, panel, slice_views, case):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import slicer
 
+from aiassist.errors import StudyError
 from aiassist.groundtruth import GroundTruthStore, State
 from aiassist.imaging import MaskPatch, describe_structure
 from aiassist.prompts import Prompts
@@ -18,7 +19,7 @@ from AIAssistLib.autosave import Autosave
 from AIAssistLib.geometry import study_of
 from AIAssistLib.segments import write_plainly
 from AIAssistLib.structures import segment_named
-from AIAssistLib.tags import MODEL, PROMPTS, held_of, keep_prompts, tag_of, tags_of
+from AIAssistLib.tags import MODEL, PROMPTS, held_of, keep_prompts, noted_studies, tag_of, tags_of
 from helpers import add_segment, mask_of, wait
 
 
@@ -275,6 +276,28 @@ def test_the_console_says_which_model_it_was(module, case):
     assert model == "network-fine" and version
 
 
+def test_the_console_fills_the_empty_segment_of_a_name_and_notes_the_study(module, case):
+    empty = add_segment(case, "Spleen")
+    assert module.logic.annotate(case.node, case.ends("spleen"), case.segmentation, name="spleen") == empty
+    assert names(case) == ["Spleen"] and mask_of(case, empty).any()
+    assert noted_studies(case.segmentation) == (study_of(case.node).study_id,)
+    module.logic.annotate(case.node, case.ends("spleen"), case.segmentation, name="spleen")
+    assert names(case) == ["Spleen", "spleen 2"]
+
+
+def test_nothing_is_added_to_segments_that_are_surfaces(module, case):
+    add_segment(case, "spleen", case.mask("spleen"))
+    segmentation, converter = case.segmentation.GetSegmentation(), slicer.vtkSegmentationConverter
+    surface = converter.GetSegmentationClosedSurfaceRepresentationName()
+    segmentation.CreateRepresentation(surface)
+    segmentation.SetSourceRepresentationName(surface)
+    with pytest.raises(
+        StudyError, match="are kept as Closed surface, not as voxels; make Binary labelmap their source"
+    ):
+        module.logic.annotate(case.node, case.ends("liver"), case.segmentation, name="liver")
+    assert names(case) == ["spleen"]
+
+
 def test_the_history_shows_the_time_of_this_place(panel, monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
@@ -295,6 +318,7 @@ def test_the_second_of_a_name_is_numbered(panel, case, study):
         panel.ui.addStructureButton.click()
     assert names(case) == ["liver", "lesion", "lesion 2", "lesion 3"]
     patch = MaskPatch.of_mask(case.mask("liver"))
+    write_plainly(patch, case.node, case.segmentation, case.liver)
     found = SimpleNamespace(patch=patch, model="lungs-ct", model_version="1")
     card = SimpleNamespace(labels=[describe_structure("Liver")])
     adding = adding_segments(found, card, case.node, case.segmentation, study_of(case.node))

@@ -67,8 +67,7 @@ def pull_vertex(
         raise ContourError(f"The strength {strength} is not between 0 and 1.")
     spacing = np.asarray(spacing, dtype=float)
     old = rings[ring].points
-    stay = (old[:, np.newaxis] == np.reshape(placed, (-1, 2))).all(axis=2).any(axis=1)
-    pull = Pull(old * spacing, vertex, target * spacing, float(radius), pinned, stay)
+    pull = Pull(old * spacing, vertex, target * spacing, float(radius), pinned, are_at(old, placed))
     if pull.length == 0:
         return tuple(rings)
     for points in _tries(pull, grey, spacing, strength):
@@ -76,6 +75,11 @@ def pull_vertex(
         if is_valid(rings, ring, points, pull.moves):
             return _with(rings, ring, points)
     return _with(rings, ring, _stopped(rings, ring, pull, spacing))
+
+
+def are_at(points: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
+    """Bool (n,): which points lie exactly at one of some places."""
+    return (points[:, np.newaxis] == np.reshape(places, (-1, 2))).all(axis=2).any(axis=1)
 
 
 def _within(points: np.ndarray, shape) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a front end drives: open a slice, press, drag, release, undo; the result as a patch."""
+"""What a front end drives: open a slice, press, drag, release; the result as a patch."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class SliceChange:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """What was done, in words, and the slices whose outlines it changed; can be undone and redone.
+    """What was done, in words, and the slices whose outlines it changed.
 
-    ``place`` is where a move put its vertex, ``farthest`` where the vertex that it moved farthest in mm was, and that
-    one's step; all ``(x, y)`` in pixels.
+    ``place`` is where a move put its vertex, or where one was added, ``farthest`` where the vertex that a move moved
+    farthest in mm was, and that one's step; all ``(x, y)`` in pixels.
     """
 
     name: str
@@ -50,6 +50,10 @@ class Edit:
     def slices(self) -> tuple[int, ...]:
         """Indices of the slices of which voxels changed; none where outlines moved by less."""
         return tuple(change.plane.index for change in self.changes if (change.masks[0] != change.masks[1]).any())
+
+    def is_in(self, mask: np.ndarray, after: bool = True) -> bool:
+        """Whether its slices of a mask (k, j, i) are as the edit left them, or else as they were before."""
+        return all(np.array_equal(change.plane.of(mask), change.masks[int(after)]) for change in self.changes)
 
     def difference(self) -> tuple[MaskPatch, MaskPatch]:
         """The voxels that the edit took away and those that it added, over the box around both."""
@@ -91,7 +95,6 @@ class ContourSession:
         self._mask = mask.to_mask(volume.shape)
         self._earlier = earlier
         self._done: list[Edit] = []
-        self._undone: list[Edit] = []
         self._drag: tuple[int, int, tuple[Ring, ...]] | None = None
         # Of slices that were edited: the rings, and the mask slice that they belong to.
         self._edited: dict[tuple[int, int], tuple[tuple[Ring, ...], np.ndarray]] = {}
@@ -172,8 +175,13 @@ class ContourSession:
 
     def _placed(self, plane: Plane) -> list[np.ndarray]:
         """Where moves put vertices of a slice."""
-        moves = (edit for edit in self._done if edit.place is not None)
+        moves = (edit for edit in self._done if edit.farthest is not None)
         return [edit.place for edit in moves if edit.changes[0].plane == plane]
+
+    def set_by_hand(self) -> list[np.ndarray]:
+        """Where vertices of the open slice were put, by moves, or added."""
+        steps = (edit for edit in self._done if edit.place is not None)
+        return [edit.place for edit in steps if edit.changes[0].plane == self.plane]
 
     def release(self) -> Edit | None:
         """Keep what the drag showed; None when nothing changed."""
@@ -195,8 +203,8 @@ class ContourSession:
         plane = self._released()
         if not self.rings:
             return None
-        rings, _, _ = insert_vertex(self.rings, point, plane.spacing)
-        return self._keep("insert vertex", self.rings, rings)
+        rings, ring, vertex = insert_vertex(self.rings, point, plane.spacing)
+        return self._keep("insert vertex", self.rings, rings, place=rings[ring].points[vertex])
 
     def delete(self, ring: int, vertex: int) -> Edit | None:
         """Remove a vertex. `ContourError` while one is pulled, or when outlines would cross."""
@@ -205,15 +213,18 @@ class ContourSession:
 
     def _released(self) -> Plane:
         """The open slice, when no vertex is being pulled."""
-        if self._drag is not None and self.rings is not self._drag[2]:
-            raise ContourError("A vertex is being pulled; let go of it first.")
+        self._check_released()
         return self._open()
 
-    def _keep(self, name: str, before: tuple[Ring, ...], after: tuple[Ring, ...], **move) -> Edit | None:
+    def _check_released(self) -> None:
+        if self._drag is not None and self.rings is not self._drag[2]:
+            raise ContourError("A vertex is being pulled; let go of it first.")
+
+    def _keep(self, name: str, before: tuple[Ring, ...], after: tuple[Ring, ...], **places) -> Edit | None:
         change = self._change(self._open(), before, after)
         if change is None:
             return None
-        return self._do(Edit(name, (change,), **move))
+        return self._do(Edit(name, (change,), **places))
 
     def _change(self, plane: Plane, before, after) -> SliceChange | None:
         """A slice's change: only pixels that an outline passed over, and no ring that others swallowed is left."""
@@ -226,45 +237,34 @@ class ContourSession:
         return SliceChange(plane, (tuple(before), after), (old, new))
 
     def _do(self, edit: Edit) -> Edit:
+        """Change the mask and the rings of an edit's slices."""
         self._done.append(edit)
-        self._undone.clear()
-        self._show(edit, 1)
-        return edit
-
-    def _show(self, edit: Edit, side: int) -> None:
-        """Set the slices of an edit to how they were before (0) or after (1) it."""
         for change in edit.changes:
-            change.plane.of(self._mask)[...] = change.masks[side]
-            self._edited[change.plane.axis, change.plane.index] = change.rings[side], change.masks[side]
+            change.plane.of(self._mask)[...] = change.masks[1]
+            self._edited[change.plane.axis, change.plane.index] = change.rings[1], change.masks[1]
         self._drag = None
         if self.plane is not None:
             self.rings = self._rings_if_few(self.plane)
-
-    def undo(self) -> Edit | None:
-        """Take the latest edit back; None when there is none."""
-        return self._step(self._done, self._undone, 0)
-
-    def redo(self) -> Edit | None:
-        """Do again what was taken back last."""
-        return self._step(self._undone, self._done, 1)
-
-    def _step(self, source: list[Edit], target: list[Edit], side: int) -> Edit | None:
-        if not source:
-            return None
-        edit = source.pop()
-        target.append(edit)
-        self._show(edit, side)
         return edit
 
     @property
     def latest_move(self) -> Edit | None:
         """The move of a vertex since which vertices were only added, on its slice; None when there is none."""
-        edits = [*self._done] if self._earlier is None else [self._earlier, *self._done]
-        while edits and edits[-1].name == "insert vertex":
-            added = edits.pop()
-            if edits and edits[-1].changes[0].plane != added.changes[0].plane:
-                return None
-        return edits[-1] if edits and edits[-1].farthest is not None else None
+        return _latest_move(self._edits())
+
+    def move_left_in(self, mask: np.ndarray) -> Edit | None:
+        """The `latest_move`, when a mask (k, j, i) holds it that somebody else has changed since; else None.
+
+        It is that before "propagate", too, when nothing of what this did is in the mask: somebody took it back.
+        """
+        edits = self._edits()
+        if edits and edits[-1].name == "propagate" and edits[-1].is_in(mask, after=False):
+            edits.pop()
+        latest = _latest_move(edits)
+        return latest if latest is not None and latest.is_in(mask) else None
+
+    def _edits(self) -> list[Edit]:
+        return [*self._done] if self._earlier is None else [self._earlier, *self._done]
 
     def propagate(self, slices: int, radius: float = RADIUS, strength: float = 1.0) -> Edit | None:
         """Carry the latest move of a vertex to neighbours of its slice on both sides, fading with distance.
@@ -281,7 +281,7 @@ class ContourSession:
             Says which slices changed; None when there is none to carry on to. `ContourError` without a move to
             carry on, or while a vertex is pulled.
         """
-        self._released()
+        self._check_released()
         latest = self.latest_move
         if latest is None:
             raise ContourError("There is no move of a vertex to carry on; move one first.")
@@ -324,3 +324,11 @@ class ContourSession:
         before = self._before.to_mask(self.volume.shape)
         region = Region.of_mask(self._mask != before)
         return MaskPatch(region, self._mask[region.slices]) if not region.is_empty else MaskPatch.empty()
+
+
+def _latest_move(edits: list[Edit]) -> Edit | None:
+    while edits and edits[-1].name == "insert vertex":
+        *edits, added = edits
+        if edits and edits[-1].changes[0].plane != added.changes[0].plane:
+            return None
+    return edits[-1] if edits and edits[-1].farthest is not None else None
