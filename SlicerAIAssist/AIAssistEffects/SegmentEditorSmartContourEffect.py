@@ -153,7 +153,7 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
     def _limit_radius(self, least: float):
         """Let the slider go down to `least` mm, in steps and with decimals that show it."""
         slider = self.ui.radiusSlider
-        slider.decimals = 0 if least.is_integer() else math.ceil(1 - math.log10(least))
+        slider.decimals = 0 if least > 1 and least.is_integer() else math.ceil(1 - math.log10(least))
         slider.singleStep, slider.minimum = min(1.0, least), least
 
     def _radius_set(self, value):
@@ -182,7 +182,10 @@ class SegmentEditorSmartContourEffect(AIAssistEffect):
 
     def _segments_change(self, *_event) -> None:
         """Somebody changed the segments, as *Undo* does: show the outlines as they are now."""
-        if self._view is not None and not self._dragging and not self.contour.writes:
+        contour = self.contour
+        if self._view is None or self._dragging or contour.writes:
+            return
+        if contour.target.segmentation_node.GetSegmentation().GetSegment(contour.target.segment_id) is not None:
             self.attempt(self._look, self._view, True)
 
     def _draw(self, view_widget) -> None:

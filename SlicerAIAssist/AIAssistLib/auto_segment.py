@@ -14,7 +14,7 @@ from aiassist.errors import Cancelled, StudyError
 from aiassist.imaging import MaskPatch, Region, Volume
 from aiassist.prompts import Prompts, extreme_points
 from aiassist.segmenters.base import ModelCard
-from AIAssistLib.segments import write_plainly
+from AIAssistLib.segments import check_keeps_voxels, write_plainly
 from AIAssistLib.structures import segment_to_fill
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import MODEL, keep_prompts, note_study
@@ -58,6 +58,7 @@ class AutoSegment:
         `save_state` is called with the segmentation before that.
         """
         self.cancel()
+        check_keeps_voxels(segmentation_node)
         volume, conversations = self._assistant.studies.of(volume_node), self._assistant.conversations
         self._job = uuid.uuid4().hex
 

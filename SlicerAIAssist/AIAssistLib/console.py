@@ -11,7 +11,7 @@ from aiassist.engine.backend import AnnotateRequest
 from aiassist.imaging import describe_structure
 from aiassist.prompts import Prompts
 from AIAssistLib.geometry import transform, world_to_ijk
-from AIAssistLib.segments import write_plainly
+from AIAssistLib.segments import check_keeps_voxels, write_plainly
 from AIAssistLib.structures import segment_to_fill
 from AIAssistLib.studies import opened
 from AIAssistLib.tags import MODEL, keep_prompts, note_study
@@ -35,6 +35,8 @@ def annotate(assistant, volume_node, segmentation_node, name: str, **places) -> 
     AIAssistError
         When the image, the points or the backend cannot be used. Nothing was changed then.
     """
+    if segmentation_node is not None:
+        check_keeps_voxels(segmentation_node)
     volume = assistant.studies.of(volume_node)
     to_ijk = world_to_ijk(volume_node)
     points = {part: transform(to_ijk, _points(given)) for part, given in places.items() if given is not None}

@@ -272,7 +272,8 @@ class SmartContour:
         if not self._as_expected(added, taken):  # masking had its say
             plane = expected.plane
             self._begin_session(earlier=expected.latest_move)
-            self.session.open(plane.axis, plane.index)
+            if plane is not None:
+                self.session.open(plane.axis, plane.index)
         return True
 
     def _as_expected(self, added, taken) -> bool:

@@ -255,13 +255,14 @@ class ContourSession:
     def move_left_in(self, mask: np.ndarray) -> Edit | None:
         """The `latest_move`, when a mask (k, j, i) holds it that somebody else has changed since; else None.
 
-        It is that before "propagate", too, when nothing of what this did is in the mask: somebody took it back.
+        It is that before "propagate", too, when nothing of what this did is in the mask: somebody took it back. A move
+        of less than a pixel leaves nothing to tell it by.
         """
         edits = self._edits()
         if edits and edits[-1].name == "propagate" and edits[-1].is_in(mask, after=False):
             edits.pop()
         latest = _latest_move(edits)
-        return latest if latest is not None and latest.is_in(mask) else None
+        return latest if latest is not None and latest.slices and latest.is_in(mask) else None
 
     def _edits(self) -> list[Edit]:
         return [*self._done] if self._earlier is None else [self._earlier, *self._done]

@@ -39,6 +39,7 @@ def unpacked(path: Path) -> Iterator[Path]:
         raise FileNotFoundError(f"There is no bundle {path}; check the spelling.")
     with tempfile.TemporaryDirectory(prefix="aiassist-") as folder:
         place = Path(folder) / path.stem  # after which a bundle is called that has no other name
+        place.mkdir()
         _extract(path, place)
         with told_of(path, place), _as_bundle(place, path) as bundle:
             yield bundle
