@@ -306,6 +306,9 @@ def test_archives_that_cannot_be_unpacked_are_said_and_what_macos_adds_is_passed
         archive.writestr("readme.txt", "x")
     with pytest.raises(ModelError, match=r"other\.zip is no MONAI bundle"):
         load(tmp_path, tmp_path / "other.zip")
+    zipfile.ZipFile(tmp_path / "empty.zip", "w").close()
+    with pytest.raises(ModelError, match=r"empty\.zip is no MONAI bundle"):
+        load(tmp_path, tmp_path / "empty.zip")
 
 
 def zipped(path, bundle):

@@ -456,3 +456,22 @@ def test_slices_convert_points_there_and_back():
         Plane(geometry, 0, 10)
     with pytest.raises(ValueError, match="axes"):
         Plane(geometry, 3, 0)
+
+
+def test_a_move_is_told_by_its_pixels_in_a_mask_that_somebody_else_changed():
+    made, mask, _truth = session()
+    move = pull_out(made)
+    pulled = made.result().over(MaskPatch.of_mask(mask)).to_mask(mask.shape)
+    assert made.move_left_in(pulled) is move and made.move_left_in(mask) is None
+    assert made.propagate(2) is not None
+    carried = made.result().over(MaskPatch.of_mask(mask)).to_mask(mask.shape)
+    assert made.move_left_in(carried) is None and made.move_left_in(pulled) is move
+
+
+def test_a_move_of_less_than_a_pixel_is_not_told_in_a_mask():
+    made, mask, _truth = session()
+    vertex = made.rings[0].points[0]
+    made.press(vertex)
+    made.drag(vertex + 0.001, 0.1, 0.0)
+    edit = made.release()
+    assert edit is not None and edit.slices == () and made.move_left_in(mask) is None

@@ -16,7 +16,7 @@ from aiassist.imaging import MaskPatch, Region, describe_structure
 from aiassist.segmenters.base import ModelCard, run
 from AIAssistLib.geometry import study_of
 from AIAssistLib.structures import segment_named
-from AIAssistLib.tags import noted_studies
+from AIAssistLib.tags import note_study_id, noted_studies
 from helpers import CASE, add_segment, answered, click_ends, mask_of, said, wait
 
 UI = CASE.parents[2] / "SlicerAIAssist" / "Resources" / "UI" / "AIAssist.ui"
@@ -164,6 +164,18 @@ def test_a_correction_at_another_time_point_is_asked_about_at_both(panel, points
         next_time_point(case, steps)
         assert "remove the segments that are of another time point" in save(panel)
     assert asked.said == [SOME, SOME]
+
+
+def test_a_correction_on_another_phase_asks_nothing(panel, points, slice_views, case, asked):
+    accept(panel, points, slice_views, case, "spleen")
+    phase = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "arterial")
+    slicer.util.updateVolumeFromArray(phase, case.volume.voxels + 1)
+    note_study_id(case.segmentation, panel.logic.assistant.studies.of(phase).study_id)
+    assert len(noted_studies(case.segmentation)) == 2
+    assert save(panel).startswith("Saved: liver")
+    panel.ui.structureCombo.setCurrentText("gallbladder")
+    panel.ui.addStructureButton.click()
+    assert asked.said == []
 
 
 def test_labels_of_another_time_point_are_loaded_into_a_segmentation_of_their_own(

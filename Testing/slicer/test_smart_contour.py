@@ -257,6 +257,27 @@ def test_a_pull_of_which_masking_refused_some_can_be_carried_on(contour, spoiled
         editor.SetSourceVolumeIntensityMask(False)
 
 
+def test_a_pull_is_carried_on_under_masking_while_no_slice_is_open(contour, spoiled, panel, slice_views, case):
+    segment, _truth, ijk = spoiled
+    pull(contour, slice_views["Red"], case, ijk)
+    pulled = mask_of(case, segment)
+    contour.ui.slicesSpinBox.value = 2
+    contour.ui.propagateButton.click()
+    slice_views["Red"].event("LeaveEvent", (0, 0))
+    panel.editor.undo()
+    editor = panel.editor.mrmlSegmentEditorNode()
+    editor.SetSourceVolumeIntensityMask(True)
+    editor.SetSourceVolumeIntensityMaskRange(60, 1000)
+    try:
+        contour.ui.propagateButton.click()
+    finally:
+        editor.SetSourceVolumeIntensityMask(False)
+    changed = np.argwhere(mask_of(case, segment) != pulled)
+    slices = len(set(changed[:, 0]))
+    assert contour.ui.statusLabel.text == f"{slices} neighbouring slices changed." and slices > 1
+    assert (case.volume.voxels[tuple(changed.T)] >= 60).all()
+
+
 def test_the_outline_is_drawn_on_the_slice_under_the_mouse_and_goes_when_it_leaves(contour, spoiled, slice_views, case):
     view = slice_views["Red"]
     view.event("MouseMoveEvent", view.xy(case.world(spoiled[2])[0]))
