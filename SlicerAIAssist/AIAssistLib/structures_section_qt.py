@@ -84,7 +84,7 @@ class StructuresSection(Section):
         if other not in (None, volume):
             question = _("The segments in the panel were drawn on {other}. Begin a new segmentation for {image}?")
             question = question.format(other=other.GetName(), image=name)
-        elif (noted := self._noted(segmentation, now := self._study_of(volume))) and now not in noted:
+        elif (noted := self._noted(segmentation, volume)) and (now := self._study_of(volume)) not in noted:
             asked = ("draw", now, segmentation.GetID())
             question = _(
                 "{image} holds other voxels than when the segments were drawn (another time point?). "
@@ -111,7 +111,7 @@ class StructuresSection(Section):
             question = _("The segments in the panel were drawn on {other}. Save them as labels of {image}?")
             back = f"Nothing was saved; choose {other.GetName()!r}, on which it was drawn, to save it."
             self._agree(asked, question.format(other=other.GetName(), image=volume.GetName()), back)
-        elif (noted := self._noted(segmentation, now := self._study_of(volume))) and noted != [now]:
+        elif (noted := self._noted(segmentation, volume)) and noted != [now := self._study_of(volume)]:
             question, back = _of_other_voxels(now in noted)
             self._agree(("save", now, segmentation.GetID()), question.format(image=volume.GetName()), back)
         return volume, segmentation
@@ -123,9 +123,11 @@ class StructuresSection(Section):
                 raise StudyError(back)
             self._wanted.add(asked)
 
-    def _noted(self, segmentation, now: str) -> list[str]:
+    def _noted(self, segmentation, volume) -> list[str]:
         """The studies on which segments were drawn, but for those of other images in the scene, as of another phase."""
-        return [one for one in noted_studies(segmentation) if one == now or not self.assistant.studies.holds(one)]
+        noted = noted_studies(segmentation)
+        now = self._study_of(volume) if noted else ""  # which takes a while to find out
+        return [one for one in noted if one == now or not self.assistant.studies.holds(one)]
 
     def _study_of(self, volume) -> str:
         """The id of the study that a volume node holds; most often it is known."""
