@@ -252,7 +252,7 @@ class SegmentWriter:
         inside = MaskPatch(patch.region, patch.mask & self._in_range(volume_node, patch.region))
         if inside.mask.any():
             allowed = on_segments_grid(oriented_image(inside, local), segmentation_node)
-            with self._range_obeyed():
+            with self._range_off():
                 self._logic.ModifySegmentByLabelmap(segmentation_node, segment_id, allowed, mode, True, False)
         kept = changes & (_held_on(image, segmentation_node, segment_id) != adds)
         millilitres = np.prod(image.GetSpacing()) / 1000
@@ -273,7 +273,7 @@ class SegmentWriter:
         return (low <= values) & (values <= high)
 
     @contextmanager
-    def _range_obeyed(self) -> Iterator[None]:
+    def _range_off(self) -> Iterator[None]:
         """While it lasts, Slicer does not mask by grey values: it would cut off what lies beyond the segments' grid."""
         editor, is_on = self.editor_node, self.editor_node.GetSourceVolumeIntensityMask()
         is_quiet = editor.GetDisableModifiedEvent()
