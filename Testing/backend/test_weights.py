@@ -24,16 +24,20 @@ from aiassist.synthesis.export import export_folder, export_onnx
 from aiassist.synthesis.training import Trainer
 
 
-def test_an_export_may_be_the_mean_with_other_weights(weights, tmp_path):
+@pytest.mark.parametrize("share", [0.5, 0.6])
+def test_an_export_may_be_the_mean_with_other_weights_of_which_a_share_is_theirs(weights, tmp_path, share):
     Trainer(tmp_path / "other", replace(TINY, steps=2, seed=5), workers=0).run()
-    export_onnx(weights, tmp_path / "mean.onnx", mean_with=tmp_path / "other" / "weights.safetensors")
+    others = tmp_path / "other" / "weights.safetensors"
+    export_onnx(weights, tmp_path / "mean.onnx", mean_with=others, mean_share=share)
     mean, one, two = (
         load_network(path)[0].state_dict()
         for path in (tmp_path / "mean.onnx", weights, tmp_path / "other" / "weights.safetensors")
     )
     name = "down.0.0.first.weight"
     assert not torch.equal(one[name], two[name])
-    assert torch.allclose(mean[name], (one[name] + two[name]) / 2, atol=1e-3)
+    assert torch.allclose(mean[name], (1 - share) * one[name] + share * two[name], atol=1e-3)
+    with pytest.raises(ValueError, match="The share 1[.]0 is not"):
+        export_onnx(weights, tmp_path / "none.onnx", mean_with=others, mean_share=1.0)
 
 
 def test_torch_and_onnx_agree(weights, tmp_path):
@@ -144,6 +148,7 @@ def test_export_takes_the_results_of_its_model_and_weights_of_its_shape(weights,
     for wrong, said in (
         (["--name", "other"], "are of network, not of 'other'"),
         (["--results", "none.json"], "No such"),
+        (["--mean-share", "1.5"], "--mean-share is 1.5; use more than 0 and less than 1."),
     ):
         assert cli.main([*export, *wrong]) == 2
         assert said in capsys.readouterr().err

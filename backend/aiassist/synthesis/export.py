@@ -25,6 +25,7 @@ def export_folder(
     results: dict | None = None,
     corrections: Path | None = None,
     mean_with: Path | None = None,
+    mean_share: float = 0.5,
 ) -> None:
     """Write a model folder: ``weights.onnx``, and ``card.json`` that says where the weights come from.
 
@@ -47,11 +48,15 @@ def export_folder(
         ``weights.safetensors`` of a run on corrections.
     mean_with : Path, optional
         Weights to take the mean with, as a rule those that the run began from (Wortsman et al. 2022, arXiv:2109.01903).
+    mean_share : float
+        How much these count, between 0 and 1; the run's own count the rest.
 
     Raises
     ------
     ModelError
         When weights are missing, damaged, or of something else.
+    ValueError
+        When `mean_share` is not between 0 and 1.
     """
     metrics = _training(weights)
     if corrections is not None:
@@ -59,7 +64,7 @@ def export_folder(
     if results is not None:
         metrics |= _metrics(results)
     folder.mkdir(parents=True, exist_ok=True)
-    export_onnx(weights, folder / "weights.onnx", eight_bits=True, mean_with=mean_with)
+    export_onnx(weights, folder / "weights.onnx", eight_bits=True, mean_with=mean_with, mean_share=mean_share)
     if corrections is not None:
         export_onnx(corrections, folder / "corrections.onnx", eight_bits=True)
     else:
@@ -110,18 +115,23 @@ def _metrics(summary: dict) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def export_onnx(weights: Path, path: Path, eight_bits: bool = False, mean_with: Path | None = None) -> None:
+def export_onnx(
+    weights: Path, path: Path, eight_bits: bool = False, mean_with: Path | None = None, mean_share: float = 0.5
+) -> None:
     """Write the network of ``.safetensors`` weights as ONNX, with the same metadata.
 
     Weights are stored in half precision and widened when the file is loaded, so that the file is half
     as large and the arithmetic the same on every processor. It runs on any number of cells that the network can halve;
     the metadata say on how many it was trained. With `eight_bits` those of convolutions are
-    stored as bytes with a scale for each first index, which halves the file once more.
+    stored as bytes with a scale for each first index, which halves the file once more. `mean_with` and `mean_share`
+    as for `export_folder`.
     """
+    if not 0 < mean_share < 1:
+        raise ValueError(f"The share {mean_share} is not between 0 and 1.")
     net, cells = load_network(weights)
     if mean_with is not None:
         other = load_network(mean_with, net.shape)[0].state_dict()
-        net.load_state_dict({name: (value + other[name]) / 2 for name, value in net.state_dict().items()})
+        net.load_state_dict({name: value.lerp(other[name], mean_share) for name, value in net.state_dict().items()})
     sample = torch.zeros(1, net.shape.inputs, cells, cells, cells)
     with whole_file(path) as temporary:
         torch.onnx.export(
