@@ -51,7 +51,7 @@ def add_to(commands) -> None:
     export.add_argument("--corrections", type=Path, metavar="FOLDER", help="a finished run on corrections")
     export.add_argument("--mean-with", type=Path, metavar="WEIGHTS", help="mean with the weights it began from")
     export.add_argument(
-        "--mean-share", type=float, default=0.5, metavar="SHARE", help="how much these count (default: %(default)s)"
+        "--mean-share", type=float, metavar="SHARE", help="how much those of --mean-with count (default: 0.5)"
     )
     export.add_argument("--name", default="network", help="of the model (default: %(default)s)")
     export.add_argument("--model-version", required=True, metavar="V")
@@ -151,8 +151,11 @@ def _check_numbers(options) -> None:
 
 def export_model(options) -> None:
     """Write ``weights.onnx`` and ``card.json``."""
-    if not 0 < options.mean_share < 1:
-        raise AIAssistError(f"--mean-share is {options.mean_share}; use more than 0 and less than 1.")
+    if options.mean_share is not None and options.mean_with is None:
+        raise AIAssistError("--mean-share says how much the weights of --mean-with count; give --mean-with, too.")
+    share = 0.5 if options.mean_share is None else options.mean_share
+    if not 0 < share < 1:
+        raise AIAssistError(f"--mean-share is {share}; use more than 0 and less than 1.")
     _need_torch()
     from aiassist.synthesis.export import export_folder
 
@@ -166,7 +169,7 @@ def export_model(options) -> None:
         results=results,
         corrections=options.corrections / "weights.safetensors" if options.corrections else None,
         mean_with=options.mean_with,
-        mean_share=options.mean_share,
+        mean_share=share,
     )
     print(options.output)
 

@@ -55,8 +55,6 @@ def export_folder(
     ------
     ModelError
         When weights are missing, damaged, or of something else.
-    ValueError
-        When `mean_share` is not between 0 and 1.
     """
     metrics = _training(weights)
     if corrections is not None:
@@ -126,8 +124,6 @@ def export_onnx(
     stored as bytes with a scale for each first index, which halves the file once more. `mean_with` and `mean_share`
     as for `export_folder`.
     """
-    if not 0 < mean_share < 1:
-        raise ValueError(f"The share {mean_share} is not between 0 and 1.")
     net, cells = load_network(weights)
     if mean_with is not None:
         other = load_network(mean_with, net.shape)[0].state_dict()
